@@ -1,0 +1,197 @@
+"""The Profile: what analysis makes of a recording and every renderer shows.
+
+All times are seconds, all shares 0-1. `to_dict` gives the JSON report, whose keys are a contract (README, "The JSON report").
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+class WaitKind(StrEnum):
+    """Contention: another thread had what this one wanted."""
+
+    GIL = "gil"
+    LOCK = "lock"
+    OBJECT = "object"
+    STOP_THE_WORLD = "stop-the-world"
+    IMPORT = "import"
+    NATIVE = "native"
+
+
+class IdleKind(StrEnum):
+    """Waiting for work, which is not contention."""
+
+    JOIN = "join"
+    CONDITION = "condition"
+    QUEUE = "queue"
+
+
+SLEEP_IO = "sleep-io"
+
+
+class Evidence(StrEnum):
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    function: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """One thread's life. wall_s = cpu_s + runnable_s + waits + idle + sleep_io_s, up to unaccounted_s."""
+
+    name: str
+    tid: int
+    pid: int
+    wall_s: float
+    cpu_s: float
+    runnable_s: float
+    wait_s: dict[str, float]
+    idle_s: dict[str, float]
+    sleep_io_s: float
+    gil_held_s: float
+    unaccounted_s: float
+    atomic_stall_s: float = 0.0
+    spin_s: float = 0.0
+    wake_delay_s: float = 0.0
+    start_s: float = 0.0
+    ended: bool = True
+    minor_faults: int = 0
+    major_faults: int = 0
+    voluntary_switches: int = 0
+    involuntary_switches: int = 0
+    open_wait: OpenWait | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWait:
+    """A wait that had not ended when the recording did."""
+
+    kind: str
+    name: str
+    since_s: float
+    waited_s: float
+    stack: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Releaser:
+    stack: tuple[Frame, ...]
+    count: int
+    total_s: float
+    thread: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """All waits of one kind at one site for one thing; `threads` maps a waiter's name to its seconds."""
+
+    kind: str
+    object_type: str
+    name: str
+    count: int
+    total_s: float
+    max_s: float
+    histogram: tuple[int, ...]
+    waiter: tuple[Frame, ...]
+    releasers: tuple[Releaser, ...]
+    holders: tuple[Releaser, ...] = ()
+    idle: bool = False
+    spin_s: float = 0.0
+    wake_delay_s: float = 0.0
+    threads: dict[str, float] = field(default_factory=dict)
+    native: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HotObject:
+    object_type: str
+    name: str
+    share: float
+    interval: tuple[float, float]
+    threads: tuple[str, ...]
+    site: tuple[Frame, ...]
+    evidence: str
+    address: int = 0
+    sites: tuple[tuple[Frame, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One part of the ideal speed-up that was lost, in thread-seconds and as a share of threads x wall."""
+
+    name: str
+    seconds: float
+    share: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    ideal: float
+    actual: float
+    losses: tuple[Loss, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    title: str
+    share: float
+    evidence: str
+    sites: tuple[Frame, ...]
+    cure: str
+    kind: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotObserved:
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    pid: int
+    parent_pid: int
+    python: str
+    free_threaded: bool
+    gil_enabled: bool | None
+    argv: tuple[str, ...]
+    wall_s: float
+    end: str
+    lost_records: int = 0
+    python_stacks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    meta: dict[str, Any]
+    processes: tuple[Process, ...]
+    threads: tuple[Thread, ...]
+    waits: tuple[Wait, ...]
+    hot_objects: tuple[HotObject, ...] = ()
+    deadlocks: tuple[dict[str, Any], ...] = ()
+    stalls: tuple[dict[str, Any], ...] = ()
+    spans: tuple[dict[str, Any], ...] = ()
+    loader: dict[str, Any] = field(default_factory=dict)
+    lock_order: tuple[dict[str, Any], ...] = ()
+    cuda: dict[str, Any] = field(default_factory=dict)
+    accounting: Accounting = Accounting(0.0, 0.0, ())
+    findings: tuple[Finding, ...] = ()
+    not_observed: tuple[NotObserved, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report: plain dicts, lists, strings and numbers."""
+        return {"schema": SCHEMA_VERSION, **asdict(self)}

@@ -1,0 +1,292 @@
+/* The recording file: what the native core writes and gilprobe/recording/schema.py reads (a test compares the two).
+ *
+ * A recording is a folder with one file a process, named PID-STARTNS.gpr. A file is
+ *
+ *     [FileHeader, GP_HEADER_BYTES] [extent] [extent] ...
+ *
+ * An extent starts with ExtentHeader and holds chunks back to back up to `used` (clipped to `bytes`). A chunk starts with
+ * ChunkHeader, is owned by one thread slot at a time and holds either self-delimiting records (GP_CHUNK_RECORDS) or an
+ * array of one fixed-size struct. `length` counts the payload bytes that are whole; it is stored last (release), so what
+ * lies below it can be read at any time, also after kill -9. Records of type THREAD and WAIT are updated in place.
+ *
+ * A slot serves one thread after another. A THREAD record starts a new thread in its slot; WAIT records carry the thread.
+ *
+ * All integers are little-endian; all times are CLOCK_MONOTONIC nanoseconds unless they end in _ticks: those are
+ * time-stamp-counter ticks, to be scaled with the header's two (monotonic_ns, ticks) pairs. Strings are UTF-8 (lone
+ * surrogates as three bytes), not terminated. Ids start at 1 and are unique in the file; 0 means none. */
+#ifndef GILPROBE_FORMAT_H
+#define GILPROBE_FORMAT_H
+
+#include <stdint.h>
+
+#define GP_MAGIC "gilprobe"
+#define GP_FORMAT_VERSION 1u
+#define GP_HEADER_BYTES 4096u
+#define GP_EXTENT_MAGIC 0x58455047u /* "GPEX" */
+#define GP_CHUNK_MAGIC 0x48435047u  /* "GPCH" */
+#define GP_HISTOGRAM_BUCKETS 40     /* bucket i: [2^i, 2^(i+1)) ns; the last also holds everything longer */
+#define GP_NAME_BYTES 96
+#define GP_MAX_PYTHON_FRAMES 64
+#define GP_MAX_NATIVE_FRAMES 12
+
+enum ChunkKind { GP_CHUNK_RECORDS = 1, GP_CHUNK_EVENTS = 2, GP_CHUNK_SAMPLES = 3 };
+
+enum RecordType {
+    GP_META = 1,
+    GP_IMAGE = 2,
+    GP_CODE = 3,
+    GP_STACK = 4,
+    GP_TYPE = 5,
+    GP_THREAD = 6,
+    GP_WAIT = 7,
+    GP_SPAN = 8
+};
+
+/* The libc call a thread blocked in. */
+enum Op {
+    GP_OP_SEM = 1,
+    GP_OP_COND = 2,
+    GP_OP_MUTEX = 3,
+    GP_OP_RWLOCK = 4,
+    GP_OP_FUTEX = 5,
+    GP_OP_JOIN = 6,
+    GP_OP_YIELD = 7, /* a burst of sched_yield that ended without parking */
+    GP_OP_SLEEP = 8, /* nanosleep, clock_nanosleep, usleep */
+    GP_OP_POLL = 9,  /* poll, select, epoll_wait and their variants */
+    GP_OP_READ = 10, /* read, recv, accept and their variants */
+    GP_OP_WRITE = 11, /* write, send, connect and their variants */
+    GP_OP_SYNC = 12, /* fsync, flock, lockf */
+    GP_OP_CHILD = 13, /* waitpid, waitid */
+    GP_OP_SIGNAL = 14, /* sigwait, sigtimedwait, pause */
+    GP_OP_OTHER = 15
+};
+
+/* What the address waited on is, as far as the address alone tells. */
+enum Subject {
+    GP_SUBJECT_UNKNOWN = 0, /* no address, or not CPython's */
+    GP_SUBJECT_GIL = 1,
+    GP_SUBJECT_SEMAPHORE = 2,        /* a bare semaphore: CPython's thread lock up to 3.12 and on GIL 3.13, or another's */
+    GP_SUBJECT_OBJECT = 3,           /* ob_mutex of an object (type_id says which): a critical section */
+    GP_SUBJECT_LOCK_OBJECT = 4,      /* the PyMutex inside a _thread.lock or _thread.RLock object */
+    GP_SUBJECT_THREAD_STATE = 5,     /* the waiter's own thread state: it waits for the world to start again */
+    GP_SUBJECT_STOP_THE_WORLD = 6,   /* the requester, waiting until all others have stopped */
+    GP_SUBJECT_RUNTIME = 7,          /* another mutex or event inside _PyRuntime or the interpreter state */
+    GP_SUBJECT_IMAGE = 8,            /* static data of a library */
+    GP_SUBJECT_HEAP = 9              /* any other parking-lot address: an allocated PyMutex or PyEvent */
+};
+
+enum WaitFlags {
+    GP_WAIT_TIMED_OUT = 1,  /* every wait counted here ended by its timeout */
+    GP_WAIT_TIMED = 2,      /* had a timeout */
+    GP_WAIT_ADDRESSES = 4,  /* more than one address was seen; `address` is the last */
+    GP_WAIT_FORCED = 8,     /* GIL only: waited in drop_gil for another thread to take it (a forced switch) */
+    GP_WAIT_OVERFLOW = 16   /* stands for keys that found no room: stacks and releaser are 0 */
+};
+
+enum HeaderFlags {
+    GP_HEADER_FREE_THREADED = 1,  /* a Py_GIL_DISABLED build (its GIL may still be on) */
+    GP_HEADER_PYTHON_STACKS = 2,  /* the interpreter's frame layout is known */
+    GP_HEADER_EVENTS = 4,
+    GP_HEADER_FORKED = 8,         /* began in fork(), not in exec() */
+    GP_HEADER_TICKS_ARE_NS = 16,  /* no reliable time-stamp counter: _ticks fields hold nanoseconds */
+    GP_HEADER_SAMPLED_PERF = 32,  /* sampler: perf task-clock */
+    GP_HEADER_SAMPLED_TIMER = 64, /* sampler: timer on each thread's CPU clock */
+    GP_HEADER_DEBUG_BUILD = 128
+};
+
+enum EndKind { GP_END_NONE = 0 /* still running, or killed */, GP_END_EXIT = 1, GP_END_QUICK_EXIT = 2, GP_END_EXEC = 3 };
+
+typedef struct {
+    char magic[8];
+    uint32_t format_version;
+    uint32_t header_bytes;
+    uint32_t pid;
+    uint32_t parent_pid;
+    uint32_t python_hex; /* PY_VERSION_HEX, 0 if unknown */
+    uint32_t flags;      /* HeaderFlags */
+    uint32_t end_kind;   /* EndKind */
+    uint32_t rate_hz;    /* sampler's rate, 0 = off */
+    uint64_t start_ns;
+    uint64_t start_realtime_ns;
+    uint64_t start_ticks;
+    uint64_t end_ns; /* refreshed now and then while running, final when end_kind is set */
+    uint64_t end_ticks;
+    uint64_t lost_records; /* no room: the disk was full, the file limit met, the folder gone */
+    uint64_t lost_samples; /* came while the recorder was busy in that thread */
+    uint64_t lost_errno;   /* of the first failure to get room */
+    uint64_t process_cpu_ns; /* at the last refresh */
+    uint64_t runtime_address; /* _PyRuntime */
+    uint64_t runtime_bytes;
+    uint64_t sampler_errno; /* why perf could not be had */
+} FileHeader;
+
+typedef struct {
+    uint32_t magic;
+    uint32_t reserved;
+    uint64_t bytes; /* of the extent, header included */
+    uint64_t used;  /* header included; may exceed bytes */
+    uint64_t reserved2;
+} ExtentHeader;
+
+typedef struct {
+    uint32_t magic;
+    uint16_t kind; /* ChunkKind */
+    uint16_t reserved;
+    uint32_t slot;
+    uint32_t bytes;  /* of the chunk, header included */
+    uint64_t length; /* payload bytes that are whole */
+    uint64_t reserved2;
+} ChunkHeader;
+
+typedef struct {
+    uint16_t type; /* RecordType */
+    uint16_t flags;
+    uint32_t bytes; /* of the record, header included; a multiple of 8 */
+} RecordHeader;
+
+/* key, then value: python_version, executable, argv (joined with NUL), cwd, ... The last record of a key counts. */
+typedef struct {
+    RecordHeader head;
+    uint32_t key_bytes;
+    uint32_t value_bytes;
+} MetaRecord;
+
+typedef struct {
+    RecordHeader head;
+    uint64_t bias; /* add to a file's virtual address */
+    uint64_t start;
+    uint64_t end;
+    uint32_t path_bytes;
+    uint32_t reserved;
+} ImageRecord;
+
+/* file name, then qualified name, then co_linetable as CPython has it (Objects/locations.md). */
+typedef struct {
+    RecordHeader head;
+    uint32_t code_id;
+    uint32_t first_line;
+    uint32_t file_bytes;
+    uint32_t qualname_bytes;
+    uint32_t linetable_bytes;
+    uint32_t reserved;
+} CodeRecord;
+
+typedef struct {
+    uint32_t code_id;
+    uint32_t offset; /* bytes into the bytecode */
+} PythonFrame;
+
+enum StackFlags { GP_STACK_TRUNCATED = 1 };
+
+/* python_frames PythonFrames, then native_frames return addresses (uint64_t), both innermost first. */
+typedef struct {
+    RecordHeader head;
+    uint32_t stack_id;
+    uint16_t python_frames;
+    uint16_t native_frames;
+} StackRecord;
+
+typedef struct {
+    RecordHeader head;
+    uint32_t type_id;
+    uint32_t name_bytes;
+    uint64_t address;
+} TypeRecord;
+
+typedef struct {
+    RecordHeader head;
+    uint32_t thread; /* id of this thread in the file, in order of first sight; the first is the main thread */
+    uint32_t tid;
+    uint32_t parent_thread;
+    uint32_t name_bytes;
+    uint64_t start_ns;
+    uint64_t end_ns;   /* 0 = alive at the end of the recording */
+    uint64_t read_ns;  /* when the kernel's figures below were last read; 0 = never */
+    uint64_t start_cpu_ns; /* CPU the thread had used before start_ns */
+    uint64_t cpu_ns;       /* total at read_ns, start_cpu_ns included */
+    uint64_t start_run_delay_ns;
+    uint64_t run_delay_ns; /* schedstat: runnable but not running */
+    uint64_t run_delay_read_ns; /* 0 = not measured (a thread too short to be worth it) */
+    uint64_t minor_faults;
+    uint64_t major_faults;
+    uint64_t voluntary_switches;
+    uint64_t involuntary_switches;
+    uint64_t gil_held_ticks; /* finished holds */
+    uint64_t gil_holds;
+    uint64_t gil_since_ticks; /* start of the hold that goes on, 0 = not held */
+    uint64_t quick_io_count;  /* hooked I/O calls too short to be given a WAIT record */
+    uint64_t quick_io_ns;
+    uint64_t io_cpu_ns; /* CPU used inside hooked I/O calls that have WAIT records, where measured */
+    uint64_t samples;
+    uint64_t lost;
+    /* the wait that is open now; open_start_ns is stored last (release), 0 = none */
+    uint64_t open_start_ns;
+    uint64_t open_address;
+    uint32_t open_stack_id;
+    uint32_t open_type_id;
+    uint8_t open_op;
+    uint8_t open_subject;
+    uint16_t reserved;
+    uint32_t reserved2;
+    char name[GP_NAME_BYTES];
+} ThreadRecord;
+
+/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type). */
+typedef struct {
+    RecordHeader head; /* flags: WaitFlags */
+    uint32_t wait_id;
+    uint32_t thread;
+    uint8_t op;      /* Op */
+    uint8_t subject; /* Subject */
+    uint16_t reserved;
+    uint32_t stack_id;
+    uint32_t releaser_stack_id;
+    uint32_t releaser_thread;
+    uint32_t type_id;
+    uint32_t reserved2;
+    uint64_t address;
+    uint64_t count;
+    uint64_t total_ns; /* blocked and spinning, to the return of the call */
+    uint64_t max_ns;
+    uint64_t wake_ns;   /* within total_ns: from the releaser's post to the return */
+    uint64_t spin_ns;   /* within total_ns: yielding before it parked */
+    uint64_t yields;
+    uint64_t first_ns; /* start of the first wait */
+    uint64_t last_ns;  /* end of the last */
+    uint32_t histogram[GP_HISTOGRAM_BUCKETS];
+} WaitRecord;
+
+/* A span of the user's own (gilprobe.span): the name follows. */
+typedef struct {
+    RecordHeader head;
+    uint32_t thread;
+    uint32_t name_bytes;
+    uint64_t start_ns;
+    uint64_t end_ns;
+} SpanRecord;
+
+/* One wait, with --events. */
+typedef struct {
+    uint32_t wait_id; /* the WAIT record it is counted in */
+    uint32_t thread;
+    uint64_t start_ns;
+    uint64_t duration_ns;
+    uint64_t address;
+    uint32_t wake_ns; /* clipped to 2^32 - 1 */
+    uint32_t spin_ns;
+} EventRecord;
+
+/* One sample of a thread's registers, by CPU time. */
+typedef struct {
+    uint32_t thread;
+    uint32_t stack_id;
+    uint64_t time_ns;
+    uint64_t pc;
+    uint64_t object;  /* start of the object an atomic instruction at the pc touches, 0 = none found */
+    uint64_t address; /* its effective address, 0 = no atomic instruction there */
+    uint32_t type_id; /* of `object` */
+    uint32_t reserved;
+    uint64_t registers[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 ... r15 */
+} SampleRecord;
+
+#endif
