@@ -1,0 +1,252 @@
+/* The recorder's own state: one slot a thread, nothing shared between threads on a hot path. */
+#ifndef GILPROBE_CORE_H
+#define GILPROBE_CORE_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "format.h"
+
+#define GP_HIDDEN __attribute__((visibility("hidden")))
+#define GP_EXPORT __attribute__((visibility("default")))
+#define GP_TLS __thread __attribute__((tls_model("initial-exec")))
+#define GP_RARE(condition) __builtin_expect(!!(condition), 0)
+
+#pragma GCC visibility push(hidden)
+
+typedef struct {
+    uint64_t hash; /* 0 = free */
+    uint64_t value;
+} IndexEntry;
+
+/* Open addressing, keyed by a 64-bit hash that stands for the key. Grows by mmap. */
+typedef struct {
+    IndexEntry *entries;
+    uint32_t capacity; /* a power of two */
+    uint32_t used;
+    IndexEntry first[64];
+} Index;
+
+typedef struct {
+    ChunkHeader *chunk; /* NULL until there is room */
+    uint32_t used;      /* payload bytes */
+    uint32_t capacity;
+    uint64_t retry_ns; /* no room: do not try again before */
+} Cursor;
+
+typedef struct {
+    uint64_t start_ns; /* 0 = no burst */
+    uint64_t last_ns;
+    uint64_t caller;
+    uint64_t address; /* of the PyMutex, 0 = not known */
+    uint32_t yields;
+    uint32_t stack_id;
+} SpinBurst;
+
+typedef struct {
+    uint64_t start_ns;
+    uint64_t address;
+    uint64_t spin_ns;
+    uint32_t yields;
+    uint32_t stack_id;
+    uint32_t type_id;
+    uint8_t op;
+    uint8_t subject;
+    uint16_t flags;
+} OpenWait;
+
+typedef struct Slot {
+    uint32_t index;
+    uint32_t thread;
+    ThreadRecord *record; /* in the file, or `scratch` when there was no room */
+    uint32_t tid;
+    volatile uint8_t busy;    /* inside the recorder: a signal handler's hooks pass through */
+    volatile uint8_t blocked; /* inside a recorded wait: nested ones pass through */
+    volatile uint8_t vforked; /* a vfork child may be running on our memory */
+    uint8_t named;
+    uint8_t io_slow; /* the last hooked I/O call blocked: measure the next one fully */
+    uint64_t gil_condition;   /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
+    uint64_t unknown_signal;  /* last condition signalled from the interpreter that was no known GIL's */
+    uint64_t unknown_signal_ticks;
+    OpenWait gil_wait; /* start_ns 0 = not waiting */
+    SpinBurst spin;
+    Cursor records, events, samples;
+    Index waits, stacks, types;
+    ThreadRecord scratch;
+    struct Slot *next_free;
+    struct Slot *next_all;
+    _Atomic bool in_use;
+    int sampler_fd;
+    uint8_t sampler_on;
+    timer_t sampler_timer;
+} Slot;
+
+typedef struct {
+    bool events;
+    uint32_t rate_hz;
+    int sampler; /* 0 auto, 1 perf, 2 timer */
+    char folder[3072];
+} Options;
+
+extern GP_TLS Slot *gp_slot_here;
+extern GP_TLS bool gp_slot_gone;
+extern _Atomic bool gp_active;
+extern Options gp_options;
+extern FileHeader *gp_header;
+
+/* clock */
+static inline uint64_t gp_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+extern bool gp_ticks_are_ns;
+
+static inline uint64_t gp_ticks(void) {
+    if (GP_RARE(gp_ticks_are_ns))
+        return gp_now();
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
+/* A system call that no hook sees and that leaves errno alone; negative errno on failure. */
+static inline long gp_syscall6(long number, long a, long b, long c, long d, long e, long f) {
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+#define gp_syscall3(number, a, b, c) gp_syscall6(number, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+
+static inline uint64_t gp_mix(uint64_t hash, uint64_t word) {
+    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+    return hash ^ hash >> 29;
+}
+
+/* file.c: the file, its extents and chunks */
+bool gp_file_open(bool forked);
+ChunkHeader *gp_chunk_new(uint32_t slot, enum ChunkKind kind, uint32_t bytes);
+void *gp_memory(size_t bytes);
+void gp_file_forget(void);
+void gp_lose(Slot *slot, int error);
+/* Room for one record, zeroed, its head filled in; NULL when there is none (counted). gp_record_done makes it readable. */
+void *gp_record_begin(Slot *slot, enum RecordType type, size_t bytes);
+void gp_record_done(Slot *slot);
+void *gp_array_begin(Slot *slot, Cursor *cursor, enum ChunkKind kind, uint32_t bytes);
+void gp_array_done(Cursor *cursor, uint32_t bytes);
+void gp_meta(Slot *slot, const char *key, const char *value, size_t value_bytes);
+
+/* index.c */
+void gp_index_clear(Index *index);
+IndexEntry *gp_index_find(Index *index, uint64_t hash);
+IndexEntry *gp_index_insert(Index *index, uint64_t hash); /* NULL when it cannot grow */
+
+/* slots.c: threads */
+Slot *gp_slot_new(void);
+void gp_slot_release(void *slot);
+void gp_slots_forked(void);
+void gp_slots_finish(uint64_t now_ns);
+void gp_slots_setup(void);
+void gp_read_kernel(Slot *slot, uint64_t now_ns);
+Slot *gp_slots_all(void);
+bool gp_vfork_over(Slot *slot);
+
+/* The slot of the calling thread, or NULL where hooks must pass through. */
+static inline Slot *gp_slot(void) {
+    Slot *slot = gp_slot_here;
+    if (GP_RARE(!slot)) {
+        if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || gp_slot_gone)
+            return NULL;
+        slot = gp_slot_new();
+        if (!slot)
+            return NULL;
+    }
+    if (GP_RARE(slot->busy || slot->blocked))
+        return NULL;
+    if (GP_RARE(!atomic_load_explicit(&gp_active, memory_order_relaxed)))
+        return NULL;
+    if (GP_RARE(slot->vforked) && !gp_vfork_over(slot))
+        return NULL;
+    return slot;
+}
+
+/* python.c: where this interpreter keeps what */
+void gp_python_setup(void);
+extern uint64_t gp_python_text, gp_python_text_bytes; /* the image that holds the interpreter */
+static inline bool gp_from_python(void *return_address) {
+    return (uint64_t)return_address - gp_python_text < gp_python_text_bytes;
+}
+
+/* frames.c: stacks, code objects */
+uint32_t gp_stack_here(Slot *slot, void *return_address);
+void gp_images_write(Slot *slot);
+void gp_frames_forked(void);
+extern _Atomic uint32_t gp_generation; /* counts the files this process has begun: ids of older ones are stale */
+
+/* types.c */
+uint32_t gp_type_of(Slot *slot, uint64_t object, uint64_t known);
+enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *type_id);
+
+/* names.c */
+void gp_name_thread(Slot *slot, const char *frame);
+
+/* edges.c: who ended the wait */
+typedef struct {
+    _Alignas(64) _Atomic uint32_t waiters;
+    _Atomic uint32_t sequence; /* odd while being written */
+    _Atomic uint64_t address;
+    _Atomic uint64_t posted_ns;
+    _Atomic uint64_t releaser; /* thread << 32 | stack id */
+} Bucket;
+#define GP_BUCKET_BITS 12
+extern Bucket gp_buckets[1 << GP_BUCKET_BITS];
+static inline Bucket *gp_bucket(const void *address) {
+    return &gp_buckets[((uint64_t)address >> 2) * 0x9E3779B97F4A7C15u >> (64 - GP_BUCKET_BITS)];
+}
+void gp_post(const void *address, void *return_address);
+static inline void gp_post_check(const void *address, void *return_address) {
+    /* Relaxed: a waiter raises the counter before it blocks, and the poster's call that wakes it comes after. */
+    if (GP_RARE(atomic_load_explicit(&gp_bucket(address)->waiters, memory_order_relaxed)))
+        gp_post(address, return_address);
+}
+bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint64_t *releaser);
+void gp_edges_forked(void);
+
+/* waits.c */
+void gp_wait_open(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, const void *address, uint32_t stack_id);
+void gp_wait_close(Slot *slot, OpenWait *wait);
+void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser);
+void gp_spin_close(Slot *slot);
+void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
+
+/* gil.c */
+#define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */
+void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
+bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
+void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
+
+/* sampler.c */
+void gp_sampler_setup(void);
+void gp_sampler_start(Slot *slot);
+void gp_sampler_stop(Slot *slot);
+void gp_sampler_forked(void);
+
+/* start.c */
+void gp_finish(enum EndKind kind);
+extern char gp_preload_path[]; /* of this library; empty when not preloaded */
+extern char gp_recording_variable[], gp_options_variable[];
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,263 @@
+/* The Python stack of the calling thread, read while it is in a libc call: nobody changes its frames meanwhile. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include <link.h>
+#include <string.h>
+#include <unwind.h>
+
+#include "python.h"
+
+#define CODE_SLOTS (1u << 16)
+#define MOST_TEXT 2000u
+#define MOST_LINETABLE 20000u
+#define MOST_OWN_FRAMES 8
+
+typedef struct {
+    const char *code;
+    uint32_t offset;
+} RawFrame;
+
+typedef struct {
+    RawFrame frames[GP_MAX_PYTHON_FRAMES];
+    const char *outermost;
+    int count;
+    bool truncated;
+    uint64_t hash;
+} RawStack;
+
+/* Written only when a code object is first seen; an id of 0 means that someone is writing. */
+typedef struct {
+    _Atomic uint64_t code;
+    _Atomic uint64_t check;
+    _Atomic uint32_t id;
+} CodeEntry;
+
+static CodeEntry codes[CODE_SLOTS];
+static _Atomic uint32_t next_code, next_stack;
+_Atomic uint32_t gp_generation;
+
+static const char *bytecode_start(const char *code, const char *frame) {
+    if (gp_python.code_tlbc) {
+        /* Free-threaded 3.14 and later: each thread has its own copy (CPython _PyCodeArray: size, entries). */
+        const char *array = GP_AT(const char *, code, gp_python.code_tlbc);
+        int32_t index = GP_AT(int32_t, frame, gp_python.frame_tlbc);
+        if (array && index > 0 && index < GP_AT(int64_t, array, 0)) {
+            const char *own = GP_AT(const char *, array, 8 + 8 * (uint64_t)index);
+            if (own)
+                return own;
+        }
+    }
+    return code + gp_python.code_bytes;
+}
+
+static const char *current_frame(const char *state) {
+    if (!gp_python.state_cframe)
+        return GP_AT(const char *, state, gp_python.state_frame);
+    const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
+    return cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
+}
+
+static void walk(RawStack *stack) {
+    stack->count = 0;
+    stack->truncated = false;
+    stack->outermost = NULL;
+    stack->hash = 0;
+    const char *state = gp_python.known ? gp_python.thread_state() : NULL;
+    if (!state)
+        return;
+    for (const char *frame = current_frame(state); frame; frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
+        if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
+            continue;
+        if (stack->count == GP_MAX_PYTHON_FRAMES) {
+            stack->truncated = true;
+            break;
+        }
+        /* Up to 3 tag bits: 3.14 and later keep the code object as a tagged reference. */
+        const char *code = (const char *)(GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull);
+        if (!code)
+            break;
+        const char *instruction = GP_AT(const char *, frame, gp_python.frame_instruction);
+        uint32_t offset = (uint32_t)(instruction - bytecode_start(code, frame));
+        stack->frames[stack->count++] = (RawFrame){code, offset};
+        stack->outermost = frame;
+        /* The line table tells a new code object at an old one's address from the old one. */
+        stack->hash = gp_mix(stack->hash ^ offset, (uint64_t)code ^ GP_AT(uint64_t, code, gp_python.code_linetable) << 1);
+    }
+}
+
+static uint32_t write_code(Slot *slot, const char *code) {
+    const char *file = GP_AT(const char *, code, gp_python.code_file);
+    const char *qualname = GP_AT(const char *, code, gp_python.code_qualname);
+    const char *linetable = GP_AT(const char *, code, gp_python.code_linetable);
+    uint64_t linetable_bytes = linetable ? GP_AT(uint64_t, linetable, gp_python.bytes_size) : 0;
+    if (linetable_bytes > MOST_LINETABLE)
+        linetable_bytes = 0;
+    CodeRecord *record =
+        gp_record_begin(slot, GP_CODE, sizeof *record + gp_text_bytes(file, MOST_TEXT) +
+                                           gp_text_bytes(qualname, MOST_TEXT) + linetable_bytes);
+    if (!record)
+        return 0;
+    char *out = (char *)(record + 1);
+    record->code_id = atomic_fetch_add_explicit(&next_code, 1, memory_order_relaxed) + 1;
+    record->first_line = GP_AT(uint32_t, code, gp_python.code_first_line);
+    out += record->file_bytes = gp_text(file, out, gp_text_bytes(file, MOST_TEXT));
+    out += record->qualname_bytes = gp_text(qualname, out, gp_text_bytes(qualname, MOST_TEXT));
+    record->linetable_bytes = (uint32_t)linetable_bytes;
+    if (linetable_bytes)
+        memcpy(out, linetable + gp_python.bytes_value, linetable_bytes);
+    uint32_t id = record->code_id;
+    gp_record_done(slot);
+    return id;
+}
+
+/* Two threads that meet a code object at once may both write it, under two ids: no one waits. */
+static uint32_t code_id(Slot *slot, const char *code) {
+    uint64_t check = gp_mix(gp_mix(GP_AT(uint64_t, code, gp_python.code_linetable),
+                                   GP_AT(uint64_t, code, gp_python.code_qualname)),
+                            atomic_load_explicit(&gp_generation, memory_order_relaxed));
+    uint32_t start = (uint32_t)(gp_mix(0, (uint64_t)code) >> 48);
+    for (uint32_t i = 0; i < 32; i++) {
+        CodeEntry *entry = &codes[(start + i) & (CODE_SLOTS - 1)];
+        uint64_t key = atomic_load_explicit(&entry->code, memory_order_relaxed);
+        if (!key && atomic_compare_exchange_strong(&entry->code, &key, (uint64_t)code))
+            key = (uint64_t)code;
+        if (key != (uint64_t)code)
+            continue;
+        /* Acquire: pairs with the release below; the check read after it belongs to this id or a later one. */
+        uint32_t id = atomic_load_explicit(&entry->id, memory_order_acquire);
+        if (id && atomic_load_explicit(&entry->check, memory_order_relaxed) == check)
+            return id;
+        uint32_t fresh = write_code(slot, code);
+        if (fresh && atomic_compare_exchange_strong(&entry->id, &id, 0)) {
+            atomic_store_explicit(&entry->check, check, memory_order_relaxed);
+            atomic_store_explicit(&entry->id, fresh, memory_order_release);
+        }
+        return fresh;
+    }
+    return write_code(slot, code);
+}
+
+typedef struct {
+    uint64_t *addresses;
+    int count, own;
+    uint64_t caller; /* where our own frames end */
+} Unwinding;
+
+static _Unwind_Reason_Code unwound(struct _Unwind_Context *context, void *argument) {
+    Unwinding *unwinding = argument;
+    uint64_t address = _Unwind_GetIP(context);
+    if (!address)
+        return _URC_END_OF_STACK;
+    if (unwinding->count == 0 && address != unwinding->caller && unwinding->own++ < MOST_OWN_FRAMES)
+        return _URC_NO_REASON;
+    unwinding->addresses[unwinding->count++] = address;
+    return unwinding->count == GP_MAX_NATIVE_FRAMES ? _URC_END_OF_STACK : _URC_NO_REASON;
+}
+
+/* ---- images: what the native addresses belong to */
+
+static _Atomic uint64_t images_seen;
+
+typedef struct {
+    Slot *slot;
+    uint64_t adds;
+} ImageWalk;
+
+static int write_image(struct dl_phdr_info *image, size_t size, void *argument) {
+    (void)size;
+    ImageWalk *images = argument;
+    images->adds = image->dlpi_adds;
+    uint64_t start = UINT64_MAX, end = 0;
+    for (int i = 0; i < image->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &image->dlpi_phdr[i];
+        if (segment->p_type != PT_LOAD)
+            continue;
+        uint64_t from = image->dlpi_addr + segment->p_vaddr, to = from + segment->p_memsz;
+        start = from < start ? from : start;
+        end = to > end ? to : end;
+    }
+    char own[512];
+    const char *path = image->dlpi_name;
+    size_t path_bytes = path ? strlen(path) : 0;
+    if (!path_bytes) { /* the program itself */
+        long got = gp_syscall3(SYS_readlink, "/proc/self/exe", own, sizeof own);
+        path = own;
+        path_bytes = got > 0 ? (size_t)got : 0;
+    }
+    ImageRecord *record = gp_record_begin(images->slot, GP_IMAGE, sizeof *record + path_bytes);
+    if (!record)
+        return 1;
+    record->bias = image->dlpi_addr;
+    record->start = start;
+    record->end = end;
+    record->path_bytes = (uint32_t)path_bytes;
+    memcpy(record + 1, path, path_bytes);
+    gp_record_done(images->slot);
+    return 0;
+}
+
+static int count_images(struct dl_phdr_info *image, size_t size, void *argument) {
+    (void)size;
+    *(uint64_t *)argument = image->dlpi_adds;
+    return 1;
+}
+
+/* All images again when the loader has added one since. */
+void gp_images_write(Slot *slot) {
+    uint64_t adds = 0, seen = atomic_load_explicit(&images_seen, memory_order_relaxed);
+    dl_iterate_phdr(count_images, &adds);
+    if (adds == seen || !atomic_compare_exchange_strong(&images_seen, &seen, adds))
+        return;
+    ImageWalk images = {slot, 0};
+    dl_iterate_phdr(write_image, &images);
+}
+
+void gp_frames_forked(void) {
+    atomic_fetch_add(&gp_generation, 1);
+    atomic_store(&next_code, 0);
+    atomic_store(&next_stack, 0);
+    atomic_store(&images_seen, 0);
+}
+
+static __attribute__((noinline)) uint32_t write_stack(Slot *slot, const RawStack *stack, void *caller) {
+    PythonFrame frames[GP_MAX_PYTHON_FRAMES];
+    uint64_t addresses[GP_MAX_NATIVE_FRAMES];
+    for (int i = 0; i < stack->count; i++)
+        frames[i] = (PythonFrame){code_id(slot, stack->frames[i].code), stack->frames[i].offset};
+    Unwinding unwinding = {addresses, 0, 0, (uint64_t)caller};
+    _Unwind_Backtrace(unwound, &unwinding);
+    gp_images_write(slot);
+    StackRecord *record =
+        gp_record_begin(slot, GP_STACK, sizeof *record + (size_t)stack->count * sizeof(PythonFrame) +
+                                            (size_t)unwinding.count * sizeof(uint64_t));
+    if (!record)
+        return 0;
+    record->head.flags = stack->truncated ? GP_STACK_TRUNCATED : 0;
+    record->python_frames = (uint16_t)stack->count;
+    record->native_frames = (uint16_t)unwinding.count;
+    record->stack_id = atomic_fetch_add_explicit(&next_stack, 1, memory_order_relaxed) + 1;
+    char *out = (char *)(record + 1);
+    memcpy(out, frames, (size_t)stack->count * sizeof(PythonFrame));
+    memcpy(out + (size_t)stack->count * sizeof(PythonFrame), addresses, (size_t)unwinding.count * sizeof(uint64_t));
+    uint32_t id = record->stack_id;
+    gp_record_done(slot);
+    return id;
+}
+
+/* The native frames are taken when a Python stack is first seen with this return address: unwinding each time would
+ * cost more than the wait. */
+__attribute__((noinline)) uint32_t gp_stack_here(Slot *slot, void *return_address) {
+    RawStack stack;
+    walk(&stack);
+    if (GP_RARE(!slot->named) && stack.outermost && !stack.truncated)
+        gp_name_thread(slot, stack.outermost);
+    uint64_t hash = gp_mix(stack.hash, (uint64_t)return_address) | 1;
+    IndexEntry *entry = gp_index_find(&slot->stacks, hash);
+    if (entry)
+        return (uint32_t)entry->value;
+    uint32_t id = write_stack(slot, &stack, return_address);
+    if (id && (entry = gp_index_insert(&slot->stacks, hash)))
+        entry->value = id;
+    return id;
+}

@@ -1,0 +1,136 @@
+/* Calls that block for something other than another thread: sleep, poll, files, sockets, child processes, signals. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include "real.h"
+
+/* A call shorter than this is counted, not given a record with a stack. */
+#define QUICK_NS 20000u
+#define CALLER __builtin_return_address(0)
+
+typedef struct {
+    OpenWait wait;
+    uint64_t cpu_ns;
+    void *caller;
+    bool measured;
+} IoCall;
+
+static uint64_t thread_cpu_ns(void) {
+    struct timespec t;
+    gp_syscall3(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* A thread whose last call blocked gets its next one published with its stack, and the CPU it uses measured; one whose
+ * calls return at once pays for two clock readings only. */
+static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
+    slot->busy = 1;
+    call->caller = caller;
+    call->wait.start_ns = gp_now();
+    call->wait.op = (uint8_t)op;
+    call->wait.address = (uint64_t)(int64_t)fd;
+    if (slot->spin.start_ns)
+        gp_spin_close(slot);
+    call->measured = slot->io_slow || op == GP_OP_SLEEP || op == GP_OP_CHILD || op == GP_OP_SIGNAL;
+    if (call->measured) {
+        int error = errno;
+        call->wait.stack_id = gp_stack_here(slot, caller);
+        errno = error;
+        call->cpu_ns = thread_cpu_ns();
+    }
+    ThreadRecord *record = slot->record;
+    record->open_address = call->wait.address;
+    record->open_stack_id = call->wait.stack_id;
+    record->open_type_id = 0;
+    record->open_op = (uint8_t)op;
+    record->open_subject = GP_SUBJECT_UNKNOWN;
+    __atomic_store_n(&record->open_start_ns, call->wait.start_ns, __ATOMIC_RELEASE);
+    slot->blocked = 1;
+    slot->busy = 0;
+}
+
+static void end(Slot *slot, IoCall *call) {
+    int error = errno;
+    slot->busy = 1;
+    slot->blocked = 0;
+    uint64_t end_ns = gp_now(), duration_ns = end_ns - call->wait.start_ns;
+    ThreadRecord *record = slot->record;
+    record->open_start_ns = 0;
+    slot->io_slow = duration_ns >= QUICK_NS;
+    if (!slot->io_slow) {
+        record->quick_io_count++;
+        record->quick_io_ns += duration_ns;
+    } else {
+        if (call->measured)
+            record->io_cpu_ns += thread_cpu_ns() - call->cpu_ns;
+        else
+            call->wait.stack_id = gp_stack_here(slot, call->caller);
+        gp_wait_add(slot, &call->wait, end_ns, 0, 0);
+    }
+    slot->busy = 0;
+    errno = error;
+}
+
+#define IO_HOOK(result_type, name, op, fd, parameters, arguments)                                                      \
+    GP_EXPORT result_type name parameters {                                                                            \
+        gp_need_real();                                                                                                \
+        Slot *slot = gp_slot();                                                                                        \
+        if (!slot)                                                                                                     \
+            return gp_real.name arguments;                                                                             \
+        IoCall call = {0};                                                                                             \
+        begin(slot, &call, op, fd, CALLER);                                                                            \
+        result_type result = gp_real.name arguments;                                                                   \
+        end(slot, &call);                                                                                              \
+        return result;                                                                                                 \
+    }
+
+IO_HOOK(int, nanosleep, GP_OP_SLEEP, -1, (const struct timespec *time, struct timespec *left), (time, left))
+IO_HOOK(int, clock_nanosleep, GP_OP_SLEEP, -1,
+        (clockid_t clock, int flags, const struct timespec *time, struct timespec *left), (clock, flags, time, left))
+IO_HOOK(int, usleep, GP_OP_SLEEP, -1, (useconds_t time), (time))
+IO_HOOK(int, poll, GP_OP_POLL, -1, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
+IO_HOOK(int, ppoll, GP_OP_POLL, -1,
+        (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
+        (fds, count, timeout, mask))
+IO_HOOK(int, select, GP_OP_POLL, -1, (int count, fd_set *in, fd_set *out, fd_set *err, struct timeval *timeout),
+        (count, in, out, err, timeout))
+IO_HOOK(int, pselect, GP_OP_POLL, -1,
+        (int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout, const sigset_t *mask),
+        (count, in, out, err, timeout, mask))
+IO_HOOK(int, epoll_wait, GP_OP_POLL, fd, (int fd, struct epoll_event *events, int most, int timeout),
+        (fd, events, most, timeout))
+IO_HOOK(int, epoll_pwait, GP_OP_POLL, fd,
+        (int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask),
+        (fd, events, most, timeout, mask))
+IO_HOOK(ssize_t, read, GP_OP_READ, fd, (int fd, void *data, size_t bytes), (fd, data, bytes))
+IO_HOOK(ssize_t, pread64, GP_OP_READ, fd, (int fd, void *data, size_t bytes, off_t at), (fd, data, bytes, at))
+IO_HOOK(ssize_t, readv, GP_OP_READ, fd, (int fd, const struct iovec *data, int count), (fd, data, count))
+IO_HOOK(ssize_t, recv, GP_OP_READ, fd, (int fd, void *data, size_t bytes, int flags), (fd, data, bytes, flags))
+IO_HOOK(ssize_t, recvfrom, GP_OP_READ, fd,
+        (int fd, void *data, size_t bytes, int flags, struct sockaddr *from, socklen_t *from_bytes),
+        (fd, data, bytes, flags, from, from_bytes))
+IO_HOOK(ssize_t, recvmsg, GP_OP_READ, fd, (int fd, struct msghdr *message, int flags), (fd, message, flags))
+IO_HOOK(int, accept, GP_OP_READ, fd, (int fd, struct sockaddr *from, socklen_t *from_bytes), (fd, from, from_bytes))
+IO_HOOK(int, accept4, GP_OP_READ, fd, (int fd, struct sockaddr *from, socklen_t *from_bytes, int flags),
+        (fd, from, from_bytes, flags))
+IO_HOOK(ssize_t, write, GP_OP_WRITE, fd, (int fd, const void *data, size_t bytes), (fd, data, bytes))
+IO_HOOK(ssize_t, pwrite64, GP_OP_WRITE, fd, (int fd, const void *data, size_t bytes, off_t at), (fd, data, bytes, at))
+IO_HOOK(ssize_t, writev, GP_OP_WRITE, fd, (int fd, const struct iovec *data, int count), (fd, data, count))
+IO_HOOK(ssize_t, send, GP_OP_WRITE, fd, (int fd, const void *data, size_t bytes, int flags), (fd, data, bytes, flags))
+IO_HOOK(ssize_t, sendto, GP_OP_WRITE, fd,
+        (int fd, const void *data, size_t bytes, int flags, const struct sockaddr *to, socklen_t to_bytes),
+        (fd, data, bytes, flags, to, to_bytes))
+IO_HOOK(ssize_t, sendmsg, GP_OP_WRITE, fd, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
+IO_HOOK(int, connect, GP_OP_WRITE, fd, (int fd, const struct sockaddr *to, socklen_t to_bytes), (fd, to, to_bytes))
+IO_HOOK(int, fsync, GP_OP_SYNC, fd, (int fd), (fd))
+IO_HOOK(int, fdatasync, GP_OP_SYNC, fd, (int fd), (fd))
+IO_HOOK(int, flock, GP_OP_SYNC, fd, (int fd, int operation), (fd, operation))
+IO_HOOK(pid_t, waitpid, GP_OP_CHILD, -1, (pid_t pid, int *status, int options), (pid, status, options))
+IO_HOOK(pid_t, wait4, GP_OP_CHILD, -1, (pid_t pid, int *status, int options, struct rusage *usage),
+        (pid, status, options, usage))
+IO_HOOK(int, waitid, GP_OP_CHILD, -1, (idtype_t type, id_t id, siginfo_t * info, int options), (type, id, info, options))
+IO_HOOK(int, sigwait, GP_OP_SIGNAL, -1, (const sigset_t *set, int *number), (set, number))
+IO_HOOK(int, sigwaitinfo, GP_OP_SIGNAL, -1, (const sigset_t *set, siginfo_t *info), (set, info))
+IO_HOOK(int, sigtimedwait, GP_OP_SIGNAL, -1, (const sigset_t *set, siginfo_t *info, const struct timespec *timeout),
+        (set, info, timeout))
+IO_HOOK(int, pause, GP_OP_SIGNAL, -1, (void), ())

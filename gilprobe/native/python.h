@@ -1,0 +1,42 @@
+/* Offsets of what we read from a CPython process. Filled once by gp_python_setup; `known` false: no Python stacks. */
+#ifndef GILPROBE_PYTHON_H
+#define GILPROBE_PYTHON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(hidden)
+
+typedef struct {
+    bool known;
+    bool free_threaded;
+    uint32_t hex;
+    uint16_t minor;
+    uint16_t state_cframe, cframe_frame; /* 3.11 and 3.12 reach the frame through a _PyCFrame */
+    uint16_t state_frame;
+    uint16_t frame_code, frame_previous, frame_instruction, frame_owner, frame_locals, frame_tlbc;
+    uint8_t first_hidden_owner; /* frames whose owner is this or more are the interpreter's own; 255 = none */
+    uint16_t code_file, code_qualname, code_linetable, code_first_line, code_bytes, code_tlbc;
+    uint16_t object_type, type_name, type_cached_keys, type_basicsize;
+    uint16_t bytes_size, bytes_value;
+    uint16_t text_state, text_length, ascii_value;
+    int16_t managed_dict; /* of an object, before it */
+    uint64_t runtime, runtime_bytes;
+    void *(*thread_state)(void); /* PyGILState_GetThisThreadState: valid while the thread is detached */
+    uint64_t type_type;
+} PythonLayout;
+
+extern PythonLayout gp_python;
+
+#define GP_AT(type, base, offset) (*(type const volatile *)((const char *)(base) + (offset)))
+
+/* UTF-8 of a str object, at most `room` bytes; returns the bytes written. */
+uint32_t gp_text(const char *object, char *out, uint32_t room);
+/* An upper bound for gp_text, at most `most`. */
+uint32_t gp_text_bytes(const char *object, uint32_t most);
+
+/* Memory that may be gone: false instead of a fault. */
+bool gp_read_safely(void *out, uint64_t address, uint32_t bytes);
+
+#pragma GCC visibility pop
+#endif

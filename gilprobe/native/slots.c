@@ -1,0 +1,278 @@
+/* Threads: a slot each while they live; a slot serves one thread after another. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "real.h"
+
+/* A thread's run delay costs an open, a read and a close: not worth it for one this short. */
+#define LONG_ENOUGH_NS 2000000u
+
+GP_TLS Slot *gp_slot_here;
+GP_TLS bool gp_slot_gone;
+
+static _Atomic(Slot *) all_slots;
+static _Atomic uint64_t free_slots; /* a Slot's address below, a count of changes in the top 16 bits (ABA) */
+static _Atomic uint32_t next_slot, next_thread;
+static pthread_key_t end_of_thread;
+
+Slot *gp_slots_all(void) { return atomic_load_explicit(&all_slots, memory_order_acquire); }
+
+#define ADDRESS_BITS 48
+static Slot *slot_at(uint64_t tagged) { return (Slot *)(tagged & ((1ull << ADDRESS_BITS) - 1)); }
+
+static void push_free(Slot *slot) {
+    uint64_t head = atomic_load_explicit(&free_slots, memory_order_relaxed), fresh;
+    do {
+        slot->next_free = slot_at(head);
+        fresh = (uint64_t)slot | ((head >> ADDRESS_BITS) + 1) << ADDRESS_BITS;
+        /* Release: pairs with the acquire in pop_free, which reads next_free. */
+    } while (!atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_release, memory_order_relaxed));
+}
+
+static Slot *pop_free(void) {
+    uint64_t head = atomic_load_explicit(&free_slots, memory_order_acquire), fresh;
+    Slot *slot;
+    do {
+        slot = slot_at(head);
+        if (!slot)
+            return NULL;
+        fresh = (uint64_t)slot->next_free | ((head >> ADDRESS_BITS) + 1) << ADDRESS_BITS;
+    } while (!atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_acquire, memory_order_acquire));
+    return slot;
+}
+
+static uint64_t number(const char **text) {
+    uint64_t value = 0;
+    while (**text >= '0' && **text <= '9')
+        value = value * 10 + (uint64_t)(*(*text)++ - '0');
+    while (**text == ' ')
+        (*text)++;
+    return value;
+}
+
+/* cpu_ns and run_delay_ns of a thread, from /proc: "RUN_NS DELAY_NS TIMESLICES". */
+static bool read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_ns) {
+    char path[64] = "/proc/self/task/", text[96], *end = path + 16, digits[12];
+    int n = 0;
+    do
+        digits[n++] = (char)('0' + tid % 10);
+    while (tid /= 10);
+    while (n)
+        *end++ = digits[--n];
+    memcpy(end, "/schedstat", 11);
+    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+    if (fd < 0)
+        return false;
+    long got = gp_syscall3(SYS_read, fd, text, sizeof text - 1);
+    gp_syscall3(SYS_close, fd, 0, 0);
+    if (got <= 0)
+        return false;
+    text[got] = 0;
+    const char *at = text;
+    *cpu_ns = number(&at);
+    *run_delay_ns = number(&at);
+    return true;
+}
+
+static uint64_t thread_cpu_ns(void) {
+    struct timespec t;
+    gp_syscall3(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Of the calling thread. */
+void gp_read_kernel(Slot *slot, uint64_t now_ns) {
+    ThreadRecord *record = slot->record;
+    struct rusage usage;
+    if (!gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
+        record->minor_faults = (uint64_t)usage.ru_minflt;
+        record->major_faults = (uint64_t)usage.ru_majflt;
+        record->voluntary_switches = (uint64_t)usage.ru_nvcsw;
+        record->involuntary_switches = (uint64_t)usage.ru_nivcsw;
+    }
+    uint64_t cpu_ns, run_delay_ns;
+    if (now_ns - record->start_ns > LONG_ENOUGH_NS && read_schedstat(slot->tid, &cpu_ns, &run_delay_ns)) {
+        record->run_delay_ns = run_delay_ns;
+        record->run_delay_read_ns = now_ns;
+    }
+    record->cpu_ns = thread_cpu_ns();
+    record->read_ns = now_ns;
+}
+
+static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_delay_ns) {
+    slot->tid = (uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0);
+    slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
+    slot->named = 0;
+    slot->io_slow = 0;
+    slot->blocked = slot->vforked = 0;
+    slot->gil_condition = 0;
+    slot->unknown_signal = 0;
+    memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
+    memset(&slot->spin, 0, sizeof slot->spin);
+    gp_index_clear(&slot->waits);
+    ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);
+    slot->record = record ? record : &slot->scratch;
+    if (!record)
+        memset(&slot->scratch, 0, sizeof slot->scratch);
+    slot->record->thread = slot->thread;
+    slot->record->tid = slot->tid;
+    slot->record->start_ns = gp_now();
+    slot->record->start_cpu_ns = slot->record->cpu_ns = start_cpu_ns;
+    slot->record->start_run_delay_ns = slot->record->run_delay_ns = start_run_delay_ns;
+    if (record)
+        gp_record_done(slot);
+}
+
+Slot *gp_slot_new(void) {
+    Slot *slot = pop_free();
+    if (!slot) {
+        slot = gp_memory(sizeof *slot);
+        if (!slot) {
+            gp_slot_gone = true;
+            gp_lose(NULL, ENOMEM);
+            return NULL;
+        }
+        slot->index = atomic_fetch_add_explicit(&next_slot, 1, memory_order_relaxed);
+        slot->sampler_fd = -1;
+        slot->busy = 1;
+        gp_index_clear(&slot->stacks);
+        gp_index_clear(&slot->types);
+        Slot *head = atomic_load_explicit(&all_slots, memory_order_relaxed);
+        do
+            slot->next_all = head;
+        while (!atomic_compare_exchange_weak_explicit(&all_slots, &head, slot, memory_order_release, memory_order_relaxed));
+    }
+    slot->busy = 1;
+    gp_slot_here = slot;
+    uint64_t cpu_ns = thread_cpu_ns(), run_delay_ns = 0, ignored;
+    /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
+    if (cpu_ns > LONG_ENOUGH_NS / 4)
+        read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);
+    thread_begin(slot, cpu_ns, run_delay_ns);
+    atomic_store_explicit(&slot->in_use, true, memory_order_release);
+    pthread_setspecific(end_of_thread, slot);
+    gp_sampler_start(slot);
+    slot->busy = 0;
+    return slot;
+}
+
+static void thread_end(Slot *slot, uint64_t now_ns) {
+    if (slot->gil_wait.start_ns)
+        gp_wait_close(slot, &slot->gil_wait);
+    slot->gil_wait.start_ns = 0;
+    gp_spin_close(slot);
+    gp_read_kernel(slot, now_ns);
+    if (!slot->named)
+        gp_name_thread(slot, NULL);
+    slot->record->open_start_ns = 0;
+    /* Release: a reader that sees the end must see the final figures. */
+    __atomic_store_n(&slot->record->end_ns, now_ns, __ATOMIC_RELEASE);
+}
+
+/* The key's destructor. Others may run after it: from here on their waits pass through. */
+void gp_slot_release(void *argument) {
+    Slot *slot = argument;
+    gp_slot_here = NULL;
+    gp_slot_gone = true;
+    slot->busy = 1;
+    gp_sampler_stop(slot);
+    if (atomic_load_explicit(&gp_active, memory_order_relaxed))
+        thread_end(slot, gp_now());
+    slot->record = &slot->scratch;
+    atomic_store_explicit(&slot->in_use, false, memory_order_release);
+    push_free(slot);
+}
+
+/* Hooks between the parent's vfork and its return run in the child, on the parent's memory. */
+bool gp_vfork_over(Slot *slot) {
+    if ((uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0) != gp_header->pid)
+        return false;
+    slot->vforked = 0;
+    return true;
+}
+
+/* In the child of fork: only the calling thread lives; all else is forgotten, its memory with it. */
+void gp_slots_forked(void) {
+    Slot *slot = gp_slot_here;
+    atomic_store(&all_slots, NULL);
+    atomic_store(&free_slots, 0);
+    atomic_store(&next_thread, 0);
+    atomic_store(&next_slot, 0);
+    if (!slot)
+        return;
+    slot->busy = 1;
+    slot->index = atomic_fetch_add(&next_slot, 1);
+    slot->next_all = NULL;
+    atomic_store(&all_slots, slot);
+    memset(&slot->records, 0, sizeof slot->records);
+    memset(&slot->events, 0, sizeof slot->events);
+    memset(&slot->samples, 0, sizeof slot->samples);
+    gp_index_clear(&slot->stacks);
+    gp_index_clear(&slot->types);
+    uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;
+    thread_begin(slot, 0, 0);
+    slot->gil_condition = gil_condition;
+    slot->record->gil_since_ticks = gil_since ? gp_ticks() : 0;
+    slot->busy = 0;
+}
+
+/* The process ends: what the kernel knows of the threads that are still there. */
+void gp_slots_finish(uint64_t now_ns) {
+    for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
+        if (!atomic_load_explicit(&slot->in_use, memory_order_acquire))
+            continue;
+        if (slot == gp_slot_here) {
+            gp_spin_close(slot);
+            gp_read_kernel(slot, now_ns);
+            if (!slot->named)
+                gp_name_thread(slot, NULL);
+            continue;
+        }
+        ThreadRecord *record = slot->record;
+        uint64_t cpu_ns, run_delay_ns;
+        if (read_schedstat(slot->tid, &cpu_ns, &run_delay_ns)) {
+            record->cpu_ns = cpu_ns;
+            record->run_delay_ns = run_delay_ns;
+            record->read_ns = record->run_delay_read_ns = now_ns;
+        }
+    }
+}
+
+void gp_slots_setup(void) { pthread_key_create(&end_of_thread, gp_slot_release); }
+
+/* hook */
+
+typedef struct {
+    void *(*function)(void *);
+    void *argument;
+    uint32_t parent_thread;
+} ThreadStart;
+
+static void *run_thread(void *argument) {
+    ThreadStart start = *(ThreadStart *)argument;
+    free(argument);
+    Slot *slot = gp_slot();
+    if (slot)
+        slot->record->parent_thread = start.parent_thread;
+    return start.function(start.argument);
+}
+
+GP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *),
+                             void *argument) {
+    gp_need_real();
+    ThreadStart *start;
+    if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || !(start = malloc(sizeof *start)))
+        return gp_real.pthread_create(thread, attributes, function, argument);
+    Slot *slot = gp_slot();
+    *start = (ThreadStart){function, argument, slot ? slot->thread : 0};
+    int result = gp_real.pthread_create(thread, attributes, run_thread, start);
+    if (result)
+        free(start);
+    return result;
+}

@@ -1,0 +1,160 @@
+/* A wait from its publication to its place in the aggregate. */
+#include "core.h"
+
+#include <string.h>
+
+#include "python.h"
+
+/* Yields closer together than this, from one caller, are one burst (a yield is 0.8 us). */
+#define BURST_GAP_NS 3000u
+#define REFRESH_NS 200000000u
+
+void gp_wait_open(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, const void *address, uint32_t stack_id) {
+    wait->op = (uint8_t)op;
+    wait->subject = (uint8_t)subject;
+    wait->address = (uint64_t)address;
+    wait->stack_id = stack_id;
+    atomic_fetch_add_explicit(&gp_bucket(address)->waiters, 1, memory_order_seq_cst);
+    ThreadRecord *record = slot->record;
+    record->open_address = wait->address;
+    record->open_stack_id = stack_id;
+    record->open_type_id = wait->type_id;
+    record->open_op = (uint8_t)op;
+    record->open_subject = (uint8_t)subject;
+    /* Release: a reader that sees the start must see what is waited for. */
+    __atomic_store_n(&record->open_start_ns, wait->start_ns, __ATOMIC_RELEASE);
+}
+
+static uint64_t wait_key(const OpenWait *wait, uint64_t releaser) {
+    uint64_t hash = gp_mix(wait->op | (uint64_t)wait->subject << 8 | (uint64_t)wait->flags << 16, wait->stack_id);
+    return gp_mix(gp_mix(hash, releaser), wait->type_id) | 1;
+}
+
+static WaitRecord *wait_record(Slot *slot, const OpenWait *wait, uint64_t releaser) {
+    static _Atomic uint32_t next_wait;
+    uint64_t key = wait_key(wait, releaser);
+    IndexEntry *entry = gp_index_find(&slot->waits, key);
+    if (entry)
+        return (WaitRecord *)entry->value;
+    WaitRecord *record = gp_record_begin(slot, GP_WAIT, sizeof *record);
+    if (!record)
+        return NULL;
+    record->wait_id = atomic_fetch_add_explicit(&next_wait, 1, memory_order_relaxed) + 1;
+    record->head.flags = wait->flags;
+    record->thread = slot->thread;
+    record->op = wait->op;
+    record->subject = wait->subject;
+    record->stack_id = wait->stack_id;
+    record->releaser_stack_id = (uint32_t)releaser;
+    record->releaser_thread = (uint32_t)(releaser >> 32);
+    record->type_id = wait->type_id;
+    record->address = wait->address;
+    record->first_ns = wait->start_ns;
+    gp_record_done(slot);
+    entry = gp_index_insert(&slot->waits, key);
+    if (entry)
+        entry->value = (uint64_t)record;
+    return record;
+}
+
+static void add_event(Slot *slot, const WaitRecord *record, const OpenWait *wait, uint64_t duration_ns, uint64_t wake_ns) {
+    EventRecord *event = gp_array_begin(slot, &slot->events, GP_CHUNK_EVENTS, sizeof *event);
+    if (!event)
+        return;
+    *event = (EventRecord){.wait_id = record->wait_id, .thread = slot->thread, .start_ns = wait->start_ns,
+                           .duration_ns = duration_ns, .address = wait->address,
+                           .wake_ns = wake_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)wake_ns,
+                           .spin_ns = wait->spin_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)wait->spin_ns};
+    gp_array_done(&slot->events, sizeof *event);
+}
+
+/* posted_ns: when the releaser ended the wait, 0 = not known. */
+void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser) {
+    uint64_t duration_ns = end_ns > wait->start_ns ? end_ns - wait->start_ns : 0;
+    uint64_t wake_ns = posted_ns && posted_ns <= end_ns ? end_ns - posted_ns : 0;
+    if (wake_ns > duration_ns)
+        wake_ns = duration_ns;
+    WaitRecord *record = wait_record(slot, wait, releaser);
+    if (record) {
+        record->count++;
+        record->total_ns += duration_ns;
+        if (duration_ns > record->max_ns)
+            record->max_ns = duration_ns;
+        record->wake_ns += wake_ns;
+        record->spin_ns += wait->spin_ns;
+        record->yields += wait->yields;
+        record->last_ns = end_ns;
+        if (record->address != wait->address) {
+            record->address = wait->address;
+            __atomic_fetch_or(&record->head.flags, GP_WAIT_ADDRESSES, __ATOMIC_RELAXED);
+        }
+        unsigned bucket = duration_ns ? 63u - (unsigned)__builtin_clzll(duration_ns) : 0;
+        record->histogram[bucket < GP_HISTOGRAM_BUCKETS ? bucket : GP_HISTOGRAM_BUCKETS - 1]++;
+        if (GP_RARE(gp_options.events))
+            add_event(slot, record, wait, duration_ns, wake_ns);
+    }
+    /* What the kernel knows, now and then, so that a killed process still has it. */
+    if (end_ns - slot->record->read_ns > REFRESH_NS && end_ns - slot->record->start_ns > REFRESH_NS) {
+        gp_read_kernel(slot, end_ns);
+        gp_header->end_ns = end_ns;
+        gp_header->end_ticks = gp_ticks();
+    }
+}
+
+void gp_wait_close(Slot *slot, OpenWait *wait) {
+    uint64_t end_ns = gp_now(), posted_ns = 0, releaser = 0;
+    if (!gp_posted((const void *)wait->address, wait->start_ns, &posted_ns, &releaser))
+        posted_ns = releaser = 0;
+    if (wait->flags & GP_WAIT_TIMED_OUT)
+        posted_ns = releaser = 0;
+    slot->record->open_start_ns = 0;
+    atomic_fetch_sub_explicit(&gp_bucket((const void *)wait->address)->waiters, 1, memory_order_relaxed);
+    gp_wait_add(slot, wait, end_ns, posted_ns, releaser);
+}
+
+/* A burst that ended without parking is a wait of its own. */
+void gp_spin_close(Slot *slot) {
+    SpinBurst *spin = &slot->spin;
+    if (!spin->start_ns)
+        return;
+    OpenWait wait = {.start_ns = spin->start_ns, .address = spin->address, .op = GP_OP_YIELD, .yields = spin->yields,
+                     .spin_ns = spin->last_ns - spin->start_ns, .stack_id = spin->stack_id};
+    if (spin->address)
+        wait.subject = (uint8_t)gp_parked_on(slot, spin->address, false, &wait.type_id);
+    spin->start_ns = 0;
+    gp_wait_add(slot, &wait, spin->last_ns, 0, 0);
+}
+
+/* A PyMutex spins with its address in a callee-saved register: the byte there is locked (bit 0) and it is an object's or a
+ * lock's. 0 if no register holds one. */
+static uint64_t spinning_on(Slot *slot, const uint64_t *registers, int count) {
+    for (int i = 0; i < count; i++) {
+        uint64_t address = registers[i];
+        uint32_t type_id;
+        uint8_t bits;
+        if (address < 65536 || address >> 47 || (uint64_t)&type_id - address < 65536)
+            continue;
+        if ((address & 7) != 2 && (address & 7) != 0)
+            continue;
+        if (!gp_read_safely(&bits, address, 1) || bits > 3)
+            continue;
+        enum Subject subject = gp_parked_on(slot, address, false, &type_id);
+        if (subject == GP_SUBJECT_OBJECT || subject == GP_SUBJECT_LOCK_OBJECT)
+            return address;
+    }
+    return 0;
+}
+
+/* registers: rbx, rbp, r12, r13, r14, r15 at the call. */
+void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers) {
+    SpinBurst *spin = &slot->spin;
+    if (spin->start_ns && (start_ns - spin->last_ns > BURST_GAP_NS || spin->caller != (uint64_t)caller))
+        gp_spin_close(slot);
+    if (!spin->start_ns) {
+        *spin = (SpinBurst){.start_ns = start_ns, .caller = (uint64_t)caller, .stack_id = gp_stack_here(slot, caller)};
+        if (gp_python.free_threaded && gp_from_python(caller))
+            spin->address = spinning_on(slot, registers, 6);
+    }
+    spin->yields++;
+    spin->last_ns = end_ns;
+}
