@@ -191,6 +191,7 @@ static inline bool gp_from_python(void *return_address) {
 
 /* frames.c: stacks, code objects */
 uint32_t gp_stack_here(Slot *slot, void *return_address);
+uint32_t gp_stack_in_signal(Slot *slot); /* of the interrupted code: no frame is trusted, no native frames */
 void gp_images_write(Slot *slot);
 void gp_frames_forked(void);
 extern _Atomic uint32_t gp_generation; /* counts the files this process has begun: ids of older ones are stale */
@@ -237,7 +238,11 @@ void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
 
+/* atomics_x86_64.c */
+uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
+
 /* sampler.c */
+bool gp_is_sampler_signal(int number, int code);
 void gp_sampler_setup(void);
 void gp_sampler_start(Slot *slot);
 void gp_sampler_stop(Slot *slot);

@@ -86,6 +86,75 @@ static void walk(RawStack *stack) {
     }
 }
 
+/* The frames of interrupted code, copied a window at a time: one system call reads what up to 20 frames need. */
+typedef struct {
+    uint64_t start;
+    uint32_t bytes;
+    char data[2048];
+} Window;
+
+#define FRAME_BYTES 96u
+
+static const char *frame_in_window(Window *window, uint64_t frame) {
+    if (frame - window->start > sizeof window->data - FRAME_BYTES || frame + FRAME_BYTES > window->start + window->bytes) {
+        /* Callers lie below their callees on CPython's data stack. */
+        window->start = frame + FRAME_BYTES - sizeof window->data;
+        window->bytes = sizeof window->data;
+        if (!gp_read_safely(window->data, window->start, window->bytes)) {
+            window->start = frame;
+            window->bytes = FRAME_BYTES;
+            if (!gp_read_safely(window->data, window->start, window->bytes))
+                return NULL;
+        }
+    }
+    return window->data + (frame - window->start);
+}
+
+static bool bytecode_start_safely(uint64_t code, const char *frame, uint64_t *start) {
+    *start = code + gp_python.code_bytes;
+    if (!gp_python.code_tlbc)
+        return true;
+    uint64_t array, own;
+    int32_t index = GP_AT(int32_t, frame, gp_python.frame_tlbc);
+    if (!gp_read_safely(&array, code + gp_python.code_tlbc, 8))
+        return false;
+    if (array && index > 0 && gp_read_safely(&own, array + 8 + 8 * (uint64_t)index, 8) && own)
+        *start = own;
+    return true;
+}
+
+static void walk_safely(RawStack *stack) {
+    stack->count = 0;
+    stack->truncated = false;
+    stack->outermost = NULL;
+    stack->hash = 1;
+    const char *state = gp_python.known ? gp_python.thread_state() : NULL;
+    if (!state)
+        return;
+    Window window = {0};
+    uint64_t address = (uint64_t)current_frame(state);
+    for (int seen = 0; address && seen < 2 * GP_MAX_PYTHON_FRAMES; seen++) {
+        const char *frame = address >= 65536 && !(address & 7) ? frame_in_window(&window, address) : NULL;
+        if (!frame)
+            break;
+        address = GP_AT(uint64_t, frame, gp_python.frame_previous);
+        if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
+            continue;
+        if (stack->count == GP_MAX_PYTHON_FRAMES) {
+            stack->truncated = true;
+            break;
+        }
+        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull, start, linetable, bytes;
+        if (!code || !gp_read_safely(&linetable, code + gp_python.code_linetable, 8) || linetable & 7 ||
+            !gp_read_safely(&bytes, linetable + gp_python.bytes_size, 8) || bytes > MOST_LINETABLE ||
+            !bytecode_start_safely(code, frame, &start))
+            break;
+        uint32_t offset = (uint32_t)(GP_AT(uint64_t, frame, gp_python.frame_instruction) - start);
+        stack->frames[stack->count++] = (RawFrame){(const char *)code, offset};
+        stack->hash = gp_mix(stack->hash ^ offset, code ^ linetable << 1);
+    }
+}
+
 static uint32_t write_code(Slot *slot, const char *code) {
     const char *file = GP_AT(const char *, code, gp_python.code_file);
     const char *qualname = GP_AT(const char *, code, gp_python.code_qualname);
@@ -226,8 +295,10 @@ static __attribute__((noinline)) uint32_t write_stack(Slot *slot, const RawStack
     for (int i = 0; i < stack->count; i++)
         frames[i] = (PythonFrame){code_id(slot, stack->frames[i].code), stack->frames[i].offset};
     Unwinding unwinding = {addresses, 0, 0, (uint64_t)caller};
-    _Unwind_Backtrace(unwound, &unwinding);
-    gp_images_write(slot);
+    if (caller) {
+        _Unwind_Backtrace(unwound, &unwinding);
+        gp_images_write(slot);
+    }
     StackRecord *record =
         gp_record_begin(slot, GP_STACK, sizeof *record + (size_t)stack->count * sizeof(PythonFrame) +
                                             (size_t)unwinding.count * sizeof(uint64_t));
@@ -245,6 +316,17 @@ static __attribute__((noinline)) uint32_t write_stack(Slot *slot, const RawStack
     return id;
 }
 
+static uint32_t stack_id(Slot *slot, const RawStack *stack, void *caller) {
+    uint64_t hash = gp_mix(stack->hash, (uint64_t)caller) | 1;
+    IndexEntry *entry = gp_index_find(&slot->stacks, hash);
+    if (entry)
+        return (uint32_t)entry->value;
+    uint32_t id = write_stack(slot, stack, caller);
+    if (id && (entry = gp_index_insert(&slot->stacks, hash)))
+        entry->value = id;
+    return id;
+}
+
 /* The native frames are taken when a Python stack is first seen with this return address: unwinding each time would
  * cost more than the wait. */
 __attribute__((noinline)) uint32_t gp_stack_here(Slot *slot, void *return_address) {
@@ -252,12 +334,12 @@ __attribute__((noinline)) uint32_t gp_stack_here(Slot *slot, void *return_addres
     walk(&stack);
     if (GP_RARE(!slot->named) && stack.outermost && !stack.truncated)
         gp_name_thread(slot, stack.outermost);
-    uint64_t hash = gp_mix(stack.hash, (uint64_t)return_address) | 1;
-    IndexEntry *entry = gp_index_find(&slot->stacks, hash);
-    if (entry)
-        return (uint32_t)entry->value;
-    uint32_t id = write_stack(slot, &stack, return_address);
-    if (id && (entry = gp_index_insert(&slot->stacks, hash)))
-        entry->value = id;
-    return id;
+    return stack_id(slot, &stack, return_address);
+}
+
+/* No native frames: the unwinder is not safe in a signal handler. */
+uint32_t gp_stack_in_signal(Slot *slot) {
+    RawStack stack;
+    walk_safely(&stack);
+    return stack.count ? stack_id(slot, &stack, NULL) : 0;
 }

@@ -178,6 +178,12 @@ static inline bool mutex_is_free(const pthread_mutex_t *mutex) {
     return __atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) == 0;
 }
 
+/* The GIL's own mutexes lie behind its condition variables: a wait there is one for the GIL. */
+static enum Subject subject_of_mutex(const Slot *slot, const void *mutex) {
+    bool gil = slot->gil_condition && (uint64_t)mutex - slot->gil_condition < 2 * GIL_SWITCH_OFFSET;
+    return gil ? GP_SUBJECT_GIL : GP_SUBJECT_UNKNOWN;
+}
+
 /* Nested in a wait for the GIL, or in a thread we do not record: pass through. */
 #define MUTEX_WAIT(call, flag)                                                                                         \
     gp_need_real();                                                                                                    \
@@ -190,7 +196,7 @@ static inline bool mutex_is_free(const pthread_mutex_t *mutex) {
     if (result != EBUSY)                                                                                               \
         return result == 0 || result == EOWNERDEAD || result == ENOTRECOVERABLE ? result : call;                       \
     OpenWait wait = {.flags = flag};                                                                                   \
-    begin(slot, &wait, GP_OP_MUTEX, GP_SUBJECT_UNKNOWN, mutex, CALLER);                                                \
+    begin(slot, &wait, GP_OP_MUTEX, subject_of_mutex(slot, mutex), mutex, CALLER);                                     \
     result = call;                                                                                                     \
     end(slot, &wait, result == ETIMEDOUT);                                                                             \
     return result

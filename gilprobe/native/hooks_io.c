@@ -129,8 +129,25 @@ IO_HOOK(pid_t, waitpid, GP_OP_CHILD, -1, (pid_t pid, int *status, int options), 
 IO_HOOK(pid_t, wait4, GP_OP_CHILD, -1, (pid_t pid, int *status, int options, struct rusage *usage),
         (pid, status, options, usage))
 IO_HOOK(int, waitid, GP_OP_CHILD, -1, (idtype_t type, id_t id, siginfo_t * info, int options), (type, id, info, options))
-IO_HOOK(int, sigwait, GP_OP_SIGNAL, -1, (const sigset_t *set, int *number), (set, number))
-IO_HOOK(int, sigwaitinfo, GP_OP_SIGNAL, -1, (const sigset_t *set, siginfo_t *info), (set, info))
-IO_HOOK(int, sigtimedwait, GP_OP_SIGNAL, -1, (const sigset_t *set, siginfo_t *info, const struct timespec *timeout),
-        (set, info, timeout))
+/* A script that waits for every signal must not be handed the sampler's. */
+#define SIGNAL_HOOK(name, parameters, arguments, got, code)                                                            \
+    GP_EXPORT int name parameters {                                                                                    \
+        gp_need_real();                                                                                                \
+        Slot *slot = gp_slot();                                                                                        \
+        IoCall call = {0};                                                                                             \
+        if (slot)                                                                                                      \
+            begin(slot, &call, GP_OP_SIGNAL, -1, CALLER);                                                              \
+        int result;                                                                                                    \
+        do                                                                                                             \
+            result = gp_real.name arguments;                                                                           \
+        while (gp_is_sampler_signal(got, code));                                                                       \
+        if (slot)                                                                                                      \
+            end(slot, &call);                                                                                          \
+        return result;                                                                                                 \
+    }
+
+SIGNAL_HOOK(sigwait, (const sigset_t *set, int *number), (set, number), result == 0 ? *number : 0, SI_TIMER)
+SIGNAL_HOOK(sigwaitinfo, (const sigset_t *set, siginfo_t *info), (set, info), result, info ? info->si_code : SI_TIMER)
+SIGNAL_HOOK(sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *timeout), (set, info, timeout),
+            result, info ? info->si_code : SI_TIMER)
 IO_HOOK(int, pause, GP_OP_SIGNAL, -1, (void), ())

@@ -1,2 +1,193 @@
+/* Registers and Python stack of each thread, by its CPU time: a signal from perf's task clock, or from a timer on the
+ * thread's CPU clock where perf may not be used or descriptors are few. */
+#define _GNU_SOURCE
 #include "core.h"
-void gp_sampler_setup(void){} void gp_sampler_start(Slot*s){(void)s;} void gp_sampler_stop(Slot*s){(void)s;} void gp_sampler_forked(void){}
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <ucontext.h>
+
+#include "python.h"
+#include "real.h"
+
+#define SAMPLER_SIGNAL (SIGRTMAX - 2)
+#define HIGH_DESCRIPTOR 200
+#define ONE_SECOND_NS 1000000000u
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+static bool on;
+static struct sigaction script_action; /* what the script believes to be installed on our signal */
+static int (*real_sigaction)(int, const struct sigaction *, struct sigaction *);
+
+bool gp_is_sampler_signal(int number, int code) {
+    return on && number == SAMPLER_SIGNAL && (code == SI_TIMER || code == POLL_IN || code == POLL_HUP || code == SI_SIGIO);
+}
+
+static void take_sample(Slot *slot, const ucontext_t *context) {
+    static const uint8_t order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                      REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    /* Where a free-threaded object's atomics lie: ob_ref_shared, ob_ref_local, ob_mutex; elsewhere: ob_refcnt. */
+    static const uint8_t offsets[] = {16, 12, 10, 0};
+    SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now()};
+    sample.pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+    for (int i = 0; i < 16; i++)
+        sample.registers[i] = (uint64_t)context->uc_mcontext.gregs[order[i]];
+    sample.stack_id = gp_stack_in_signal(slot);
+    sample.address = gp_atomic_address(sample.pc, sample.registers);
+    for (unsigned i = 0; sample.address && !sample.type_id && i < sizeof offsets; i++) {
+        sample.type_id = gp_type_of(slot, sample.address - offsets[i], sample.address);
+        if (sample.type_id)
+            sample.object = sample.address - offsets[i];
+    }
+    SampleRecord *record = gp_array_begin(slot, &slot->samples, GP_CHUNK_SAMPLES, sizeof *record);
+    if (!record)
+        return;
+    *record = sample;
+    gp_array_done(&slot->samples, sizeof *record);
+    slot->record->samples++;
+}
+
+static void on_signal(int number, siginfo_t *info, void *context) {
+    int error = errno;
+    Slot *slot = gp_slot_here;
+    if (info->si_code == SI_USER || info->si_code == SI_QUEUE || info->si_code == SI_TKILL) {
+        if (script_action.sa_flags & SA_SIGINFO)
+            script_action.sa_sigaction(number, info, context);
+        else if (script_action.sa_handler != SIG_DFL && script_action.sa_handler != SIG_IGN)
+            script_action.sa_handler(number);
+    } else if (slot && atomic_load_explicit(&gp_active, memory_order_relaxed) &&
+               gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0)) {
+        if (slot->busy) {
+            gp_header->lost_samples++;
+        } else {
+            slot->busy = 1;
+            take_sample(slot, context);
+            slot->busy = 0;
+        }
+        if (slot->sampler_fd >= 0)
+            gp_syscall3(SYS_ioctl, slot->sampler_fd, PERF_EVENT_IOC_REFRESH, 1);
+    }
+    errno = error;
+}
+
+/* Sampling must not take the descriptors the script needs. */
+static bool few_descriptors(long fd) {
+    struct rlimit limit;
+    return gp_syscall6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit, 0, 0) ||
+           (uint64_t)fd - HIGH_DESCRIPTOR > limit.rlim_cur / 4;
+}
+
+static bool start_perf(Slot *slot) {
+    struct perf_event_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.size = sizeof attributes;
+    attributes.type = PERF_TYPE_SOFTWARE;
+    attributes.config = PERF_COUNT_SW_TASK_CLOCK;
+    attributes.sample_period = ONE_SECOND_NS / gp_options.rate_hz;
+    attributes.sample_type = PERF_SAMPLE_IP;
+    attributes.exclude_kernel = 1;
+    attributes.exclude_hv = 1;
+    attributes.disabled = 1;
+    attributes.wakeup_events = 1;
+    long fd = gp_syscall6(SYS_perf_event_open, (long)&attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC, 0);
+    if (fd < 0) {
+        gp_header->sampler_errno = (uint64_t)-fd;
+        return false;
+    }
+    long high = gp_syscall3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    gp_syscall3(SYS_close, fd, 0, 0);
+    if (high < 0 || few_descriptors(high)) {
+        if (high >= 0)
+            gp_syscall3(SYS_close, high, 0, 0);
+        gp_header->sampler_errno = EMFILE;
+        return false;
+    }
+    struct f_owner_ex owner = {F_OWNER_TID, (pid_t)slot->tid};
+    gp_syscall3(SYS_fcntl, high, F_SETOWN_EX, &owner);
+    gp_syscall3(SYS_fcntl, high, F_SETSIG, SAMPLER_SIGNAL);
+    gp_syscall3(SYS_fcntl, high, F_SETFL, O_ASYNC | O_NONBLOCK);
+    slot->sampler_fd = (int)high;
+    gp_header->flags |= GP_HEADER_SAMPLED_PERF;
+    gp_syscall3(SYS_ioctl, high, PERF_EVENT_IOC_REFRESH, 1);
+    return true;
+}
+
+static void start_timer(Slot *slot) {
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SAMPLER_SIGNAL;
+    event.sigev_notify_thread_id = (pid_t)slot->tid;
+    if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &slot->sampler_timer))
+        return;
+    uint64_t period_ns = ONE_SECOND_NS / gp_options.rate_hz;
+    struct timespec period = {(time_t)(period_ns / ONE_SECOND_NS), (long)(period_ns % ONE_SECOND_NS)};
+    struct itimerspec both = {period, period};
+    timer_settime(slot->sampler_timer, 0, &both, NULL);
+    slot->sampler_on = 2;
+    gp_header->flags |= GP_HEADER_SAMPLED_TIMER;
+}
+
+void gp_sampler_start(Slot *slot) {
+    if (!on || slot->sampler_on)
+        return;
+    int error = errno;
+    if (gp_options.sampler != 2 && start_perf(slot))
+        slot->sampler_on = 1;
+    else
+        start_timer(slot);
+    errno = error;
+}
+
+void gp_sampler_stop(Slot *slot) {
+    if (slot->sampler_on == 1)
+        gp_syscall3(SYS_close, slot->sampler_fd, 0, 0);
+    else if (slot->sampler_on == 2)
+        timer_delete(slot->sampler_timer);
+    slot->sampler_on = 0;
+    slot->sampler_fd = -1;
+}
+
+/* The child has the parent's perf descriptors, which count the parent; timers it has none. */
+void gp_sampler_forked(void) {
+    for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
+        if (slot->sampler_on == 1)
+            gp_syscall3(SYS_close, slot->sampler_fd, 0, 0);
+        slot->sampler_on = 0;
+        slot->sampler_fd = -1;
+    }
+}
+
+void gp_sampler_setup(void) {
+    if (!gp_options.rate_hz)
+        return;
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_signal;
+    action.sa_flags = SA_SIGINFO | SA_RESTART;
+    real_sigaction = dlsym(RTLD_NEXT, "sigaction");
+    on = real_sigaction && !real_sigaction(SAMPLER_SIGNAL, &action, &script_action);
+    gp_header->rate_hz = on ? gp_options.rate_hz : 0;
+}
+
+/* The script sees its own action on our signal, and gets the signals that were not ours. */
+GP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old) {
+    if (!real_sigaction)
+        real_sigaction = dlsym(RTLD_NEXT, "sigaction");
+    if (!on || number != SAMPLER_SIGNAL)
+        return real_sigaction(number, action, old);
+    struct sigaction before = script_action;
+    if (action)
+        script_action = *action;
+    if (old)
+        *old = before;
+    return 0;
+}

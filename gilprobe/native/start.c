@@ -163,6 +163,9 @@ void gp_finish(enum EndKind kind) {
         return;
     if (gp_slot_here)
         gp_slot_here->busy = 1;
+    /* A signal that is still pending would kill the new program, which has no handler for it. */
+    if (kind == GP_END_EXEC && gp_slot_here)
+        gp_sampler_stop(gp_slot_here);
     uint64_t now_ns = gp_now();
     gp_slots_finish(now_ns);
     struct timespec cpu;
@@ -244,8 +247,11 @@ static char *const *add_ours(char *const envp[], char **changed, char *preload) 
 /* The recording of this process is whole before its memory goes; if exec fails it goes on. */
 static int exec_failed(int result) {
     int error = errno;
-    if (atomic_load(&gp_active) && gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
+    if (atomic_load(&gp_active) && gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0)) {
         gp_header->end_kind = GP_END_NONE;
+        if (gp_slot_here)
+            gp_sampler_start(gp_slot_here);
+    }
     errno = error;
     return result;
 }
