@@ -69,6 +69,7 @@ typedef struct Slot {
     volatile uint8_t blocked; /* inside a recorded wait: nested ones pass through */
     volatile uint8_t vforked; /* a vfork child may be running on our memory */
     uint8_t named;
+    uint8_t spin_register; /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow; /* the last hooked I/O call blocked: measure the next one fully */
     uint64_t gil_condition;   /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
     uint64_t unknown_signal;  /* last condition signalled from the interpreter that was no known GIL's */

@@ -137,6 +137,7 @@ static void walk_safely(RawStack *stack) {
         const char *frame = address >= 65536 && !(address & 7) ? frame_in_window(&window, address) : NULL;
         if (!frame)
             break;
+        uint64_t own = address;
         address = GP_AT(uint64_t, frame, gp_python.frame_previous);
         if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
             continue;
@@ -151,6 +152,7 @@ static void walk_safely(RawStack *stack) {
             break;
         uint32_t offset = (uint32_t)(GP_AT(uint64_t, frame, gp_python.frame_instruction) - start);
         stack->frames[stack->count++] = (RawFrame){(const char *)code, offset};
+        stack->outermost = (const char *)own;
         stack->hash = gp_mix(stack->hash ^ offset, code ^ linetable << 1);
     }
 }
@@ -341,5 +343,7 @@ __attribute__((noinline)) uint32_t gp_stack_here(Slot *slot, void *return_addres
 uint32_t gp_stack_in_signal(Slot *slot) {
     RawStack stack;
     walk_safely(&stack);
+    if (GP_RARE(!slot->named) && stack.outermost && !stack.truncated)
+        gp_name_thread(slot, stack.outermost);
     return stack.count ? stack_id(slot, &stack, NULL) : 0;
 }

@@ -2,10 +2,11 @@
 #include "core.h"
 
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "python.h"
 
-enum { KEYS_GENERAL = 0, KEYS_SPLIT = 2 };
+enum { KEYS_GENERAL = 0 };
 
 /* CPython struct _dictkeysobject, the same from 3.11 to 3.15 but for a mutex byte in what was padding. */
 typedef struct {
@@ -20,56 +21,72 @@ static bool is_name(uint64_t key) {
     return key && gp_text((const char *)key, text, sizeof text) == 5 && !memcmp(text, "_name", 5);
 }
 
-/* The value under "_name": from `values` where the keys are split, else from the entries. 0 if there is none. */
-static uint64_t find_name(uint64_t keys_address, uint64_t values) {
+/* Where "_name" stands among a type's shared keys: found once a type. */
+static _Atomic uint64_t known_keys;
+static _Atomic int32_t known_index;
+
+static int64_t index_of_name(const DictKeys *keys) {
+    if (atomic_load_explicit(&known_keys, memory_order_acquire) == (uint64_t)keys) {
+        int64_t index = atomic_load_explicit(&known_index, memory_order_relaxed);
+        const uint64_t *entry = (const uint64_t *)((const char *)(keys + 1) + (1ull << keys->log2_index_bytes)) + 2 * index;
+        if (index < keys->entries && is_name(entry[0]))
+            return index;
+    }
+    if (keys->kind == KEYS_GENERAL || keys->entries < 0 || keys->entries > 64)
+        return -1;
+    const uint64_t *entries = (const uint64_t *)((const char *)(keys + 1) + (1ull << keys->log2_index_bytes));
+    for (int64_t i = 0; i < keys->entries; i++)
+        if (is_name(entries[2 * i])) {
+            atomic_store_explicit(&known_index, (int32_t)i, memory_order_relaxed);
+            atomic_store_explicit(&known_keys, (uint64_t)keys, memory_order_release);
+            return i;
+        }
+    return -1;
+}
+
+/* A dict of its own may be replaced while we look: every read of it is a safe one. */
+static uint64_t name_in_dict(uint64_t dict) {
+    uint64_t members[4]; /* PyDictObject after its head: used, version or watchers, keys, values */
     DictKeys keys;
-    if (!gp_read_safely(&keys, keys_address, sizeof keys) || keys.kind == KEYS_GENERAL || keys.entries < 0 ||
+    if (!gp_read_safely(members, dict + gp_python.object_type + 8, sizeof members) ||
+        !gp_read_safely(&keys, members[2], sizeof keys) || keys.kind == KEYS_GENERAL || keys.entries < 0 ||
         keys.entries > 64)
         return 0;
-    uint64_t entries = keys_address + sizeof keys + (1ull << keys.log2_index_bytes);
+    uint64_t entries[2 * 64], values = members[3], value;
+    if (!gp_read_safely(entries, members[2] + sizeof keys + (1ull << keys.log2_index_bytes), 16 * (uint32_t)keys.entries))
+        return 0;
     for (int64_t i = 0; i < keys.entries; i++) {
-        uint64_t entry[2], value;
-        if (!gp_read_safely(entry, entries + 16 * (uint64_t)i, sizeof entry))
-            return 0;
-        if (!is_name(entry[0]))
+        if (!is_name(entries[2 * i]))
             continue;
         if (!values)
-            return entry[1];
+            return entries[2 * i + 1];
+        values += gp_python.minor >= 13 ? 8 : 0; /* struct _dictvalues holds its values from byte 8 */
         return gp_read_safely(&value, values + 8 * (uint64_t)i, 8) ? value : 0;
     }
     return 0;
 }
 
+/* The thread itself keeps its Thread object, the object its type, the type its keys. */
 static uint64_t name_of_thread_object(uint64_t object) {
-    uint64_t type, keys, dict, inline_values = 0;
-    if (!gp_python.type_cached_keys || !gp_read_safely(&type, object + gp_python.object_type, 8) ||
-        !gp_read_safely(&keys, type + gp_python.type_cached_keys, 8) ||
-        !gp_read_safely(&dict, object + (uint64_t)(int64_t)gp_python.managed_dict, 8))
+    if (!gp_python.type_cached_keys)
         return 0;
+    const char *type = GP_AT(const char *, object, gp_python.object_type);
+    const DictKeys *keys = GP_AT(const DictKeys *, type, gp_python.type_cached_keys);
+    uint64_t dict = GP_AT(uint64_t, object, gp_python.managed_dict), values = 0;
     if (gp_python.minor == 11) {
         /* The values' pointer stands before the dict's. */
-        if (!gp_read_safely(&inline_values, object + (uint64_t)(int64_t)gp_python.managed_dict - 8, 8))
-            return 0;
+        values = GP_AT(uint64_t, object, gp_python.managed_dict - 8);
     } else if (gp_python.minor == 12) {
         /* One word for both: an odd one is the values' address less 1. */
-        inline_values = dict & 1 ? dict + 1 : 0;
+        values = dict & 1 ? dict + 1 : 0;
         dict = dict & 1 ? 0 : dict;
     } else if (!dict) {
-        /* Behind the object; struct _dictvalues holds its values from byte 8. */
-        int64_t basicsize;
-        if (!gp_read_safely(&basicsize, type + gp_python.type_basicsize, 8))
-            return 0;
-        inline_values = object + (uint64_t)basicsize + 8;
+        values = object + GP_AT(uint64_t, type, gp_python.type_basicsize) + 8;
     }
-    if (inline_values)
-        return find_name(keys, inline_values);
-    uint64_t members[4]; /* PyDictObject after its head: used, version or watchers, keys, values */
-    if (!dict || !gp_read_safely(members, dict + gp_python.object_type + 8, sizeof members))
-        return 0;
-    uint64_t values = members[3];
-    if (values && gp_python.minor >= 13)
-        values += 8;
-    return find_name(members[2], values);
+    if (!values)
+        return dict ? name_in_dict(dict) : 0;
+    int64_t index = keys ? index_of_name(keys) : -1;
+    return index < 0 ? 0 : GP_AT(uint64_t, values, 8 * index);
 }
 
 static void set_name(Slot *slot, const char *name, uint32_t bytes) {
@@ -81,15 +98,9 @@ static void set_name(Slot *slot, const char *name, uint32_t bytes) {
 
 /* Threads of C code, and those ending before any Python frame of theirs was seen. */
 static void name_from_kernel(Slot *slot) {
-    char text[GP_NAME_BYTES];
-    static const char path[] = "/proc/thread-self/comm";
-    long fd = gp_syscall6(SYS_openat, -100 /* AT_FDCWD */, (long)path, 02000000 /* O_RDONLY | O_CLOEXEC */, 0, 0, 0);
-    if (fd < 0)
-        return;
-    long got = gp_syscall3(SYS_read, fd, text, sizeof text);
-    gp_syscall3(SYS_close, fd, 0, 0);
-    if (got > 1)
-        set_name(slot, text, (uint32_t)got - 1);
+    char text[16];
+    if (!gp_syscall3(SYS_prctl, PR_GET_NAME, text, 0))
+        set_name(slot, text, (uint32_t)strnlen(text, sizeof text));
 }
 
 /* `frame`: the thread's outermost Python frame, or NULL where there is none. */

@@ -28,7 +28,7 @@ typedef struct {
 
 extern PythonLayout gp_python;
 
-#define GP_AT(type, base, offset) (*(type const volatile *)((const char *)(base) + (offset)))
+#define GP_AT(type, base, offset) (*(type const volatile *)((const char *)(uintptr_t)(base) + (int64_t)(offset)))
 
 /* UTF-8 of a str object, at most `room` bytes; returns the bytes written. */
 uint32_t gp_text(const char *object, char *out, uint32_t room);

@@ -8,6 +8,8 @@
 /* Yields closer together than this, from one caller, are one burst (a yield is 0.8 us). */
 #define BURST_GAP_NS 3000u
 #define REFRESH_NS 200000000u
+#define SAVED_REGISTERS 6u
+#define STACK_NEAR 65536u
 
 void gp_wait_open(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, const void *address, uint32_t stack_id) {
     wait->op = (uint8_t)op;
@@ -127,20 +129,22 @@ void gp_spin_close(Slot *slot) {
 
 /* A PyMutex spins with its address in a callee-saved register: the byte there is locked (bit 0) and it is an object's or a
  * lock's. 0 if no register holds one. */
-static uint64_t spinning_on(Slot *slot, const uint64_t *registers, int count) {
-    for (int i = 0; i < count; i++) {
-        uint64_t address = registers[i];
+static uint64_t spinning_on(Slot *slot, const uint64_t *registers) {
+    for (unsigned i = 0; i < SAVED_REGISTERS; i++) {
+        unsigned at = (slot->spin_register + i) % SAVED_REGISTERS;
+        uint64_t address = registers[at];
         uint32_t type_id;
         uint8_t bits;
-        if (address < 65536 || address >> 47 || (uint64_t)&type_id - address < 65536)
-            continue;
-        if ((address & 7) != 2 && (address & 7) != 0)
+        bool on_stack = address - ((uint64_t)&bits - STACK_NEAR) < 2 * STACK_NEAR;
+        if (address < 65536 || address >> 47 || on_stack || ((address & 7) != 2 && (address & 7) != 0))
             continue;
         if (!gp_read_safely(&bits, address, 1) || bits > 3)
             continue;
         enum Subject subject = gp_parked_on(slot, address, false, &type_id);
-        if (subject == GP_SUBJECT_OBJECT || subject == GP_SUBJECT_LOCK_OBJECT)
+        if (subject == GP_SUBJECT_OBJECT || subject == GP_SUBJECT_LOCK_OBJECT) {
+            slot->spin_register = (uint8_t)at;
             return address;
+        }
     }
     return 0;
 }
@@ -153,7 +157,7 @@ void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *calle
     if (!spin->start_ns) {
         *spin = (SpinBurst){.start_ns = start_ns, .caller = (uint64_t)caller, .stack_id = gp_stack_here(slot, caller)};
         if (gp_python.free_threaded && gp_from_python(caller))
-            spin->address = spinning_on(slot, registers, 6);
+            spin->address = spinning_on(slot, registers);
     }
     spin->yields++;
     spin->last_ns = end_ns;
