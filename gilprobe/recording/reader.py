@@ -1,0 +1,295 @@
+"""Recordings as they lie on the disk, one file a process, read into arrays."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gilprobe.errors import RecordingError
+from gilprobe.recording import schema
+from gilprobe.recording.linetable import Position, position_at
+from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
+
+SUFFIX = ".gpr"
+RECORD_AGAIN = "Record it again with gilprobe profile."
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    file: str
+    qualname: str
+    first_line: int
+    linetable: bytes
+
+    def position(self, offset: int) -> Position:
+        return position_at(self.linetable, self.first_line, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Innermost first. python: (code id, bytecode offset in bytes); native: return addresses."""
+
+    python: tuple[tuple[int, int], ...]
+    native: tuple[int, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    path: str
+    bias: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedThread:
+    """One THREAD record; all fields of schema.THREAD_RECORD by name in `fields`."""
+
+    name: str
+    fields: dict[str, int]
+
+    def __getitem__(self, field_name: str) -> int:
+        return self.fields[field_name]
+
+
+@dataclass(slots=True)
+class Recording:
+    """One process."""
+
+    path: Path
+    header: dict[str, int]
+    metas: dict[str, bytes] = field(default_factory=dict)
+    images: list[Image] = field(default_factory=list)
+    codes: dict[int, Code] = field(default_factory=dict)
+    stacks: dict[int, Stack] = field(default_factory=dict)
+    types: dict[int, str] = field(default_factory=dict)
+    threads: dict[int, RecordedThread] = field(default_factory=dict)
+    spans: list[tuple[int, str, int, int]] = field(default_factory=list)
+    waits: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.WAIT_RECORD))
+    events: list[NDArray[Any]] = field(default_factory=list)
+    samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    damage: list[str] = field(default_factory=list)
+
+    @property
+    def flags(self) -> HeaderFlag:
+        return HeaderFlag(self.header["flags"] & 0xFF)
+
+    @property
+    def python_version(self) -> str:
+        version = self.header["python_hex"]
+        return f"{version >> 24}.{version >> 16 & 255}.{version >> 8 & 255}" if version else "unknown"
+
+    @property
+    def free_threaded(self) -> bool:
+        return bool(self.flags & HeaderFlag.FREE_THREADED)
+
+    @property
+    def end_ns(self) -> int:
+        """The end of the process, or of what is known of it."""
+        last = self.header["end_ns"]
+        if self.header["end_kind"] != EndKind.NONE:
+            return last
+        seen = [last, *(max(t["end_ns"], t["read_ns"], t["open_start_ns"]) for t in self.threads.values())]
+        if len(self.waits):
+            seen.append(int(self.waits["last_ns"].max()))
+        return max(seen)
+
+    def ticks_to_seconds(self, ticks: int) -> float:
+        """Scales time-stamp-counter ticks by the header's two readings of both clocks."""
+        if self.flags & HeaderFlag.TICKS_ARE_NS:
+            return ticks / 1e9
+        ticks_between = self.header["end_ticks"] - self.header["start_ticks"]
+        return ticks / ticks_between * (self.header["end_ns"] - self.header["start_ns"]) / 1e9 if ticks_between > 0 else 0.0
+
+
+def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:
+    """All processes of a recording, the first to start first. `path` is its folder, or one process's file.
+
+    Raises RecordingError where there is none, or where one is damaged and `salvage` is false.
+    """
+    if not path.exists():
+        raise RecordingError(f"{path} does not exist", RECORD_AGAIN)
+    files = sorted(path.glob("*" + SUFFIX)) if path.is_dir() else [path]
+    if not files:
+        raise RecordingError(f"{path} holds no recording", "Give the folder that gilprobe profile wrote.")
+    recordings = [read_file(file, salvage=salvage) for file in files]
+    return sorted(recordings, key=lambda recording: recording.header["start_ns"])
+
+
+def read_file(path: Path, *, salvage: bool = False) -> Recording:
+    """One process. Raises RecordingError as read_folder does."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        if size == 0:
+            raise RecordingError(f"{path} is empty", RECORD_AGAIN)
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    recording = Recording(path, _read_header(path, data))
+    _read_extents(recording, data)
+    if recording.damage and not salvage:
+        whole = len(recording.threads)
+        raise RecordingError(
+            f"{path.name} is damaged: {recording.damage[0]}",
+            f"{whole} thread{'s' if whole != 1 else ''} can be read. Add --salvage to report on what is there.",
+        )
+    return recording
+
+
+def _read_header(path: Path, data: mmap.mmap) -> dict[str, int]:
+    if data[: len(schema.MAGIC)] != schema.MAGIC:
+        raise RecordingError(f"{path} is not a gilprobe recording", "Give the folder that gilprobe profile wrote.")
+    if len(data) < schema.HEADER_BYTES:
+        raise RecordingError(f"{path} ends within its header", RECORD_AGAIN)
+    fields = _fields(np.frombuffer(data, schema.FILE_HEADER, count=1)[0])
+    if fields["format_version"] != schema.FORMAT_VERSION:
+        raise RecordingError(
+            f"{path} has format {fields['format_version']}, this gilprobe reads format {schema.FORMAT_VERSION}",
+            "Use the gilprobe that recorded it, or record it again.",
+        )
+    if fields["header_bytes"] != schema.HEADER_BYTES or fields["end_ns"] < fields["start_ns"]:
+        raise RecordingError(f"{path} has a damaged header", RECORD_AGAIN)
+    return fields
+
+
+def _fields(record: Any) -> dict[str, int]:
+    return {name: int(record[name]) for name in record.dtype.names if record.dtype[name].kind == "u"}
+
+
+def _chunks(recording: Recording, data: mmap.mmap) -> Iterator[tuple[int, int, int]]:
+    """(kind, payload's start, payload's length) of every chunk; damage is noted and skipped."""
+    at = schema.HEADER_BYTES
+    extent_head, chunk_head = schema.EXTENT_HEADER.itemsize, schema.CHUNK_HEADER.itemsize
+    while at + extent_head <= len(data):
+        extent = np.frombuffer(data, schema.EXTENT_HEADER, count=1, offset=at)[0]
+        extent_bytes = int(extent["bytes"])
+        if int(extent["magic"]) == 0 and extent_bytes == 0:
+            return  # reserved, never used: the process ended first
+        if int(extent["magic"]) != schema.EXTENT_MAGIC or extent_bytes < extent_head or extent_bytes % 4096:
+            recording.damage.append(f"no extent where one should start (byte {at})")
+            return
+        if at + extent_bytes > len(data):
+            recording.damage.append(f"it ends in the middle of an extent (byte {len(data)})")
+        end = min(at + min(extent_bytes, int(extent["used"])), len(data))
+        chunk_at = at + extent_head
+        while chunk_at + chunk_head <= end:
+            chunk = np.frombuffer(data, schema.CHUNK_HEADER, count=1, offset=chunk_at)[0]
+            size, length = int(chunk["bytes"]), int(chunk["length"])
+            if int(chunk["magic"]) != schema.CHUNK_MAGIC:
+                break  # reserved by a thread that had no time to claim it, or the extent's rest
+            if size < chunk_head or length > size - chunk_head or chunk_at + size > at + extent_bytes:
+                recording.damage.append(f"a chunk of impossible size (byte {chunk_at})")
+                break
+            if chunk_at + chunk_head + length > len(data):
+                recording.damage.append(f"it ends in the middle of a chunk (byte {len(data)})")
+                break
+            yield int(chunk["kind"]), chunk_at + chunk_head, length
+            chunk_at += size
+        at += extent_bytes
+
+
+def _read_extents(recording: Recording, data: mmap.mmap) -> None:
+    waits: list[NDArray[Any]] = []
+    samples: list[NDArray[Any]] = []
+    for kind, start, length in _chunks(recording, data):
+        if kind == ChunkKind.RECORDS:
+            _read_records(recording, data, start, length, waits)
+        elif kind == ChunkKind.EVENTS:
+            recording.events.append(_array(data, schema.EVENT_RECORD, start, length))
+        elif kind == ChunkKind.SAMPLES:
+            samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
+        else:
+            recording.damage.append(f"a chunk of unknown kind {kind}")
+    if waits:
+        recording.waits = np.concatenate(waits)
+    if samples:
+        recording.samples = np.concatenate(samples)
+
+
+def _array(data: mmap.mmap, dtype: np.dtype[Any], start: int, length: int) -> NDArray[Any]:
+    return np.frombuffer(data, dtype, count=length // dtype.itemsize, offset=start)
+
+
+def _read_records(recording: Recording, data: mmap.mmap, start: int, length: int, waits: list[NDArray[Any]]) -> None:
+    at, end = start, start + length
+    while at + 8 <= end:
+        kind = int.from_bytes(data[at : at + 2], "little")
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        dtype = _RECORDS.get(kind)
+        if dtype is None or size < dtype.itemsize or size % 8 or at + size > end:
+            recording.damage.append(f"a record of impossible kind or size (byte {at})")
+            return
+        if kind == RecordType.WAIT:
+            waits.append(np.frombuffer(data, dtype, count=1, offset=at))
+        else:
+            record = np.frombuffer(data, dtype, count=1, offset=at)[0]
+            try:
+                _add(recording, kind, record, data[at + dtype.itemsize : at + size])
+            except ValueError as error:
+                recording.damage.append(f"{error} (byte {at})")
+        at += size
+
+
+_RECORDS: dict[int, np.dtype[Any]] = {
+    RecordType.META: schema.META_RECORD,
+    RecordType.IMAGE: schema.IMAGE_RECORD,
+    RecordType.CODE: schema.CODE_RECORD,
+    RecordType.STACK: schema.STACK_RECORD,
+    RecordType.TYPE: schema.TYPE_RECORD,
+    RecordType.THREAD: schema.THREAD_RECORD,
+    RecordType.WAIT: schema.WAIT_RECORD,
+    RecordType.SPAN: schema.SPAN_RECORD,
+}
+
+
+def _parts(tail: bytes, *lengths: int) -> list[bytes]:
+    if sum(lengths) > len(tail):
+        raise ValueError("a record shorter than its text")
+    parts, at = [], 0
+    for length in lengths:
+        parts.append(tail[at : at + length])
+        at += length
+    return parts
+
+
+def _text(data: bytes) -> str:
+    """Lone surrogates, which CPython allows in a str, become U+FFFD: no report could print them."""
+    return data.decode("utf-8", "replace")
+
+
+def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
+    if kind == RecordType.META:
+        key, value = _parts(tail, int(record["key_bytes"]), int(record["value_bytes"]))
+        recording.metas[_text(key)] = value
+    elif kind == RecordType.IMAGE:
+        (path,) = _parts(tail, int(record["path_bytes"]))
+        recording.images.append(Image(_text(path), int(record["bias"]), int(record["start"]), int(record["end"])))
+    elif kind == RecordType.CODE:
+        lengths = (int(record[name]) for name in ("file_bytes", "qualname_bytes", "linetable_bytes"))
+        file, qualname, linetable = _parts(tail, *lengths)
+        code = Code(_text(file), _text(qualname), int(record["first_line"]), linetable)
+        recording.codes[int(record["code_id"])] = code
+    elif kind == RecordType.STACK:
+        frames, native = int(record["python_frames"]), int(record["native_frames"])
+        python_part, native_part = _parts(tail, 8 * frames, 8 * native)
+        pairs = np.frombuffer(python_part, "<u4").reshape(-1, 2).tolist()
+        recording.stacks[int(record["stack_id"])] = Stack(
+            tuple((code, offset) for code, offset in pairs),
+            tuple(np.frombuffer(native_part, "<u8").tolist()),
+            bool(record["flags"]),
+        )
+    elif kind == RecordType.TYPE:
+        (name,) = _parts(tail, int(record["name_bytes"]))
+        recording.types[int(record["type_id"])] = _text(name)
+    elif kind == RecordType.THREAD:
+        fields = _fields(record)
+        name = bytes(record["name"])[: min(fields["name_bytes"], schema.NAME_BYTES)]
+        recording.threads[fields["thread"]] = RecordedThread(_text(name), fields)
+    elif kind == RecordType.SPAN:
+        (name,) = _parts(tail, int(record["name_bytes"]))
+        recording.spans.append((int(record["thread"]), _text(name), int(record["start_ns"]), int(record["end_ns"])))
