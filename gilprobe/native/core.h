@@ -50,7 +50,8 @@ typedef struct {
 
 typedef struct {
     uint64_t start_ns;
-    uint64_t address;
+    uint64_t address; /* of the thing waited for, as the report names it */
+    const void *posted_at; /* where its releaser posts */
     uint64_t spin_ns;
     uint32_t yields;
     uint32_t stack_id;
@@ -227,7 +228,7 @@ bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint
 void gp_edges_forked(void);
 
 /* waits.c */
-void gp_wait_open(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, const void *address, uint32_t stack_id);
+void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t stack_id);
 void gp_wait_close(Slot *slot, OpenWait *wait);
 void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser);
 void gp_spin_close(Slot *slot);

@@ -98,6 +98,9 @@ void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller) {
     slot->busy = 1;
     wait->start_ns = gp_now();
     wait->flags = 0;
-    gp_wait_open(slot, wait, GP_OP_COND, GP_SUBJECT_GIL, (const void *)condition, gp_stack_here(slot, caller));
+    wait->op = GP_OP_COND;
+    wait->subject = GP_SUBJECT_GIL;
+    wait->address = condition;
+    gp_wait_open(slot, wait, (const void *)condition, gp_stack_here(slot, caller));
     slot->busy = 0;
 }

@@ -29,6 +29,7 @@ static void begin(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, 
     slot->busy = 1;
     int error = errno;
     wait->op = (uint8_t)op;
+    wait->address = (uint64_t)address;
     wait->start_ns = gp_now();
     take_over_burst(slot, wait);
     if (op == GP_OP_SEM && gp_from_python(caller)) {
@@ -37,8 +38,11 @@ static void begin(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, 
          * which malloc gave, it is the chunk's size. */
         uint64_t parked = gp_python.minor >= 13 ? ((const uint64_t *)address)[-1] : 0;
         subject = gp_parked_on(slot, parked, wait->flags & GP_WAIT_TIMED, &wait->type_id);
+        if (subject != GP_SUBJECT_SEMAPHORE)
+            wait->address = parked;
     }
-    gp_wait_open(slot, wait, op, subject, address, gp_stack_here(slot, caller));
+    wait->subject = (uint8_t)subject;
+    gp_wait_open(slot, wait, address, gp_stack_here(slot, caller));
     slot->blocked = 1;
     slot->busy = 0;
     errno = error;

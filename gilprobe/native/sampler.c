@@ -43,7 +43,7 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
     sample.stack_id = gp_stack_in_signal(slot);
     sample.address = gp_atomic_address(sample.pc, sample.registers);
     for (unsigned i = 0; sample.address && !sample.type_id && i < sizeof offsets; i++) {
-        sample.type_id = gp_type_of(slot, sample.address - offsets[i], sample.address);
+        sample.type_id = gp_type_of(slot, sample.address - offsets[i], 0); /* the bytes may only look atomic */
         if (sample.type_id)
             sample.object = sample.address - offsets[i];
     }

@@ -51,7 +51,7 @@ static bool read_near(uint64_t known, uint64_t *out, uint64_t address) {
     return true;
 }
 
-/* Id of the type of what may be an object; 0 if it is none. `known` is an address that can be read. */
+/* Id of the type of what may be an object; 0 if it is none. `known` is an address that can be read, or 0. */
 uint32_t gp_type_of(Slot *slot, uint64_t object, uint64_t known) {
     uint64_t type, name;
     if (!gp_python.known || !plausible(object) || !read_near(known, &type, object + gp_python.object_type) ||

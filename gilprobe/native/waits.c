@@ -11,18 +11,17 @@
 #define SAVED_REGISTERS 6u
 #define STACK_NEAR 65536u
 
-void gp_wait_open(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, const void *address, uint32_t stack_id) {
-    wait->op = (uint8_t)op;
-    wait->subject = (uint8_t)subject;
-    wait->address = (uint64_t)address;
+/* Publishes a wait whose op, subject, address, type and start are set. */
+void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t stack_id) {
+    wait->posted_at = posted_at;
     wait->stack_id = stack_id;
-    atomic_fetch_add_explicit(&gp_bucket(address)->waiters, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&gp_bucket(posted_at)->waiters, 1, memory_order_seq_cst);
     ThreadRecord *record = slot->record;
     record->open_address = wait->address;
     record->open_stack_id = stack_id;
     record->open_type_id = wait->type_id;
-    record->open_op = (uint8_t)op;
-    record->open_subject = (uint8_t)subject;
+    record->open_op = wait->op;
+    record->open_subject = wait->subject;
     /* Release: a reader that sees the start must see what is waited for. */
     __atomic_store_n(&record->open_start_ns, wait->start_ns, __ATOMIC_RELEASE);
 }
@@ -105,12 +104,12 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
 
 void gp_wait_close(Slot *slot, OpenWait *wait) {
     uint64_t end_ns = gp_now(), posted_ns = 0, releaser = 0;
-    if (!gp_posted((const void *)wait->address, wait->start_ns, &posted_ns, &releaser))
+    if (!gp_posted(wait->posted_at, wait->start_ns, &posted_ns, &releaser))
         posted_ns = releaser = 0;
     if (wait->flags & GP_WAIT_TIMED_OUT)
         posted_ns = releaser = 0;
     slot->record->open_start_ns = 0;
-    atomic_fetch_sub_explicit(&gp_bucket((const void *)wait->address)->waiters, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
     gp_wait_add(slot, wait, end_ns, posted_ns, releaser);
 }
 

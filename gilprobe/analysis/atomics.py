@@ -1,0 +1,219 @@
+"""Hot objects: whose cache line do threads fight over?
+
+The share of samples at atomic instructions does not tell contended from uncontended; the stall moves to plain loads of the
+same line. What tells: cache lines that two or more threads touch, of whose samples at least 5 % are atomic (measured in
+reports/accuracy). Loads inherit the object from the line's atomic samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gilprobe.analysis.code_ranges import code_file
+from gilprobe.analysis.contention import thread_name
+from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of
+from gilprobe.analysis.x86_64 import Decoder, MemoryOperand
+from gilprobe.model import Evidence, Frame, HotObject, Thread
+from gilprobe.recording import Image, Recording
+
+LINE_BITS = 6
+LEAST_ATOMICS = 3
+LEAST_ATOMIC_SHARE = 0.05
+LEAST_SAMPLES_A_THREAD = 2
+LEAST_SHARE = 0.005
+DRAWS = 2000
+
+UInts = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Touches:
+    """One row a sample that touched memory: its index into the samples, the line, and whether it was atomic."""
+
+    sample: NDArray[np.int64]
+    line: UInts
+    atomic: NDArray[np.bool_]
+
+
+def hot_objects_of(recordings: Sequence[Recording]) -> tuple[tuple[HotObject, ...], dict[tuple[int, int], float]]:
+    """The hot objects by falling share of CPU samples, and (pid, tid) -> share (0-1) of a thread's samples on them."""
+    hot: list[HotObject] = []
+    stalls: dict[tuple[int, int], float] = {}
+    total = sum(len(recording.samples) for recording in recordings)
+    for recording in recordings:
+        if recording.free_threaded:
+            objects, shares = _of_process(recording, total)
+            hot += objects
+            stalls |= shares
+    return tuple(sorted(hot, key=lambda h: -h.share)), stalls
+
+
+def with_stalls(threads: Sequence[Thread], stalls: dict[tuple[int, int], float]) -> list[Thread]:
+    return [
+        replace(thread, atomic_stall_s=max(0.0, thread.cpu_s - thread.spin_s) * stalls.get((thread.pid, thread.tid), 0.0))
+        for thread in threads
+    ]
+
+
+def shared_lines(samples: NDArray[Any], touches: Touches) -> list[NDArray[np.int64]]:
+    """Rows of `touches`, one array for each cache line that at least two threads touch with atomics."""
+    if not len(touches.line):
+        return []
+    order = np.argsort(touches.line, kind="stable")
+    edges = np.flatnonzero(np.diff(touches.line[order])) + 1
+    shared = []
+    for rows in np.split(order, edges):
+        if len(rows) < 2 * LEAST_SAMPLES_A_THREAD:
+            continue
+        atomics = int(touches.atomic[rows].sum())
+        if atomics < max(LEAST_ATOMICS, LEAST_ATOMIC_SHARE * len(rows)):
+            continue
+        _, counts = np.unique(samples["thread"][touches.sample[rows]], return_counts=True)
+        if (counts >= LEAST_SAMPLES_A_THREAD).sum() >= 2:
+            shared.append(rows)
+    return shared
+
+
+def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict[tuple[int, int], float]]:
+    samples = recording.samples
+    touches = _touches(recording)
+    by_object: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    stacks = Stacks(recording)
+    on_shared: list[NDArray[np.int64]] = []
+    for rows in shared_lines(samples, touches):
+        indices = touches.sample[rows]
+        on_shared.append(indices)
+        object_address, type_id = _object_on_line(samples[indices[touches.atomic[rows]]])
+        by_object.setdefault((object_address or int(touches.line[rows[0]]) << LINE_BITS, type_id), []).append(indices)
+    hot = []
+    rng = np.random.default_rng(0)
+    for (address, type_id), parts in by_object.items():
+        indices = np.concatenate(parts)
+        share = len(indices) / total
+        if share < LEAST_SHARE:
+            continue
+        draws = rng.binomial(total, share, DRAWS) / total
+        sites = _sites(stacks, samples["stack_id"][indices])
+        object_type = recording.types.get(type_id, "")
+        hot.append(
+            HotObject(
+                object_type=object_type or "unknown object",
+                name=_name(object_type, sites, address),
+                share=share,
+                interval=(float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))),
+                threads=tuple(
+                    thread_name(recording, int(thread)) for thread in np.unique(samples["thread"][indices])
+                ),
+                site=tuple(site.frame for site, _ in sites[:6]),
+                evidence=Evidence.MEASURED,
+                address=address,
+                sites=tuple((site.frame, weight) for site, weight in sites[:12]),
+            )
+        )
+    return hot, _thread_shares(recording, on_shared)
+
+
+def _thread_shares(recording: Recording, on_shared: list[NDArray[np.int64]]) -> dict[tuple[int, int], float]:
+    samples = recording.samples
+    all_threads, all_counts = np.unique(samples["thread"], return_counts=True)
+    if not on_shared:
+        return {}
+    threads, counts = np.unique(samples["thread"][np.concatenate(on_shared)], return_counts=True)
+    totals = dict(zip(all_threads.tolist(), all_counts.tolist(), strict=True))
+    pid = recording.header["pid"]
+    return {
+        (pid, recording.threads[thread]["tid"]): count / totals[thread]
+        for thread, count in zip(threads.tolist(), counts.tolist(), strict=True)
+        if thread in recording.threads
+    }
+
+
+def _object_on_line(atomics: NDArray[Any]) -> tuple[int, int]:
+    """(address, type id) of the object most of the line's atomic samples touched; (0, 0) if none was recognised."""
+    known = atomics[atomics["type_id"] > 0]
+    if not len(known):
+        return 0, 0
+    objects, counts = np.unique(known["object"], return_counts=True)
+    winner = objects[np.argmax(counts)]
+    return int(winner), int(known["type_id"][known["object"] == winner][0])
+
+
+def _touches(recording: Recording) -> Touches:
+    samples = recording.samples
+    try:
+        decoder = Decoder()
+    except ImportError:
+        return Touches(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.bool_))
+    pcs, inverse = np.unique(samples["pc"], return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(pcs)))[:-1])
+    indices, lines, atomics = [], [], []
+    images = sorted({(image.start, image) for image in recording.images}, key=lambda pair: pair[0])
+    for pc, group in zip(pcs.tolist(), groups, strict=True):
+        found = _operand_at(decoder, images, pc)
+        if found is None:
+            continue
+        operand, bias = found
+        address = _effective_address(samples["registers"][group], operand, bias)
+        indices.append(group)
+        lines.append(address >> np.uint64(LINE_BITS))
+        atomics.append(np.full(len(group), operand.atomic))
+    if not indices:
+        return Touches(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.bool_))
+    return Touches(np.concatenate(indices), np.concatenate(lines), np.concatenate(atomics))
+
+
+def _operand_at(
+    decoder: Decoder, images: list[tuple[int, Image]], pc: int
+) -> tuple[MemoryOperand, int] | None:
+    for start, image in images:
+        if start <= pc < image.end:
+            file = code_file(image.path)
+            operand = decoder.operand_before(file, pc - image.bias) if file else None
+            return (operand, image.bias) if operand else None
+    return None
+
+
+def _effective_address(registers: UInts, operand: MemoryOperand, bias: int) -> UInts:
+    """One address a row of `registers` (n x 16); arithmetic modulo 2^64, as the processor's."""
+    constant = operand.displacement + (bias if operand.absolute else 0)
+    address: UInts = np.full(len(registers), np.uint64(constant % 2**64))
+    with np.errstate(over="ignore"):
+        if operand.base >= 0:
+            address = address + registers[:, operand.base]
+        if operand.index >= 0:
+            address = address + registers[:, operand.index] * np.uint64(operand.scale)
+    return address
+
+
+def _sites(stacks: Stacks, stack_ids: NDArray[np.uint32]) -> list[tuple[Site, float]]:
+    """Innermost Python positions by falling share (0-1) of the samples."""
+    ids, counts = np.unique(stack_ids, return_counts=True)
+    weights: dict[Site, float] = {}
+    for stack_id, count in zip(ids.tolist(), counts.tolist(), strict=True):
+        sites = stacks.sites(stack_id)
+        if sites:
+            weights[sites[0]] = weights.get(sites[0], 0.0) + count / len(stack_ids)
+    return sorted(weights.items(), key=lambda item: -item[1])
+
+
+CONTAINERS = frozenset({"list", "tuple", "dict", "set", "frozenset", "collections.deque"})
+
+
+def _name(object_type: str, sites: list[tuple[Site, float]], address: int) -> str:
+    """The source expression that reaches it: the container itself for a built-in container, else what is loaded."""
+    for site, _ in sites:
+        expression = expression_at(site.file, site.position)
+        if expression is None:
+            continue
+        import ast
+
+        text = subject_of(expression) if object_type in CONTAINERS else ast.unparse(expression)
+        if text and len(text) < 80:
+            return f"{text} in {site.function}"
+    return f"{object_type or 'object'} at {address:#x}"

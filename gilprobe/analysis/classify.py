@@ -1,0 +1,128 @@
+"""From what the native core saw to what a reader calls it: contention of a kind, idling of a kind, or sleep and I/O.
+
+The address tells the GIL, objects and the stopped world apart; for Python-visible locks the innermost Python frames tell
+whether a thread contends or waits for work (shared rules: Condition, Event, Queue.get, SimpleQueue.get and join are idle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gilprobe.analysis.frames import Site, called_method, expression_at
+from gilprobe.model import SLEEP_IO, IdleKind, WaitKind
+from gilprobe.recording.schema import Op, Subject
+
+IO_OPS = frozenset({Op.SLEEP, Op.POLL, Op.READ, Op.WRITE, Op.SYNC, Op.CHILD, Op.SIGNAL, Op.OTHER})
+JOINS = frozenset({"Thread.join", "Thread._wait_for_tstate_lock", "_shutdown", "_ThreadHandle.join"})
+IDLE_METHODS = {
+    "get": IdleKind.QUEUE,
+    "join": IdleKind.JOIN,
+    "wait": IdleKind.CONDITION,
+    "result": IdleKind.CONDITION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    kind: str
+
+    @property
+    def idle(self) -> bool:
+        return self.kind in _IDLE
+
+    @property
+    def contention(self) -> bool:
+        return self.kind in _CONTENTION
+
+
+_IDLE = frozenset(IdleKind)
+_CONTENTION = frozenset(WaitKind)
+
+
+def classify(
+    op: int,
+    subject: int,
+    type_name: str,
+    sites: Sequence[Site],
+    *,
+    in_library: bool = False,
+    free_threaded: bool = False,
+) -> Classified:
+    """sites: the waiter's Python stack, innermost first. in_library: the address lies in a C library's static data."""
+    if subject == Subject.GIL:
+        return Classified(WaitKind.GIL)
+    if op in IO_OPS:
+        return Classified(SLEEP_IO)
+    if subject in (Subject.THREAD_STATE, Subject.STOP_THE_WORLD):
+        return Classified(WaitKind.STOP_THE_WORLD)
+    if op == Op.JOIN:
+        return Classified(IdleKind.JOIN)
+    if op in (Op.COND, Op.FUTEX):
+        # A condition of a C++ library: its threads wait there for work, and others for its results.
+        return Classified(IdleKind.CONDITION)
+    if subject == Subject.OBJECT:
+        kind = _idle_by_frames(sites)
+        if type_name.endswith("SimpleQueue") and kind is None:
+            kind = _idle_by_expression(sites)
+        return Classified(kind if kind else WaitKind.OBJECT)
+    if op in (Op.MUTEX, Op.RWLOCK) or in_library or subject == Subject.RUNTIME:
+        return Classified(WaitKind.NATIVE)
+    classified = _python_visible(op, subject, sites)
+    if free_threaded and subject == Subject.HEAP and classified.kind == WaitKind.LOCK:
+        # Locks that Python sees are objects there; this is one inside an object (a dict's keys, a buffered file).
+        return Classified(WaitKind.OBJECT)
+    return classified
+
+
+def _python_visible(op: int, subject: int, sites: Sequence[Site]) -> Classified:
+    if not sites:
+        return Classified(WaitKind.NATIVE)
+    kind = _idle_by_frames(sites)
+    if kind:
+        return Classified(kind)
+    innermost = sites[0]
+    if innermost.file in ("<frozen importlib._bootstrap>",) or innermost.file.endswith("importlib/_bootstrap.py"):
+        return Classified(WaitKind.IMPORT)
+    if subject == Subject.UNKNOWN and op == Op.SEM:
+        # Not from the interpreter: multiprocessing's semaphores, or a C library's.
+        return Classified(WaitKind.LOCK if "multiprocessing" in innermost.file else WaitKind.NATIVE)
+    if subject != Subject.LOCK_OBJECT:
+        kind = _idle_by_expression(sites)
+        if kind:
+            return Classified(kind)
+    if op == Op.YIELD and subject == Subject.UNKNOWN:
+        return Classified(WaitKind.NATIVE)
+    return Classified(WaitKind.LOCK)
+
+
+def _idle_by_expression(sites: Sequence[Site]) -> str | None:
+    """A lock inside a C object (SimpleQueue) has no Python frame of its own: the call's name tells."""
+    if not sites:
+        return None
+    return IDLE_METHODS.get(called_method(expression_at(sites[0].file, sites[0].position)))
+
+
+def _idle_by_frames(sites: Sequence[Site]) -> str | None:
+    if not sites:
+        return None
+    innermost = sites[0]
+    if innermost.file.endswith("threading.py"):
+        if innermost.function in JOINS:
+            return IdleKind.JOIN
+        if innermost.function == "Condition.wait":
+            return _work_waited_for(sites)
+    elif innermost.file.endswith("concurrent/futures/thread.py") and innermost.function == "_worker":
+        return IdleKind.QUEUE
+    elif innermost.file.endswith("multiprocessing/queues.py"):
+        return IdleKind.QUEUE
+    elif innermost.file.endswith("multiprocessing/synchronize.py") and innermost.function == "Condition.wait":
+        return IdleKind.CONDITION
+    return None
+
+
+def _work_waited_for(sites: Sequence[Site]) -> str:
+    for site in sites:
+        if not site.file.endswith("threading.py"):
+            return IdleKind.QUEUE if site.file.endswith("/queue.py") else IdleKind.CONDITION
+    return IdleKind.CONDITION

@@ -1,0 +1,189 @@
+"""WAIT records of all processes as rows of the report: one for each thing waited for at one waiting stack."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import numpy as np
+
+from gilprobe.analysis.classify import Classified, classify
+from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of
+from gilprobe.model import Frame, Releaser, Wait, WaitKind
+from gilprobe.recording import Recording
+from gilprobe.recording.schema import HISTOGRAM_BUCKETS, Op, Subject, WaitFlag
+
+MOST_RELEASERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifiedWait:
+    """One WAIT record, read. Times in seconds; total_s holds spin_s and wake_s."""
+
+    recording: Recording
+    thread: int
+    classified: Classified
+    op: int
+    object_type: str
+    name: str
+    sites: tuple[Site, ...]
+    releaser: tuple[Frame, ...]
+    releaser_thread: int
+    address: int
+    count: int
+    total_s: float
+    max_s: float
+    wake_s: float
+    spin_s: float
+    histogram: tuple[int, ...]
+
+    @property
+    def blocked_s(self) -> float:
+        return max(0.0, self.total_s - self.spin_s - self.wake_s)
+
+
+def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
+    stacks = Stacks(recording)
+    for record in recording.waits:
+        sites = stacks.sites(int(record["stack_id"]))
+        op, subject = int(record["op"]), int(record["subject"])
+        object_type = recording.types.get(int(record["type_id"]), "")
+        address = int(record["address"])
+        library = _library_of(recording, stacks, int(record["stack_id"]), op, subject, address)
+        classified = classify(
+            op,
+            subject,
+            object_type,
+            sites,
+            in_library=bool(library) and subject == Subject.HEAP,
+            free_threaded=recording.free_threaded,
+        )
+        several = bool(int(record["flags"]) & WaitFlag.ADDRESSES)
+        yield ClassifiedWait(
+            recording=recording,
+            thread=int(record["thread"]),
+            classified=classified,
+            op=op,
+            object_type=object_type,
+            name=name_of(classified, object_type, sites, 0 if several else address, library),
+            sites=sites,
+            releaser=stacks.frames(int(record["releaser_stack_id"])),
+            releaser_thread=int(record["releaser_thread"]),
+            address=address,
+            count=int(record["count"]),
+            total_s=int(record["total_ns"]) / 1e9,
+            max_s=int(record["max_ns"]) / 1e9,
+            wake_s=int(record["wake_ns"]) / 1e9,
+            spin_s=int(record["spin_ns"]) / 1e9,
+            histogram=tuple(record["histogram"].tolist()),
+        )
+
+
+def name_of(classified: Classified, object_type: str, sites: tuple[Site, ...], address: int, library: str = "") -> str:
+    """`self._lock in Cache.get`: the source expression at the waiting instruction; else the type, or the address."""
+    if classified.kind in (WaitKind.GIL, WaitKind.STOP_THE_WORLD):
+        return "the GIL" if classified.kind == WaitKind.GIL else "the world to start again"
+    if classified.kind == WaitKind.NATIVE and library:
+        return f"a mutex of {library}"
+    for site in sites:
+        expression = subject_of(expression_at(site.file, site.position))
+        if expression:
+            return f"{expression} in {site.function}"
+        break
+    kind = object_type or ("lock" if classified.kind == WaitKind.LOCK else classified.kind)
+    return f"{kind} at {address:#x}" if address else kind
+
+
+def _library_of(recording: Recording, stacks: Stacks, stack_id: int, op: int, subject: int, address: int) -> str:
+    """The library whose mutex this is: by where the mutex lies, else by who called."""
+    if subject == Subject.HEAP:
+        return _image_at(recording, address)
+    if op in (Op.MUTEX, Op.RWLOCK, Op.COND, Op.FUTEX) or (op == Op.SEM and subject == Subject.UNKNOWN):
+        native = stacks.native(stack_id)
+        return _image_at(recording, native[0]) if native else ""
+    return ""
+
+
+def _image_at(recording: Recording, address: int) -> str:
+    for image in recording.images:
+        if image.start <= address < image.end:
+            return PurePath(image.path).name
+    return ""
+
+
+@dataclass(slots=True)
+class _Row:
+    count: int = 0
+    total_s: float = 0.0
+    max_s: float = 0.0
+    spin_s: float = 0.0
+    wake_s: float = 0.0
+    histogram: list[int] = field(default_factory=lambda: [0] * HISTOGRAM_BUCKETS)
+    threads: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    releasers: dict[tuple[tuple[Frame, ...], str], list[float]] = field(default_factory=dict)
+
+
+def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
+    """Contention and idling by falling total; sleep and I/O are no one's fault and have no rows."""
+    rows: dict[tuple[str, str, str, tuple[Frame, ...]], _Row] = defaultdict(_Row)
+    for wait in waits:
+        if not (wait.classified.contention or wait.classified.idle):
+            continue
+        frames = tuple(site.frame for site in wait.sites)
+        row = rows[wait.classified.kind, wait.object_type, wait.name, frames]
+        row.count += wait.count
+        row.total_s += wait.total_s
+        row.max_s = max(row.max_s, wait.max_s)
+        row.spin_s += wait.spin_s
+        row.wake_s += wait.wake_s
+        row.histogram = [a + b for a, b in zip(row.histogram, wait.histogram, strict=True)]
+        row.threads[thread_name(wait.recording, wait.thread)] += wait.total_s
+        if wait.releaser or wait.releaser_thread:
+            releaser_name = thread_name(wait.recording, wait.releaser_thread)
+            entry = row.releasers.setdefault((wait.releaser, releaser_name), [0, 0.0])
+            entry[0] += wait.count
+            entry[1] += wait.total_s
+    built = [
+        Wait(
+            kind=kind,
+            object_type=object_type,
+            name=name,
+            count=row.count,
+            total_s=row.total_s,
+            max_s=row.max_s,
+            histogram=tuple(row.histogram),
+            waiter=frames,
+            releasers=_releasers(row),
+            idle=Classified(kind).idle,
+            spin_s=row.spin_s,
+            wake_delay_s=row.wake_s,
+            threads=dict(row.threads),
+        )
+        for (kind, object_type, name, frames), row in rows.items()
+    ]
+    return tuple(sorted(built, key=lambda wait: -wait.total_s))
+
+
+def _releasers(row: _Row) -> tuple[Releaser, ...]:
+    built = [
+        Releaser(stack=stack, count=int(count), total_s=total_s, thread=name)
+        for (stack, name), (count, total_s) in row.releasers.items()
+    ]
+    return tuple(sorted(built, key=lambda releaser: -releaser.total_s)[:MOST_RELEASERS])
+
+
+def thread_name(recording: Recording, thread: int) -> str:
+    recorded = recording.threads.get(thread)
+    if recorded is None:
+        return f"thread {thread}" if thread else ""
+    return recorded.name or f"thread {recorded['tid']}"
+
+
+def percentile_from_histogram(histogram: tuple[int, ...], share: float) -> float:
+    """Upper bound in seconds of the bucket that holds the given share (0-1) of the waits."""
+    total = np.cumsum(histogram)
+    if not total[-1]:
+        return 0.0
+    return float(2.0 ** (int(np.searchsorted(total, share * total[-1])) + 1) / 1e9)

@@ -1,0 +1,100 @@
+"""Stacks of a recording as source frames, and the source expression at a waiting instruction."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gilprobe.model import Frame
+from gilprobe.recording import Recording
+from gilprobe.recording.linetable import Position
+
+MOST_SEGMENT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One Python frame with its full position."""
+
+    frame: Frame
+    position: Position
+
+    @property
+    def file(self) -> str:
+        return self.frame.file
+
+    @property
+    def function(self) -> str:
+        return self.frame.function
+
+
+class Stacks:
+    """Resolves the stack ids of one recording, each once."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._sites: dict[int, tuple[Site, ...]] = {}
+
+    def sites(self, stack_id: int) -> tuple[Site, ...]:
+        """Innermost first; empty where the thread had no Python frames or the interpreter is not known."""
+        sites = self._sites.get(stack_id)
+        if sites is None:
+            stack = self._recording.stacks.get(stack_id)
+            sites = tuple(self._site(code, offset) for code, offset in stack.python) if stack else ()
+            self._sites[stack_id] = sites
+        return sites
+
+    def frames(self, stack_id: int) -> tuple[Frame, ...]:
+        return tuple(site.frame for site in self.sites(stack_id))
+
+    def native(self, stack_id: int) -> tuple[int, ...]:
+        stack = self._recording.stacks.get(stack_id)
+        return stack.native if stack else ()
+
+    def _site(self, code_id: int, offset: int) -> Site:
+        code = self._recording.codes.get(code_id)
+        if code is None:
+            return Site(Frame("?", "?", 0), Position(0, 0, -1, -1))
+        position = code.position(offset)
+        return Site(Frame(code.qualname, code.file, position.line), position)
+
+
+@lru_cache(maxsize=4096)
+def expression_at(file: str, position: Position) -> ast.expr | None:
+    """The expression whose evaluation the instruction belongs to; None without its source or columns."""
+    if position.column < 0 or position.end_line < position.line or position.end_line - position.line > 50:
+        return None
+    lines = [linecache.getline(file, line).encode() for line in range(position.line, position.end_line + 1)]
+    if not lines or not lines[-1]:
+        return None
+    lines[-1] = lines[-1][: position.end_column]
+    segment = lines[0][position.column :] + b"".join(lines[1:]) if len(lines) > 1 else lines[0][position.column :]
+    if len(segment) > MOST_SEGMENT:
+        return None
+    try:
+        return ast.parse(b"(" + segment + b")", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def called_method(expression: ast.expr | None) -> str:
+    """`get` of `queue.get()`; empty if it is no method call."""
+    if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Attribute):
+        return expression.func.attr
+    return ""
+
+
+def subject_of(expression: ast.expr | None) -> str:
+    """What the operation works on: `self._lock` of `with self._lock`, `items` of `items.append(x)` or `items[0]`."""
+    if isinstance(expression, ast.Call):
+        function = expression.func
+        if isinstance(function, ast.Attribute):
+            return ast.unparse(function.value)
+        return ast.unparse(function) + "()"
+    if isinstance(expression, ast.Subscript):
+        return ast.unparse(expression.value)
+    if isinstance(expression, ast.Name | ast.Attribute):
+        return ast.unparse(expression)
+    return ""

@@ -1,0 +1,138 @@
+"""From a recording on the disk to the Profile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gilprobe.analysis.accounting import account, threads_of
+from gilprobe.analysis.advice import findings
+from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
+from gilprobe.model import NotObserved, Process, Profile, Thread
+from gilprobe.recording import Recording, read_folder
+from gilprobe.recording.schema import EndKind, HeaderFlag
+
+NOT_BUILT = (
+    ("deadlocks", "the watchdog is not built yet"),
+    ("stalls", "the watchdog is not built yet"),
+    ("lock_order", "the watchdog is not built yet"),
+    ("holders", "who held a lock meanwhile needs the watchdog's method swap, which is not built yet"),
+    ("loader", "recorded only from gilprobe.loader's own statistics"),
+    ("cuda", "CUDA tracking is not built yet"),
+)
+
+
+def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
+    """The Profile of a recording folder. Raises RecordingError where it cannot be read (see read_folder)."""
+    recordings = read_folder(Path(path), salvage=salvage)
+    waits = [wait for recording in recordings for wait in classified_waits(recording)]
+    threads = _threads(recordings, waits)
+    hot_objects: tuple[Any, ...] = ()
+    sampled = [recording for recording in recordings if len(recording.samples)]
+    if any(recording.free_threaded for recording in sampled):
+        from gilprobe.analysis.atomics import hot_objects_of, with_stalls
+
+        hot_objects, stalls = hot_objects_of(sampled)
+        threads = with_stalls(threads, stalls)
+    start_ns = min(recording.header["start_ns"] for recording in recordings)
+    wall_s = (max(recording.end_ns for recording in recordings) - start_ns) / 1e9
+    rows = wait_rows(waits)
+    processes = tuple(_process(recording) for recording in recordings)
+    accounting = account(threads, wall_s)
+    return Profile(
+        meta=_meta(recordings[0], wall_s, threads),
+        processes=processes,
+        threads=tuple(threads),
+        waits=rows,
+        hot_objects=hot_objects,
+        spans=tuple(
+            {"name": name, "thread": thread_name(recording, thread), "start_s": (begin - start_ns) / 1e9,
+             "end_s": (end - start_ns) / 1e9, "pid": recording.header["pid"]}
+            for recording in recordings
+            for thread, name, begin, end in recording.spans
+        ),
+        accounting=accounting,
+        findings=findings(processes, threads, rows, hot_objects, accounting),
+        not_observed=_not_observed(recordings),
+    )
+
+
+def _threads(recordings: Sequence[Recording], waits: Sequence[Any]) -> list[Thread]:
+    threads: list[Thread] = []
+    for recording in recordings:
+        threads += threads_of(recording, [wait for wait in waits if wait.recording is recording])
+    return threads
+
+
+def _process(recording: Recording) -> Process:
+    gil_used = any(thread["gil_holds"] > FEW_GIL_HOLDS for thread in recording.threads.values())
+    return Process(
+        pid=recording.header["pid"],
+        parent_pid=recording.header["parent_pid"],
+        python=recording.python_version + ("t" if recording.free_threaded else ""),
+        free_threaded=recording.free_threaded,
+        gil_enabled=gil_used if recording.free_threaded else True,
+        argv=tuple(_text(part) for part in recording.metas.get("argv", b"").split(b"\0")),
+        wall_s=(recording.end_ns - recording.header["start_ns"]) / 1e9,
+        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 4 else "none",
+        lost_records=recording.header["lost_records"],
+        python_stacks=bool(recording.flags & HeaderFlag.PYTHON_STACKS),
+    )
+
+
+# A free-threaded build takes its GIL a few times at start-up before it turns it off (16 on 3.13.5).
+FEW_GIL_HOLDS = 100
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _meta(first: Recording, wall_s: float, threads: Sequence[Thread]) -> dict[str, Any]:
+    from gilprobe import __version__
+
+    return {
+        "gilprobe": __version__,
+        "recording": first.path.parent.name,
+        "started": datetime.fromtimestamp(first.header["start_realtime_ns"] / 1e9, UTC).isoformat(timespec="milliseconds"),
+        "python": first.python_version + ("t" if first.free_threaded else ""),
+        "executable": _text(first.metas.get("executable", b"")),
+        "cwd": _text(first.metas.get("cwd", b"")),
+        "wall_s": wall_s,
+        "cpu_s": sum(thread.cpu_s for thread in threads),
+        "rate_hz": first.header["rate_hz"],
+        "samples": int(len(first.samples)),
+        "sampler": _sampler(first),
+        "events": bool(first.flags & HeaderFlag.EVENTS),
+    }
+
+
+def _sampler(recording: Recording) -> str:
+    if recording.flags & HeaderFlag.SAMPLED_PERF:
+        return "perf task-clock"
+    return "thread CPU timer" if recording.flags & HeaderFlag.SAMPLED_TIMER else "off"
+
+
+def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
+    missing = [NotObserved(what, why) for what, why in NOT_BUILT]
+    for recording in recordings:
+        header, where = recording.header, f"process {recording.header['pid']}"
+        if header["lost_records"]:
+            reason = os.strerror(header["lost_errno"]) if header["lost_errno"] else "no room"
+            missing.append(NotObserved(f"{header['lost_records']} records of {where}", f"could not be written: {reason}"))
+        if header["lost_samples"]:
+            missing.append(NotObserved(f"{header['lost_samples']} samples of {where}", "came while the recorder was busy"))
+        if not recording.flags & HeaderFlag.PYTHON_STACKS:
+            missing.append(NotObserved(f"Python stacks of {where}", f"Python {recording.python_version} is not known"))
+        if header["end_kind"] == EndKind.NONE:
+            missing.append(NotObserved(f"the end of {where}", "it was killed, crashed, or still runs"))
+        if header["sampler_errno"] and header["rate_hz"]:
+            missing.append(NotObserved(f"perf in {where}", os.strerror(header["sampler_errno"])))
+    if not any(recording.header["rate_hz"] for recording in recordings):
+        missing.append(NotObserved("hot_objects", "the sampler was off (--rate 0)"))
+    elif not any(recording.free_threaded for recording in recordings):
+        missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
+    return tuple(missing)
