@@ -1,0 +1,55 @@
+"""Interpreters to test on: all that tools/interpreters.py finds, and the environments of make setup."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MISSING = ROOT / ".venv-t" / "missing"
+
+
+@dataclass(frozen=True)
+class Python:
+    executable: str
+    version: str
+    free_threaded: bool
+
+    @property
+    def minor(self) -> int:
+        return int(self.version.split(".")[1])
+
+    def __str__(self) -> str:
+        return f"{self.version}{'t' if self.free_threaded else ''}"
+
+
+@cache
+def pythons() -> tuple[Python, ...]:
+    out = subprocess.run(
+        [sys.executable, ROOT / "tools" / "interpreters.py", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    found = {}
+    for item in json.loads(out):
+        python = Python(item["executable"], item["version"], item["free_threaded"])
+        found[python.minor, python.free_threaded] = python
+    return tuple(found.values())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """any_python, gil_python, free_threaded_python: a test runs once on each minor version found."""
+    for fixture, wanted in (("any_python", None), ("gil_python", False), ("free_threaded_python", True)):
+        if fixture not in metafunc.fixturenames:
+            continue
+        found = [python for python in pythons() if wanted is None or python.free_threaded is wanted]
+        if found:
+            metafunc.parametrize(fixture, found, ids=str)
+        else:
+            why = MISSING.read_text() if MISSING.exists() else "none was found: run make setup"
+            skip = pytest.mark.skip(reason=f"NO FREE-THREADED PYTHON: {why}")
+            metafunc.parametrize(fixture, [pytest.param(None, marks=skip)], ids=["missing"])
