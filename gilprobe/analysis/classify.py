@@ -69,8 +69,10 @@ def classify(
     if op in (Op.MUTEX, Op.RWLOCK) or in_library or subject == Subject.RUNTIME:
         return Classified(WaitKind.NATIVE)
     classified = _python_visible(op, subject, sites)
-    if free_threaded and subject == Subject.HEAP and classified.kind == WaitKind.LOCK:
-        # Locks that Python sees are objects there; this is one inside an object (a dict's keys, a buffered file).
+    inside = subject in (Subject.HEAP, Subject.SEMAPHORE) or (op == Op.YIELD and subject == Subject.UNKNOWN)
+    if free_threaded and sites and inside and classified.kind in (WaitKind.LOCK, WaitKind.NATIVE):
+        # Locks that Python sees are objects there; this is one inside an object (a dict's keys, a buffered file), or
+        # of the parking lot's bucket that the object's waiters queue in.
         return Classified(WaitKind.OBJECT)
     return classified
 

@@ -1,0 +1,3 @@
+from gilprobe.cli import main
+
+main()

@@ -1,0 +1,114 @@
+"""gilprobe profile: run a script with the recorder, then say what it waited for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from gilprobe.errors import GilprobeError, OutputError, UsageError
+from gilprobe.launch import Options, inspect, run, target_of
+
+MOST_HZ = 5000
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False, "help_option_names": ["-h", "--help"]}
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the recording [SCRIPT.DATE-PID.gilprobe].")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a report page here.")
+@click.option("--open", "open_page", is_flag=True, help="Write a report page and open it.")
+@click.option("--events", is_flag=True, help="Keep every single wait, for the timeline.")
+@click.option("--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none.")
+@click.option("--sampler", type=click.Choice(["auto", "perf", "timer"]), default="auto", show_default=True)
+@click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
+@click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
+@click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
+@click.option("-m", "module", help="Run a module, as python -m does; it ends gilprobe's options.")
+@click.option("-c", "code", help="Run code, as python -c does; it ends gilprobe's options.")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="(script.py | -m mod | -c code) [ARGS]...")
+def profile(
+    output: Path | None,
+    html: Path | None,
+    open_page: bool,
+    events: bool,
+    rate: int,
+    sampler: str,
+    python: str,
+    force: bool,
+    quiet: bool,
+    module: str | None,
+    code: str | None,
+    words: tuple[str, ...],
+) -> int:
+    """Run a script and report every wait of every thread, and who caused it.
+
+    Options before the script are gilprobe's; all that follow it are the script's. The script's exit status comes back.
+    """
+    if module is not None and code is not None:
+        raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
+    interpreter = inspect(python)
+    target = target_of(words, module=module, code=code)
+    recording = output or Path(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
+    page = html or (recording.with_suffix(".html") if open_page else None)
+    if page:
+        _check_page(page, force)
+    make_folder(recording, force)
+    status = run(interpreter, target, recording, Options(events, rate, sampler))
+    try:
+        _report(recording, page, quiet, force, open_page)
+    except GilprobeError as error:
+        # The script's own status stands: what it did is done.
+        print(error, file=sys.stderr)
+        return status or error.exit_status
+    return status
+
+
+def make_folder(recording: Path, force: bool) -> None:
+    """An empty folder. Only a recording is ever overwritten, and only by force."""
+    if recording.exists():
+        if not force:
+            raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
+        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
+            raise OutputError(f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten.")
+        shutil.rmtree(recording)
+    try:
+        recording.mkdir()
+    except FileNotFoundError as error:
+        raise OutputError(f"the folder {recording.parent} does not exist", "Make it first, or choose another with -o.") from error
+    except OSError as error:
+        raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place with -o.") from error
+
+
+def _check_page(page: Path, force: bool) -> None:
+    if page.exists() and not force:
+        raise OutputError(f"{page} exists", "Choose another name, or add --force.")
+    if not page.parent.is_dir():
+        raise OutputError(f"the folder {page.parent} does not exist", "Make it first, or choose another.")
+
+
+def _report(recording: Path, page: Path | None, quiet: bool, force: bool, open_page: bool) -> None:
+    if not any(recording.glob("*.gpr")):
+        raise GilprobeError(
+            f"nothing was recorded in {recording}",
+            "The program was no CPython, or the folder could not be written to: gilprobe doctor tells.",
+        )
+    if quiet and page is None:
+        return
+    from gilprobe.analysis import load
+
+    profiled = load(recording)
+    if not quiet:
+        from gilprobe.render.text import print_summary
+
+        print_summary(profiled, sys.stderr, recording=str(recording))
+    if page is not None:
+        from gilprobe.render import write_report
+
+        write_report(profiled, "html", page, force=force)
+        if open_page:
+            click.launch(str(page))

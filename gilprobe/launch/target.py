@@ -1,0 +1,110 @@
+"""One run of the target: its command line, its environment, signals on the way to it, its exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from gilprobe.errors import TargetError
+from gilprobe.launch.interpreter import Interpreter, library
+
+# Sent to gilprobe alone by a supervisor: the script is the one meant. SIGINT reaches the whole foreground group.
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """arguments: what follows the interpreter on its command line. name: for the recording's file name."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    events: bool = False
+    rate_hz: int = 100
+    sampler: str = "auto"
+
+    def variable(self) -> str:
+        parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
+        if self.sampler != "auto":
+            parts.append(f"sampler={self.sampler}")
+        return ",".join(parts)
+
+
+def target_of(words: Sequence[str], *, module: str | None, code: str | None) -> Target:
+    """The target that `python` would run. Raises TargetError if it plainly cannot."""
+    if module is not None:
+        return Target(module.rpartition(".")[2] or "module", ("-m", module, *words))
+    if code is not None:
+        return Target("code", ("-c", code, *words))
+    if not words:
+        raise TargetError("no script given", "Usage: gilprobe profile [OPTIONS] (script.py | -m mod | -c code) [ARGS]...")
+    script = Path(words[0])
+    _check_script(script)
+    return Target(script.stem or script.name, tuple(words))
+
+
+def _check_script(script: Path) -> None:
+    if not script.exists():
+        raise TargetError(f"{script} does not exist", "Give the path of a Python script, or -m MODULE.")
+    if script.is_dir():
+        if not (script / "__main__.py").exists():
+            raise TargetError(f"{script} is a folder without __main__.py", "Give the path of a Python script.")
+        return
+    try:
+        with script.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise TargetError(f"{script} cannot be read: {error.strerror}", "Check its permissions.") from error
+    if head[:2] != b"PK" and script.suffix != ".pyc" and (head[:4] == b"\x7fELF" or b"\0" in head):
+        raise TargetError(f"{script} is not a Python script", "Give the path of a Python script, or -m MODULE.")
+
+
+def environment(recording: Path, options: Options) -> dict[str, str]:
+    variables = dict(os.environ)
+    existing = variables.get("LD_PRELOAD")
+    variables["LD_PRELOAD"] = str(library()) + (f":{existing}" if existing else "")
+    variables["GILPROBE_RECORDING"] = str(recording.absolute())
+    variables["GILPROBE_OPTIONS"] = options.variable()
+    return variables
+
+
+def run(interpreter: Interpreter, target: Target, recording: Path, options: Options) -> int:
+    """Runs it to its end; its status as a shell gives it: 128 + N after signal N."""
+    child: subprocess.Popen[bytes] | None = None
+    pending: list[int] = []
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if child is None:
+            pending.append(number)
+        else:
+            child.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in FORWARDED}
+    previous[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        child = subprocess.Popen(
+            [str(interpreter.path), *target.arguments],
+            env=environment(recording, options),
+            # Python would leave the child our handlers' absence, but not the ignored signals it set itself.
+            restore_signals=True,
+            close_fds=False,
+        )
+        for number in pending:
+            child.send_signal(number)
+        status = child.wait()
+    except OSError as error:
+        raise TargetError(f"{interpreter.path} could not be started: {error.strerror}", "Check --python.") from error
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    sys.stdout.flush()
+    return 128 - status if status < 0 else status

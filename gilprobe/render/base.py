@@ -1,0 +1,73 @@
+"""What a renderer is, which there are, and how a report reaches the disk: beside its place, then renamed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from gilprobe.errors import OutputError
+from gilprobe.model import Profile
+
+
+class Renderer(Protocol):
+    suffix: str
+
+    def render(self, profile: Profile) -> str: ...
+
+
+# name -> (module, class); imported when asked for.
+FORMATS = {
+    "text": ("gilprobe.render.text", "Text"),
+    "json": ("gilprobe.render.json_report", "Json"),
+    "markdown": ("gilprobe.render.markdown", "Markdown"),
+    "html": ("gilprobe.render.html", "Html"),
+    "speedscope": ("gilprobe.render.speedscope", "Speedscope"),
+}
+SUFFIXES = {".speedscope.json": "speedscope", ".json": "json", ".md": "markdown", ".html": "html", ".txt": "text"}
+
+
+def renderer(name: str) -> Renderer:
+    module, class_name = FORMATS[name]
+    made: Renderer = getattr(importlib.import_module(module), class_name)()
+    return made
+
+
+def format_of(path: Path) -> str:
+    """The format a file name's suffix stands for. Raises OutputError if it stands for none."""
+    for suffix, name in SUFFIXES.items():
+        if path.name.endswith(suffix):
+            return name
+    raise OutputError(f"{path.name} does not tell its format", f"Name one with -f: {', '.join(sorted(FORMATS))}.")
+
+
+def render_to(profile: Profile, name: str, out: TextIO) -> None:
+    text = renderer(name).render(profile)
+    out.write(text.encode("utf-8", "replace").decode("utf-8"))
+    if not text.endswith("\n"):
+        out.write("\n")
+
+
+def write_report(profile: Profile, name: str, path: Path, *, force: bool = False) -> None:
+    """Whole or not at all. Raises OutputError where `path` exists (without force) or cannot be written."""
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists", "Choose another name, or add --force.")
+    text = renderer(name).render(profile)
+    try:
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(beside).chmod(0o666 & ~umask)
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+    except FileNotFoundError as error:
+        raise OutputError(f"the folder {path.parent} does not exist", "Make it first, or choose another.") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from error

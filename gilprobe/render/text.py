@@ -1,0 +1,109 @@
+"""The terminal report: the answer in one screen of 80 columns."""
+
+from __future__ import annotations
+
+import io
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as Styled
+
+from gilprobe.model import Profile, Thread
+from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
+
+MOST_FINDINGS, MOST_THREADS, MOST_WAITS = 5, 8, 6
+
+
+class Text:
+    suffix = ".txt"
+
+    def render(self, profile: Profile) -> str:
+        out = io.StringIO()
+        _print(profile, Console(file=out, width=80, no_color=True, highlight=False, force_terminal=False), "")
+        return out.getvalue()
+
+
+def print_summary(profile: Profile, out: TextIO, *, recording: str = "") -> None:
+    """To a terminal in colour unless NO_COLOR is set, to anything else plain and 80 columns wide."""
+    width = None if out.isatty() else 80
+    _print(profile, Console(file=out, width=width, highlight=False), recording)
+
+
+def _print(profile: Profile, console: Console, recording: str) -> None:
+    meta = profile.meta
+    console.print()
+    console.print(
+        Styled(f"gilprobe  Python {meta.get('python', '?')}, {seconds(meta.get('wall_s', 0.0))}, "
+               f"{seconds(meta.get('cpu_s', 0.0))} CPU", style="bold")
+    )
+    console.print(Styled(answer(profile)))
+    _findings(profile, console)
+    if profile.threads:
+        _threads(profile, console)
+    _waits(profile, console)
+    _open_waits(profile, console)
+    lost = [item for item in profile.not_observed if "record" in item.what or "stack" in item.what or "end of" in item.what]
+    for item in lost[:4]:
+        console.print(Styled(f"not observed: {plain(item.what)} ({plain(item.why)})", style="yellow"))
+    if recording:
+        console.print(Styled(f"whole report: gilprobe report {recording} -o report.html", style="dim"))
+
+
+def _findings(profile: Profile, console: Console) -> None:
+    for number, finding in enumerate(profile.findings[:MOST_FINDINGS], 1):
+        console.print()
+        console.print(Styled(f"{number}. {percent(finding.share):>5}  {plain(finding.title)} [{finding.evidence}]", style="bold"))
+        for frame in finding.sites[:3]:
+            console.print(Styled(f"     {place(frame)}"))
+        if finding.cure:
+            console.print(Styled(f"   {finding.cure}", style="green"))
+
+
+def _table(*columns: tuple[str, bool]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
+    for name, right in columns:
+        table.add_column(name, justify="right" if right else "left", overflow="ellipsis", no_wrap=True)
+    return table
+
+
+def _threads(profile: Profile, console: Console) -> None:
+    kinds = [kind for kind in ("gil", "lock", "object", "stop-the-world", "import", "native")
+             if any(thread.wait_s.get(kind, 0) > 0.0005 for thread in profile.threads)]
+    table = _table(("thread", False), ("wall", True), ("CPU", True), ("spin", True), ("ready", True),
+                   *((kind, True) for kind in kinds), ("idle", True), ("sleep/io", True))
+    shown = sorted(profile.threads, key=lambda t: -(t.cpu_s + sum(t.wait_s.values())))
+    for thread in shown[:MOST_THREADS]:
+        table.add_row(*_row(thread, kinds))
+    console.print()
+    console.print(table)
+    if len(shown) > MOST_THREADS:
+        console.print(Styled(f"and {len(shown) - MOST_THREADS} more threads", style="dim"))
+
+
+def _row(thread: Thread, kinds: list[str]) -> list[str]:
+    values = [thread.wall_s, thread.cpu_s, thread.spin_s, thread.runnable_s, *(thread.wait_s.get(k, 0.0) for k in kinds),
+              sum(thread.idle_s.values()), thread.sleep_io_s]
+    return [plain(thread.name, 24), *(seconds(value) if value >= 0.0005 else "-" for value in values)]
+
+
+def _waits(profile: Profile, console: Console) -> None:
+    waits = [wait for wait in profile.waits if not wait.idle][:MOST_WAITS]
+    if not waits:
+        return
+    console.print()
+    table = _table(("wait", False), ("count", True), ("total", True), ("longest", True), ("for", False))
+    for wait in waits:
+        what = f"{wait.object_type} {wait.name}" if wait.object_type and wait.object_type not in wait.name else wait.name
+        table.add_row(wait.kind, str(wait.count), seconds(wait.total_s), seconds(wait.max_s), plain(what, 36))
+        table.add_row("", "", "", "", f"← {who_released(wait) or 'releaser not seen'}")
+    console.print(table)
+
+
+def _open_waits(profile: Profile, console: Console) -> None:
+    for thread in profile.threads:
+        if thread.open_wait and thread.open_wait.waited_s > 0.05 and not thread.ended:
+            wait = thread.open_wait
+            where = place(wait.stack[0]) if wait.stack else "native code"
+            console.print(Styled(f"still waiting at the end: {plain(thread.name, 40)}, {seconds(wait.waited_s)} for "
+                                 f"{plain(wait.name, 60)} ({wait.kind}) at {where}"))

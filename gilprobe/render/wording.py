@@ -1,0 +1,70 @@
+"""The words and numbers every report shares."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from gilprobe.model import Frame, Profile, Wait
+
+LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+
+
+def seconds(value: float) -> str:
+    if value == 0:
+        return "0"
+    if value < 1e-3:
+        return f"{value * 1e6:.0f} us"
+    if value < 1:
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:.3g} s"
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+
+
+def plain(text: str, most: int = 200) -> str:
+    """Printable: control characters and direction marks, which could rewrite a line, become U+FFFD."""
+    shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in text[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def place(frame: Frame | None) -> str:
+    """loader.py:88 in Loader.run"""
+    if frame is None:
+        return "?"
+    return plain(f"{PurePath(frame.file).name}:{frame.line} in {frame.function}", 120)
+
+
+def own(stack: Sequence[Frame]) -> Frame | None:
+    """The innermost frame that is not the standard library's own waiting code."""
+    for frame in stack:
+        if not any(part in frame.file for part in LIBRARY_PARTS):
+            return frame
+    return stack[0] if stack else None
+
+
+def who_released(wait: Wait) -> str:
+    if not wait.releasers:
+        return ""
+    first = wait.releasers[0]
+    frame = own(first.stack)
+    where = place(frame) if frame else "its end" if wait.kind == "join" else "native code"
+    return f"{plain(first.thread, 40)} at {where}" if first.thread else where
+
+
+def answer(profile: Profile) -> str:
+    """Two sentences: how parallel it ran, and what cost most."""
+    accounting = profile.accounting
+    workers = sum(1 for thread in profile.threads if thread.cpu_s > 0.02 * max(profile.meta.get("wall_s", 0), 1e-9))
+    first = (
+        f"{len(profile.threads)} threads ({workers} of them busy) wanted {accounting.ideal:.1f} cores on average "
+        f"and did useful work on {accounting.actual:.1f}."
+    )
+    top = profile.findings[0] if profile.findings else None
+    if top is None or top.kind == "none":
+        return f"{first} No contention was found."
+    where = f" ({place(top.sites[0])})" if top.sites else ""
+    return f"{first} {plain(top.title)} takes {percent(top.share)} of the time they wanted to run{where}."
