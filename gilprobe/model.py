@@ -1,6 +1,6 @@
 """The Profile: what analysis makes of a recording and every renderer shows.
 
-All times are seconds, all shares 0-1. `to_dict` gives the JSON report, whose keys are a contract (README, "The JSON report").
+All times are seconds, all shares 0-1. `to_dict` gives the JSON report, whose keys are a contract (see the README).
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ def candidates() -> list[Path]:
     roots = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python", CACHE]
     for root in roots:
         for folder in sorted(root.glob("*")):
-            found += [path for path in sorted(folder.glob("bin/python3*")) if re.fullmatch(r"python3(\.\d+t?)?", path.name)]
+            found += [
+                path for path in sorted(folder.glob("bin/python3*")) if re.fullmatch(r"python3(\.\d+t?)?", path.name)
+            ]
     return [path for path in found if ".pyenv/shims" not in str(path)]
 
 
@@ -51,7 +53,9 @@ def interpreters() -> list[dict[str, object]]:
             real = str(path.resolve(strict=True))
             if real in seen:
                 continue
-            out = subprocess.run([str(path), "-c", PROBE], capture_output=True, text=True, timeout=20, check=True).stdout
+            out = subprocess.run(
+                [str(path), "-c", PROBE], capture_output=True, text=True, timeout=20, check=True
+            ).stdout
             _, version, free_threaded, _, implementation, virtual = json.loads(out)
         except (OSError, subprocess.SubprocessError, ValueError):
             continue
@@ -61,7 +65,9 @@ def interpreters() -> list[dict[str, object]]:
                 "version": ".".join(map(str, version)),
                 "free_threaded": free_threaded,
             }
-    return sorted(seen.values(), key=lambda item: (tuple(map(int, str(item["version"]).split("."))), item["free_threaded"]))
+    return sorted(
+        seen.values(), key=lambda item: (tuple(map(int, str(item["version"]).split("."))), item["free_threaded"])
+    )
 
 
 def free_threaded() -> Path:
@@ -76,12 +82,24 @@ def build() -> Path:
     prefix = CACHE / "python-3.13t"
     work = Path(tempfile.mkdtemp(prefix="gilprobe-python-"))
     try:
-        print(f"no free-threaded Python found: building 3.13t from Debian {SUITE}'s source (about three minutes)", flush=True)
+        print(
+            f"no free-threaded Python found: building 3.13t from Debian {SUITE}'s source (about three minutes)",
+            flush=True,
+        )
         archive = fetch_source(work)
         subprocess.run(["tar", "xf", archive, "-C", work], check=True)
         (source,) = (path for path in work.glob("Python-3.13*") if path.is_dir())
-        run(["./configure", f"--prefix={prefix}", "--disable-gil", "--disable-test-modules", "--without-static-libpython",
-             f"CFLAGS={CFLAGS}"], source)
+        run(
+            [
+                "./configure",
+                f"--prefix={prefix}",
+                "--disable-gil",
+                "--disable-test-modules",
+                "--without-static-libpython",
+                f"CFLAGS={CFLAGS}",
+            ],
+            source,
+        )
         run(["make", f"-j{os.cpu_count() or 1}"], source)
         run(["make", "install"], source)
     except (OSError, subprocess.CalledProcessError, Unavailable) as error:
@@ -132,7 +150,9 @@ def fetch_source(work: Path) -> Path:
     run(["apt-get", *options, "-q", "update"], work)
     run(["apt-get", *options, "-q", "source", "--download-only", SOURCE], work)
     (archive,) = work.glob(f"{SOURCE}_*.orig.tar.xz")
-    shown = subprocess.run(["apt-cache", *options, "showsrc", SOURCE], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["apt-cache", *options, "showsrc", SOURCE], capture_output=True, text=True, check=True
+    ).stdout
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if f" {digest} {archive.stat().st_size} {archive.name}" not in shown:
         raise Unavailable(f"{archive.name} is not the file that the package index describes")
@@ -143,7 +163,9 @@ def fetch_source(work: Path) -> Path:
 
 def apt_state() -> list[tuple[str, int, int]]:
     lists = Path("/var/lib/apt/lists")
-    return sorted((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in lists.glob("*") if path.is_file())
+    return sorted(
+        (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in lists.glob("*") if path.is_file()
+    )
 
 
 def make_environment(folder: Path, requirements: Path) -> None:
@@ -160,8 +182,20 @@ def make_environment(folder: Path, requirements: Path) -> None:
     print(f"setting up {folder} with {python.name}", flush=True)
     subprocess.run([str(python), "-m", "venv", str(folder)], check=True)
     # Building numpy from source would take ten minutes: wheels only.
-    subprocess.run([str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                    "--only-binary=:all:", "-r", str(requirements)], check=True)
+    subprocess.run(
+        [
+            str(folder / "bin/python"),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            "-r",
+            str(requirements),
+        ],
+        check=True,
+    )
     (folder / "interpreter").write_text(str(python))
 
 

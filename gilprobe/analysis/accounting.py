@@ -1,7 +1,7 @@
 """Where each thread's seconds went, from two independent sources.
 
-The kernel's: wall = CPU + run delay (schedstat) + blocked. The hooks': every blocking interval, less the CPU used in it and
-the delay after the releaser's post. Their difference is `unaccounted_s`; no class is a remainder.
+The kernel's: wall = CPU + run delay (schedstat) + blocked. The hooks': every blocking interval, less the CPU used in
+it and the delay after the releaser's post. Their difference is `unaccounted_s`; no class is a remainder.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _open_wait(recording: Recording, stacks: Stacks, thread: RecordedThread, end
         return None
     sites = stacks.sites(thread["open_stack_id"])
     object_type = recording.types.get(thread["open_type_id"], "")
-    classified = classify(thread["open_op"], thread["open_subject"], object_type, sites, free_threaded=recording.free_threaded)
+    classified = classify(
+        thread["open_op"], thread["open_subject"], object_type, sites, free_threaded=recording.free_threaded
+    )
     return OpenWait(
         kind=classified.kind,
         name=name_of(classified, object_type, sites, thread["open_address"]),

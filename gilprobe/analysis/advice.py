@@ -117,8 +117,8 @@ def _cure(kind: str, object_type: str) -> str:
             )
         case WaitKind.STOP_THE_WORLD:
             return (
-                "Garbage collection, setting a class attribute and starting the first thread stop every thread: collect "
-                "less often (gc.freeze after start-up, a higher gc.set_threshold) and set class attributes beforehand."
+                "Garbage collection, setting a class attribute and starting the first thread stop every thread: "
+                "collect less often (gc.freeze after start-up, a higher gc.set_threshold) and set class attributes beforehand."
             )
         case WaitKind.IMPORT:
             return "Import the module before the threads start."
@@ -139,8 +139,8 @@ def _hot(hot: HotObject, threads: Sequence[Thread], wanted_s: float) -> Finding:
         evidence=Evidence.ESTIMATED,
         sites=hot.site[:6],
         cure=(
-            "Every access changes its reference count, which all threads share: give each thread a copy, or bind what it "
-            "holds to a local before the loop."
+            "Every access changes its reference count, which all threads share: give each thread a copy, or bind what "
+            "it holds to a local before the loop."
         ),
         kind="atomic-stall",
         detail=f"{hot.share:.0%} of CPU samples ({hot.interval[0]:.0%} to {hot.interval[1]:.0%})",
@@ -157,7 +157,7 @@ def _too_few_cores(threads: Sequence[Thread], wanted_s: float) -> list[Finding]:
             share,
             Evidence.MEASURED,
             (),
-            "More threads want to run than there are free cores: use fewer, or look for what else runs on this machine.",
+            "More threads want to run than there are free cores: use fewer, or look for what else runs here.",
             kind="runnable",
         )
     ]

@@ -1,8 +1,8 @@
 """Hot objects: whose cache line do threads fight over?
 
-The share of samples at atomic instructions does not tell contended from uncontended; the stall moves to plain loads of the
-same line. What tells: cache lines that two or more threads touch, of whose samples at least 5 % are atomic (measured in
-reports/accuracy). Loads inherit the object from the line's atomic samples.
+The share of samples at atomic instructions does not tell contended from uncontended; the stall moves to plain loads of
+the same line. What tells: cache lines that two or more threads touch, of whose samples at least 5 % are atomic (measured
+in reports/accuracy). Loads inherit the object from the line's atomic samples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gilprobe.analysis.code_ranges import code_file
 from gilprobe.analysis.contention import thread_name
 from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of
 from gilprobe.analysis.x86_64 import Decoder, MemoryOperand
-from gilprobe.model import Evidence, Frame, HotObject, Thread
+from gilprobe.model import Evidence, HotObject, Thread
 from gilprobe.recording import Image, Recording
 
 LINE_BITS = 6
@@ -55,7 +55,9 @@ def hot_objects_of(recordings: Sequence[Recording]) -> tuple[tuple[HotObject, ..
 
 def with_stalls(threads: Sequence[Thread], stalls: dict[tuple[int, int], float]) -> list[Thread]:
     return [
-        replace(thread, atomic_stall_s=max(0.0, thread.cpu_s - thread.spin_s) * stalls.get((thread.pid, thread.tid), 0.0))
+        replace(
+            thread, atomic_stall_s=max(0.0, thread.cpu_s - thread.spin_s) * stalls.get((thread.pid, thread.tid), 0.0)
+        )
         for thread in threads
     ]
 
@@ -106,9 +108,7 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
                 name=_name(object_type, sites, address),
                 share=share,
                 interval=(float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))),
-                threads=tuple(
-                    thread_name(recording, int(thread)) for thread in np.unique(samples["thread"][indices])
-                ),
+                threads=tuple(thread_name(recording, int(thread)) for thread in np.unique(samples["thread"][indices])),
                 site=tuple(site.frame for site, _ in sites[:6]),
                 evidence=Evidence.MEASURED,
                 address=address,
@@ -168,9 +168,7 @@ def _touches(recording: Recording) -> Touches:
     return Touches(np.concatenate(indices), np.concatenate(lines), np.concatenate(atomics))
 
 
-def _operand_at(
-    decoder: Decoder, images: list[tuple[int, Image]], pc: int
-) -> tuple[MemoryOperand, int] | None:
+def _operand_at(decoder: Decoder, images: list[tuple[int, Image]], pc: int) -> tuple[MemoryOperand, int] | None:
     for start, image in images:
         if start <= pc < image.end:
             file = code_file(image.path)

@@ -1,7 +1,7 @@
 """From what the native core saw to what a reader calls it: contention of a kind, idling of a kind, or sleep and I/O.
 
-The address tells the GIL, objects and the stopped world apart; for Python-visible locks the innermost Python frames tell
-whether a thread contends or waits for work (shared rules: Condition, Event, Queue.get, SimpleQueue.get and join are idle).
+The address tells the GIL, objects and the stopped world apart; for Python-visible locks the innermost Python frames
+tell whether a thread contends or waits for work (Condition, Event, Queue.get, SimpleQueue.get and join are idle).
 """
 
 from __future__ import annotations
@@ -114,9 +114,7 @@ def _idle_by_frames(sites: Sequence[Site]) -> str | None:
             return IdleKind.JOIN
         if innermost.function == "Condition.wait":
             return _work_waited_for(sites)
-    elif innermost.file.endswith("concurrent/futures/thread.py") and innermost.function == "_worker":
-        return IdleKind.QUEUE
-    elif innermost.file.endswith("multiprocessing/queues.py"):
+    elif _waits_for_jobs(innermost):
         return IdleKind.QUEUE
     elif innermost.file.endswith("multiprocessing/synchronize.py") and innermost.function == "Condition.wait":
         return IdleKind.CONDITION
@@ -128,3 +126,9 @@ def _work_waited_for(sites: Sequence[Site]) -> str:
         if not site.file.endswith("threading.py"):
             return IdleKind.QUEUE if site.file.endswith("/queue.py") else IdleKind.CONDITION
     return IdleKind.CONDITION
+
+
+def _waits_for_jobs(site: Site) -> bool:
+    if site.file.endswith("multiprocessing/queues.py"):
+        return True
+    return site.file.endswith("concurrent/futures/thread.py") and site.function == "_worker"

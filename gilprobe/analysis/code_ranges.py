@@ -1,4 +1,4 @@
-"""Where functions start in an ELF file, also in a stripped one: the sorted table of .eh_frame_hdr that unwinders search.
+"""Where functions start in an ELF file, also in a stripped one: the sorted table of .eh_frame_hdr.
 
 Layout: Linux Standard Base 5.0, section 10.6.2 (Exception Frame Header).
 """

@@ -49,8 +49,13 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         waits=rows,
         hot_objects=hot_objects,
         spans=tuple(
-            {"name": name, "thread": thread_name(recording, thread), "start_s": (begin - start_ns) / 1e9,
-             "end_s": (end - start_ns) / 1e9, "pid": recording.header["pid"]}
+            {
+                "name": name,
+                "thread": thread_name(recording, thread),
+                "start_s": (begin - start_ns) / 1e9,
+                "end_s": (end - start_ns) / 1e9,
+                "pid": recording.header["pid"],
+            }
             for recording in recordings
             for thread, name, begin, end in recording.spans
         ),
@@ -97,14 +102,16 @@ def _meta(first: Recording, wall_s: float, threads: Sequence[Thread]) -> dict[st
     return {
         "gilprobe": __version__,
         "recording": first.path.parent.name,
-        "started": datetime.fromtimestamp(first.header["start_realtime_ns"] / 1e9, UTC).isoformat(timespec="milliseconds"),
+        "started": datetime.fromtimestamp(first.header["start_realtime_ns"] / 1e9, UTC).isoformat(
+            timespec="milliseconds"
+        ),
         "python": first.python_version + ("t" if first.free_threaded else ""),
         "executable": _text(first.metas.get("executable", b"")),
         "cwd": _text(first.metas.get("cwd", b"")),
         "wall_s": wall_s,
         "cpu_s": sum(thread.cpu_s for thread in threads),
         "rate_hz": first.header["rate_hz"],
-        "samples": int(len(first.samples)),
+        "samples": len(first.samples),
         "sampler": _sampler(first),
         "events": bool(first.flags & HeaderFlag.EVENTS),
     }
@@ -122,9 +129,13 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
         header, where = recording.header, f"process {recording.header['pid']}"
         if header["lost_records"]:
             reason = os.strerror(header["lost_errno"]) if header["lost_errno"] else "no room"
-            missing.append(NotObserved(f"{header['lost_records']} records of {where}", f"could not be written: {reason}"))
+            missing.append(
+                NotObserved(f"{header['lost_records']} records of {where}", f"could not be written: {reason}")
+            )
         if header["lost_samples"]:
-            missing.append(NotObserved(f"{header['lost_samples']} samples of {where}", "came while the recorder was busy"))
+            missing.append(
+                NotObserved(f"{header['lost_samples']} samples of {where}", "came while the recorder was busy")
+            )
         if not recording.flags & HeaderFlag.PYTHON_STACKS:
             missing.append(NotObserved(f"Python stacks of {where}", f"Python {recording.python_version} is not known"))
         if header["end_kind"] == EndKind.NONE:

@@ -53,7 +53,9 @@ class Decoder:
             at = len(boundaries) - back
             if at < 0:
                 return None
-            instruction = next(self._detailed.disasm(file.code(boundaries[at], boundaries[at] + 16), boundaries[at], 1), None)
+            instruction = next(
+                self._detailed.disasm(file.code(boundaries[at], boundaries[at] + 16), boundaries[at], 1), None
+            )
             if instruction is None:
                 return None
             written |= {_full(instruction.reg_name(register)) for register in instruction.regs_access()[1]}

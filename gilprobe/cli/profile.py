@@ -17,13 +17,21 @@ MOST_HZ = 5000
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False, "help_option_names": ["-h", "--help"]}
+    context_settings={
+        "ignore_unknown_options": False,
+        "allow_interspersed_args": False,
+        "help_option_names": ["-h", "--help"],
+    }
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the recording [SCRIPT.DATE-PID.gilprobe].")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the recording [SCRIPT.DATE-PID.gilprobe]."
+)
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a report page here.")
 @click.option("--open", "open_page", is_flag=True, help="Write a report page and open it.")
 @click.option("--events", is_flag=True, help="Keep every single wait, for the timeline.")
-@click.option("--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none.")
+@click.option(
+    "--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none."
+)
 @click.option("--sampler", type=click.Choice(["auto", "perf", "timer"]), default="auto", show_default=True)
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
@@ -74,12 +82,16 @@ def make_folder(recording: Path, force: bool) -> None:
         if not force:
             raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
         if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
-            raise OutputError(f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten.")
+            raise OutputError(
+                f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
+            )
         shutil.rmtree(recording)
     try:
         recording.mkdir()
     except FileNotFoundError as error:
-        raise OutputError(f"the folder {recording.parent} does not exist", "Make it first, or choose another with -o.") from error
+        raise OutputError(
+            f"the folder {recording.parent} does not exist", "Make it first, or choose another with -o."
+        ) from error
     except OSError as error:
         raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place with -o.") from error
 

@@ -65,7 +65,10 @@ def obstacle(path: Path) -> str | None:
             loader = ""
             for at in range(0, len(table) - size + 1, size):
                 if struct.unpack_from("<I", table, at)[0] == PT_INTERP:
-                    where, length = struct.unpack_from("<Q", table, at + 8)[0], struct.unpack_from("<Q", table, at + 32)[0]
+                    where, length = (
+                        struct.unpack_from("<Q", table, at + 8)[0],
+                        struct.unpack_from("<Q", table, at + 32)[0],
+                    )
                     file.seek(where)
                     loader = file.read(length).rstrip(b"\0").decode(errors="replace")
     except OSError as error:

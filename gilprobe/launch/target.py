@@ -46,7 +46,9 @@ def target_of(words: Sequence[str], *, module: str | None, code: str | None) -> 
     if code is not None:
         return Target("code", ("-c", code, *words))
     if not words:
-        raise TargetError("no script given", "Usage: gilprobe profile [OPTIONS] (script.py | -m mod | -c code) [ARGS]...")
+        raise TargetError(
+            "no script given", "Usage: gilprobe profile [OPTIONS] (script.py | -m mod | -c code) [ARGS]..."
+        )
     script = Path(words[0])
     _check_script(script)
     return Target(script.stem or script.name, tuple(words))

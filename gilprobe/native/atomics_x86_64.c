@@ -1,4 +1,5 @@
-/* The address that the atomic instruction just executed went to. The program counter of a sample stands just behind it. */
+/* The address that the atomic instruction just executed went to. The program counter of a sample stands just behind it.
+ */
 #define _GNU_SOURCE
 #include "core.h"
 
@@ -15,7 +16,7 @@ typedef struct {
     int length;
     int base, index, scale; /* register numbers as the instruction encodes them, or NONE */
     int64_t displacement;
-    bool relative; /* to the next instruction */
+    bool relative;  /* to the next instruction */
     int written[2]; /* registers whose old value is gone */
 } Atomic;
 
@@ -90,8 +91,8 @@ static bool decode(const uint8_t *code, Atomic *atomic) {
     uint8_t opcode = *at++, modrm = *at++;
     int mode = modrm >> 6, rm = modrm & 7, reg = (modrm >> 3 & 7) | (rex & 4) << 1;
     *atomic = (Atomic){.base = NONE, .index = NONE, .scale = 1, .written = {NONE, NONE}};
-    int immediate = two_bytes ? two_byte_opcode(opcode, atomic, reg)
-                              : one_byte_opcode(opcode, short_operand, atomic, reg);
+    int immediate =
+        two_bytes ? two_byte_opcode(opcode, atomic, reg) : one_byte_opcode(opcode, short_operand, atomic, reg);
     if (immediate < 0 || mode == 3 || (!lock && (two_bytes || (opcode & 0xfe) != 0x86)))
         return false;
     if (rm == 4) {

@@ -50,7 +50,7 @@ typedef struct {
 
 typedef struct {
     uint64_t start_ns;
-    uint64_t address; /* of the thing waited for, as the report names it */
+    uint64_t address;      /* of the thing waited for, as the report names it */
     const void *posted_at; /* where its releaser posts */
     uint64_t spin_ns;
     uint32_t yields;
@@ -70,10 +70,10 @@ typedef struct Slot {
     volatile uint8_t blocked; /* inside a recorded wait: nested ones pass through */
     volatile uint8_t vforked; /* a vfork child may be running on our memory */
     uint8_t named;
-    uint8_t spin_register; /* which callee-saved register held the PyMutex last time */
-    uint8_t io_slow; /* the last hooked I/O call blocked: measure the next one fully */
-    uint64_t gil_condition;   /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
-    uint64_t unknown_signal;  /* last condition signalled from the interpreter that was no known GIL's */
+    uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
+    uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
+    uint64_t gil_condition;  /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
+    uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     SpinBurst spin;
@@ -143,7 +143,8 @@ ChunkHeader *gp_chunk_new(uint32_t slot, enum ChunkKind kind, uint32_t bytes);
 void *gp_memory(size_t bytes);
 void gp_file_forget(void);
 void gp_lose(Slot *slot, int error);
-/* Room for one record, zeroed, its head filled in; NULL when there is none (counted). gp_record_done makes it readable. */
+/* Room for one record, zeroed, its head filled in; NULL when there is none (counted). gp_record_done makes it readable.
+ */
 void *gp_record_begin(Slot *slot, enum RecordType type, size_t bytes);
 void gp_record_done(Slot *slot);
 void *gp_array_begin(Slot *slot, Cursor *cursor, enum ChunkKind kind, uint32_t bytes);

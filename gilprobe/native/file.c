@@ -37,8 +37,8 @@ static void *map_range(uint64_t offset, uint64_t bytes, bool create, int *error)
         *error = EFBIG; /* the kernel would send SIGXFSZ */
         return NULL;
     }
-    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0),
-                          0644, 0, 0);
+    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)path,
+                          O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0644, 0, 0);
     if (fd < 0) {
         *error = (int)-fd;
         return NULL;

@@ -4,12 +4,14 @@
  *
  *     [FileHeader, GP_HEADER_BYTES] [extent] [extent] ...
  *
- * An extent starts with ExtentHeader and holds chunks back to back up to `used` (clipped to `bytes`). A chunk starts with
- * ChunkHeader, is owned by one thread slot at a time and holds either self-delimiting records (GP_CHUNK_RECORDS) or an
- * array of one fixed-size struct. `length` counts the payload bytes that are whole; it is stored last (release), so what
- * lies below it can be read at any time, also after kill -9. Records of type THREAD and WAIT are updated in place.
+ * An extent starts with ExtentHeader and holds chunks back to back up to `used` (clipped to `bytes`). A chunk starts
+ * with ChunkHeader, is owned by one thread slot at a time and holds either self-delimiting records (GP_CHUNK_RECORDS)
+ * or an array of one fixed-size struct. `length` counts the payload bytes that are whole; it is stored last (release),
+ * so what lies below it can be read at any time, also after kill -9. Records of type THREAD and WAIT are updated in
+ * place.
  *
- * A slot serves one thread after another. A THREAD record starts a new thread in its slot; WAIT records carry the thread.
+ * A slot serves one thread after another. A THREAD record starts a new thread in its slot; WAIT records carry the
+ * thread.
  *
  * All integers are little-endian; all times are CLOCK_MONOTONIC nanoseconds unless they end in _ticks: those are
  * time-stamp-counter ticks, to be scaled with the header's two (monotonic_ns, ticks) pairs. Strings are UTF-8 (lone
@@ -50,13 +52,13 @@ enum Op {
     GP_OP_RWLOCK = 4,
     GP_OP_FUTEX = 5,
     GP_OP_JOIN = 6,
-    GP_OP_YIELD = 7, /* a burst of sched_yield that ended without parking */
-    GP_OP_SLEEP = 8, /* nanosleep, clock_nanosleep, usleep */
-    GP_OP_POLL = 9,  /* poll, select, epoll_wait and their variants */
-    GP_OP_READ = 10, /* read, recv, accept and their variants */
-    GP_OP_WRITE = 11, /* write, send, connect and their variants */
-    GP_OP_SYNC = 12, /* fsync, flock, lockf */
-    GP_OP_CHILD = 13, /* waitpid, waitid */
+    GP_OP_YIELD = 7,   /* a burst of sched_yield that ended without parking */
+    GP_OP_SLEEP = 8,   /* nanosleep, clock_nanosleep, usleep */
+    GP_OP_POLL = 9,    /* poll, select, epoll_wait and their variants */
+    GP_OP_READ = 10,   /* read, recv, accept and their variants */
+    GP_OP_WRITE = 11,  /* write, send, connect and their variants */
+    GP_OP_SYNC = 12,   /* fsync, flock, lockf */
+    GP_OP_CHILD = 13,  /* waitpid, waitid */
     GP_OP_SIGNAL = 14, /* sigwait, sigtimedwait, pause */
     GP_OP_OTHER = 15
 };
@@ -65,27 +67,27 @@ enum Op {
 enum Subject {
     GP_SUBJECT_UNKNOWN = 0, /* no address, or not CPython's */
     GP_SUBJECT_GIL = 1,
-    GP_SUBJECT_SEMAPHORE = 2,        /* a bare semaphore: CPython's thread lock up to 3.12 and on GIL 3.13, or another's */
-    GP_SUBJECT_OBJECT = 3,           /* ob_mutex of an object (type_id says which): a critical section */
-    GP_SUBJECT_LOCK_OBJECT = 4,      /* the PyMutex inside a _thread.lock or _thread.RLock object */
-    GP_SUBJECT_THREAD_STATE = 5,     /* the waiter's own thread state: it waits for the world to start again */
-    GP_SUBJECT_STOP_THE_WORLD = 6,   /* the requester, waiting until all others have stopped */
-    GP_SUBJECT_RUNTIME = 7,          /* another mutex or event inside _PyRuntime or the interpreter state */
-    GP_SUBJECT_IMAGE = 8,            /* static data of a library */
-    GP_SUBJECT_HEAP = 9              /* any other parking-lot address: an allocated PyMutex or PyEvent */
+    GP_SUBJECT_SEMAPHORE = 2,    /* a bare semaphore: CPython's thread lock up to 3.12 and on GIL 3.13, or another's */
+    GP_SUBJECT_OBJECT = 3,       /* ob_mutex of an object (type_id says which): a critical section */
+    GP_SUBJECT_LOCK_OBJECT = 4,  /* the PyMutex inside a _thread.lock or _thread.RLock object */
+    GP_SUBJECT_THREAD_STATE = 5, /* the waiter's own thread state: it waits for the world to start again */
+    GP_SUBJECT_STOP_THE_WORLD = 6, /* the requester, waiting until all others have stopped */
+    GP_SUBJECT_RUNTIME = 7,        /* another mutex or event inside _PyRuntime or the interpreter state */
+    GP_SUBJECT_IMAGE = 8,          /* static data of a library */
+    GP_SUBJECT_HEAP = 9            /* any other parking-lot address: an allocated PyMutex or PyEvent */
 };
 
 enum WaitFlags {
-    GP_WAIT_TIMED_OUT = 1,  /* every wait counted here ended by its timeout */
-    GP_WAIT_TIMED = 2,      /* had a timeout */
-    GP_WAIT_ADDRESSES = 4,  /* more than one address was seen; `address` is the last */
-    GP_WAIT_FORCED = 8,     /* GIL only: waited in drop_gil for another thread to take it (a forced switch) */
-    GP_WAIT_OVERFLOW = 16   /* stands for keys that found no room: stacks and releaser are 0 */
+    GP_WAIT_TIMED_OUT = 1, /* every wait counted here ended by its timeout */
+    GP_WAIT_TIMED = 2,     /* had a timeout */
+    GP_WAIT_ADDRESSES = 4, /* more than one address was seen; `address` is the last */
+    GP_WAIT_FORCED = 8,    /* GIL only: waited in drop_gil for another thread to take it (a forced switch) */
+    GP_WAIT_OVERFLOW = 16  /* stands for keys that found no room: stacks and releaser are 0 */
 };
 
 enum HeaderFlags {
-    GP_HEADER_FREE_THREADED = 1,  /* a Py_GIL_DISABLED build (its GIL may still be on) */
-    GP_HEADER_PYTHON_STACKS = 2,  /* the interpreter's frame layout is known */
+    GP_HEADER_FREE_THREADED = 1, /* a Py_GIL_DISABLED build (its GIL may still be on) */
+    GP_HEADER_PYTHON_STACKS = 2, /* the interpreter's frame layout is known */
     GP_HEADER_EVENTS = 4,
     GP_HEADER_FORKED = 8,         /* began in fork(), not in exec() */
     GP_HEADER_TICKS_ARE_NS = 16,  /* no reliable time-stamp counter: _ticks fields hold nanoseconds */
@@ -94,7 +96,12 @@ enum HeaderFlags {
     GP_HEADER_DEBUG_BUILD = 128
 };
 
-enum EndKind { GP_END_NONE = 0 /* still running, or killed */, GP_END_EXIT = 1, GP_END_QUICK_EXIT = 2, GP_END_EXEC = 3 };
+enum EndKind {
+    GP_END_NONE = 0 /* still running, or killed */,
+    GP_END_EXIT = 1,
+    GP_END_QUICK_EXIT = 2,
+    GP_END_EXEC = 3
+};
 
 typedef struct {
     char magic[8];
@@ -111,10 +118,10 @@ typedef struct {
     uint64_t start_ticks;
     uint64_t end_ns; /* refreshed now and then while running, final when end_kind is set */
     uint64_t end_ticks;
-    uint64_t lost_records; /* no room: the disk was full, the file limit met, the folder gone */
-    uint64_t lost_samples; /* came while the recorder was busy in that thread */
-    uint64_t lost_errno;   /* of the first failure to get room */
-    uint64_t process_cpu_ns; /* at the last refresh */
+    uint64_t lost_records;    /* no room: the disk was full, the file limit met, the folder gone */
+    uint64_t lost_samples;    /* came while the recorder was busy in that thread */
+    uint64_t lost_errno;      /* of the first failure to get room */
+    uint64_t process_cpu_ns;  /* at the last refresh */
     uint64_t runtime_address; /* _PyRuntime */
     uint64_t runtime_bytes;
     uint64_t sampler_errno; /* why perf could not be had */
@@ -200,12 +207,12 @@ typedef struct {
     uint32_t parent_thread;
     uint32_t name_bytes;
     uint64_t start_ns;
-    uint64_t end_ns;   /* 0 = alive at the end of the recording */
-    uint64_t read_ns;  /* when the kernel's figures below were last read; 0 = never */
+    uint64_t end_ns;       /* 0 = alive at the end of the recording */
+    uint64_t read_ns;      /* when the kernel's figures below were last read; 0 = never */
     uint64_t start_cpu_ns; /* CPU the thread had used before start_ns */
     uint64_t cpu_ns;       /* total at read_ns, start_cpu_ns included */
     uint64_t start_run_delay_ns;
-    uint64_t run_delay_ns; /* schedstat: runnable but not running */
+    uint64_t run_delay_ns;      /* schedstat: runnable but not running */
     uint64_t run_delay_read_ns; /* 0 = not measured (a thread too short to be worth it) */
     uint64_t minor_faults;
     uint64_t major_faults;
@@ -231,7 +238,8 @@ typedef struct {
     char name[GP_NAME_BYTES];
 } ThreadRecord;
 
-/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type). */
+/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type).
+ */
 typedef struct {
     RecordHeader head; /* flags: WaitFlags */
     uint32_t wait_id;
@@ -248,8 +256,8 @@ typedef struct {
     uint64_t count;
     uint64_t total_ns; /* blocked and spinning, to the return of the call */
     uint64_t max_ns;
-    uint64_t wake_ns;   /* within total_ns: from the releaser's post to the return */
-    uint64_t spin_ns;   /* within total_ns: yielding before it parked */
+    uint64_t wake_ns; /* within total_ns: from the releaser's post to the return */
+    uint64_t spin_ns; /* within total_ns: yielding before it parked */
     uint64_t yields;
     uint64_t first_ns; /* start of the first wait */
     uint64_t last_ns;  /* end of the last */

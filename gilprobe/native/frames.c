@@ -66,7 +66,8 @@ static void walk(RawStack *stack) {
     const char *state = gp_python.known ? gp_python.thread_state() : NULL;
     if (!state)
         return;
-    for (const char *frame = current_frame(state); frame; frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
+    for (const char *frame = current_frame(state); frame;
+         frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
         if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
             continue;
         if (stack->count == GP_MAX_PYTHON_FRAMES) {
@@ -82,7 +83,8 @@ static void walk(RawStack *stack) {
         stack->frames[stack->count++] = (RawFrame){code, offset};
         stack->outermost = frame;
         /* The line table tells a new code object at an old one's address from the old one. */
-        stack->hash = gp_mix(stack->hash ^ offset, (uint64_t)code ^ GP_AT(uint64_t, code, gp_python.code_linetable) << 1);
+        stack->hash =
+            gp_mix(stack->hash ^ offset, (uint64_t)code ^ GP_AT(uint64_t, code, gp_python.code_linetable) << 1);
     }
 }
 
@@ -96,7 +98,8 @@ typedef struct {
 #define FRAME_BYTES 96u
 
 static const char *frame_in_window(Window *window, uint64_t frame) {
-    if (frame - window->start > sizeof window->data - FRAME_BYTES || frame + FRAME_BYTES > window->start + window->bytes) {
+    if (frame - window->start > sizeof window->data - FRAME_BYTES ||
+        frame + FRAME_BYTES > window->start + window->bytes) {
         /* Callers lie below their callees on CPython's data stack. */
         window->start = frame + FRAME_BYTES - sizeof window->data;
         window->bytes = sizeof window->data;
@@ -164,9 +167,9 @@ static uint32_t write_code(Slot *slot, const char *code) {
     uint64_t linetable_bytes = linetable ? GP_AT(uint64_t, linetable, gp_python.bytes_size) : 0;
     if (linetable_bytes > MOST_LINETABLE)
         linetable_bytes = 0;
-    CodeRecord *record =
-        gp_record_begin(slot, GP_CODE, sizeof *record + gp_text_bytes(file, MOST_TEXT) +
-                                           gp_text_bytes(qualname, MOST_TEXT) + linetable_bytes);
+    CodeRecord *record = gp_record_begin(slot, GP_CODE,
+                                         sizeof *record + gp_text_bytes(file, MOST_TEXT) +
+                                             gp_text_bytes(qualname, MOST_TEXT) + linetable_bytes);
     if (!record)
         return 0;
     char *out = (char *)(record + 1);
@@ -184,9 +187,9 @@ static uint32_t write_code(Slot *slot, const char *code) {
 
 /* Two threads that meet a code object at once may both write it, under two ids: no one waits. */
 static uint32_t code_id(Slot *slot, const char *code) {
-    uint64_t check = gp_mix(gp_mix(GP_AT(uint64_t, code, gp_python.code_linetable),
-                                   GP_AT(uint64_t, code, gp_python.code_qualname)),
-                            atomic_load_explicit(&gp_generation, memory_order_relaxed));
+    uint64_t check =
+        gp_mix(gp_mix(GP_AT(uint64_t, code, gp_python.code_linetable), GP_AT(uint64_t, code, gp_python.code_qualname)),
+               atomic_load_explicit(&gp_generation, memory_order_relaxed));
     uint32_t start = (uint32_t)(gp_mix(0, (uint64_t)code) >> 48);
     for (uint32_t i = 0; i < 32; i++) {
         CodeEntry *entry = &codes[(start + i) & (CODE_SLOTS - 1)];
@@ -301,9 +304,9 @@ static __attribute__((noinline)) uint32_t write_stack(Slot *slot, const RawStack
         _Unwind_Backtrace(unwound, &unwinding);
         gp_images_write(slot);
     }
-    StackRecord *record =
-        gp_record_begin(slot, GP_STACK, sizeof *record + (size_t)stack->count * sizeof(PythonFrame) +
-                                            (size_t)unwinding.count * sizeof(uint64_t));
+    StackRecord *record = gp_record_begin(slot, GP_STACK,
+                                          sizeof *record + (size_t)stack->count * sizeof(PythonFrame) +
+                                              (size_t)unwinding.count * sizeof(uint64_t));
     if (!record)
         return 0;
     record->head.flags = stack->truncated ? GP_STACK_TRUNCATED : 0;

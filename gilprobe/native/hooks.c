@@ -62,19 +62,19 @@ static void end(Slot *slot, OpenWait *wait, bool timed_out) {
 /* ---- semaphores */
 
 /* Try first: up to 3.12 CPython comes here for free locks too. */
-#define SEMAPHORE_WAIT(flag, call)                                                                                     \
-    gp_need_real();                                                                                                    \
-    Slot *slot = gp_slot();                                                                                            \
-    if (!slot)                                                                                                         \
-        return call;                                                                                                   \
-    int error = errno;                                                                                                 \
-    if (!gp_real.sem_trywait(semaphore))                                                                               \
-        return 0;                                                                                                      \
-    errno = error;                                                                                                     \
-    OpenWait wait = {.flags = flag};                                                                                   \
-    begin(slot, &wait, GP_OP_SEM, GP_SUBJECT_UNKNOWN, semaphore, CALLER);                                              \
-    int result = call;                                                                                                 \
-    end(slot, &wait, result && errno == ETIMEDOUT);                                                                    \
+#define SEMAPHORE_WAIT(flag, call)                                        \
+    gp_need_real();                                                       \
+    Slot *slot = gp_slot();                                               \
+    if (!slot)                                                            \
+        return call;                                                      \
+    int error = errno;                                                    \
+    if (!gp_real.sem_trywait(semaphore))                                  \
+        return 0;                                                         \
+    errno = error;                                                        \
+    OpenWait wait = {.flags = flag};                                      \
+    begin(slot, &wait, GP_OP_SEM, GP_SUBJECT_UNKNOWN, semaphore, CALLER); \
+    int result = call;                                                    \
+    end(slot, &wait, result &&errno == ETIMEDOUT);                        \
     return result
 
 GP_EXPORT int sem_wait(sem_t *semaphore) { SEMAPHORE_WAIT(0, gp_real.sem_wait(semaphore)); }
@@ -146,7 +146,8 @@ GP_EXPORT int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mute
     return condition_wait(condition, CALLER, false, call_wait, &call);
 }
 
-GP_EXPORT int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline) {
+GP_EXPORT int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                     const struct timespec *deadline) {
     gp_need_real();
     ConditionCall call = {condition, mutex, deadline, 0};
     return condition_wait(condition, CALLER, true, call_timedwait, &call);
@@ -189,20 +190,20 @@ static enum Subject subject_of_mutex(const Slot *slot, const void *mutex) {
 }
 
 /* Nested in a wait for the GIL, or in a thread we do not record: pass through. */
-#define MUTEX_WAIT(call, flag)                                                                                         \
-    gp_need_real();                                                                                                    \
-    if (__builtin_expect(mutex_is_free(mutex), 1))                                                                     \
-        return call;                                                                                                   \
-    Slot *slot = gp_slot();                                                                                            \
-    if (!slot || slot->gil_wait.start_ns)                                                                              \
-        return call;                                                                                                   \
-    int result = gp_real.pthread_mutex_trylock(mutex);                                                                 \
-    if (result != EBUSY)                                                                                               \
-        return result == 0 || result == EOWNERDEAD || result == ENOTRECOVERABLE ? result : call;                       \
-    OpenWait wait = {.flags = flag};                                                                                   \
-    begin(slot, &wait, GP_OP_MUTEX, subject_of_mutex(slot, mutex), mutex, CALLER);                                     \
-    result = call;                                                                                                     \
-    end(slot, &wait, result == ETIMEDOUT);                                                                             \
+#define MUTEX_WAIT(call, flag)                                                                   \
+    gp_need_real();                                                                              \
+    if (__builtin_expect(mutex_is_free(mutex), 1))                                               \
+        return call;                                                                             \
+    Slot *slot = gp_slot();                                                                      \
+    if (!slot || slot->gil_wait.start_ns)                                                        \
+        return call;                                                                             \
+    int result = gp_real.pthread_mutex_trylock(mutex);                                           \
+    if (result != EBUSY)                                                                         \
+        return result == 0 || result == EOWNERDEAD || result == ENOTRECOVERABLE ? result : call; \
+    OpenWait wait = {.flags = flag};                                                             \
+    begin(slot, &wait, GP_OP_MUTEX, subject_of_mutex(slot, mutex), mutex, CALLER);               \
+    result = call;                                                                               \
+    end(slot, &wait, result == ETIMEDOUT);                                                       \
     return result
 
 GP_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) { MUTEX_WAIT(gp_real.pthread_mutex_lock(mutex), 0); }
@@ -217,18 +218,18 @@ GP_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex) {
     return gp_real.pthread_mutex_unlock(mutex);
 }
 
-#define RWLOCK_WAIT(try, call)                                                                                         \
-    gp_need_real();                                                                                                    \
-    Slot *slot = gp_slot();                                                                                            \
-    if (!slot)                                                                                                         \
-        return call;                                                                                                   \
-    int result = try;                                                                                                  \
-    if (result != EBUSY)                                                                                               \
-        return result == 0 ? 0 : call;                                                                                 \
-    OpenWait wait = {0};                                                                                               \
-    begin(slot, &wait, GP_OP_RWLOCK, GP_SUBJECT_UNKNOWN, lock, CALLER);                                                \
-    result = call;                                                                                                     \
-    end(slot, &wait, false);                                                                                           \
+#define RWLOCK_WAIT(try, call)                                          \
+    gp_need_real();                                                     \
+    Slot *slot = gp_slot();                                             \
+    if (!slot)                                                          \
+        return call;                                                    \
+    int result = try;                                                   \
+    if (result != EBUSY)                                                \
+        return result == 0 ? 0 : call;                                  \
+    OpenWait wait = {0};                                                \
+    begin(slot, &wait, GP_OP_RWLOCK, GP_SUBJECT_UNKNOWN, lock, CALLER); \
+    result = call;                                                      \
+    end(slot, &wait, false);                                            \
     return result
 
 GP_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *lock) {

@@ -71,17 +71,17 @@ static void end(Slot *slot, IoCall *call) {
     errno = error;
 }
 
-#define IO_HOOK(result_type, name, op, fd, parameters, arguments)                                                      \
-    GP_EXPORT result_type name parameters {                                                                            \
-        gp_need_real();                                                                                                \
-        Slot *slot = gp_slot();                                                                                        \
-        if (!slot)                                                                                                     \
-            return gp_real.name arguments;                                                                             \
-        IoCall call = {0};                                                                                             \
-        begin(slot, &call, op, fd, CALLER);                                                                            \
-        result_type result = gp_real.name arguments;                                                                   \
-        end(slot, &call);                                                                                              \
-        return result;                                                                                                 \
+#define IO_HOOK(result_type, name, op, fd, parameters, arguments) \
+    GP_EXPORT result_type name parameters {                       \
+        gp_need_real();                                           \
+        Slot *slot = gp_slot();                                   \
+        if (!slot)                                                \
+            return gp_real.name arguments;                        \
+        IoCall call = {0};                                        \
+        begin(slot, &call, op, fd, CALLER);                       \
+        result_type result = gp_real.name arguments;              \
+        end(slot, &call);                                         \
+        return result;                                            \
     }
 
 IO_HOOK(int, nanosleep, GP_OP_SLEEP, -1, (const struct timespec *time, struct timespec *left), (time, left))
@@ -128,22 +128,22 @@ IO_HOOK(int, flock, GP_OP_SYNC, fd, (int fd, int operation), (fd, operation))
 IO_HOOK(pid_t, waitpid, GP_OP_CHILD, -1, (pid_t pid, int *status, int options), (pid, status, options))
 IO_HOOK(pid_t, wait4, GP_OP_CHILD, -1, (pid_t pid, int *status, int options, struct rusage *usage),
         (pid, status, options, usage))
-IO_HOOK(int, waitid, GP_OP_CHILD, -1, (idtype_t type, id_t id, siginfo_t * info, int options), (type, id, info, options))
+IO_HOOK(int, waitid, GP_OP_CHILD, -1, (idtype_t type, id_t id, siginfo_t *info, int options), (type, id, info, options))
 /* A script that waits for every signal must not be handed the sampler's. */
-#define SIGNAL_HOOK(name, parameters, arguments, got, code)                                                            \
-    GP_EXPORT int name parameters {                                                                                    \
-        gp_need_real();                                                                                                \
-        Slot *slot = gp_slot();                                                                                        \
-        IoCall call = {0};                                                                                             \
-        if (slot)                                                                                                      \
-            begin(slot, &call, GP_OP_SIGNAL, -1, CALLER);                                                              \
-        int result;                                                                                                    \
-        do                                                                                                             \
-            result = gp_real.name arguments;                                                                           \
-        while (gp_is_sampler_signal(got, code));                                                                       \
-        if (slot)                                                                                                      \
-            end(slot, &call);                                                                                          \
-        return result;                                                                                                 \
+#define SIGNAL_HOOK(name, parameters, arguments, got, code) \
+    GP_EXPORT int name parameters {                         \
+        gp_need_real();                                     \
+        Slot *slot = gp_slot();                             \
+        IoCall call = {0};                                  \
+        if (slot)                                           \
+            begin(slot, &call, GP_OP_SIGNAL, -1, CALLER);   \
+        int result;                                         \
+        do                                                  \
+            result = gp_real.name arguments;                \
+        while (gp_is_sampler_signal(got, code));            \
+        if (slot)                                           \
+            end(slot, &call);                               \
+        return result;                                      \
     }
 
 SIGNAL_HOOK(sigwait, (const sigset_t *set, int *number), (set, number), result == 0 ? *number : 0, SI_TIMER)

@@ -28,7 +28,8 @@ static _Atomic int32_t known_index;
 static int64_t index_of_name(const DictKeys *keys) {
     if (atomic_load_explicit(&known_keys, memory_order_acquire) == (uint64_t)keys) {
         int64_t index = atomic_load_explicit(&known_index, memory_order_relaxed);
-        const uint64_t *entry = (const uint64_t *)((const char *)(keys + 1) + (1ull << keys->log2_index_bytes)) + 2 * index;
+        const uint64_t *entry =
+            (const uint64_t *)((const char *)(keys + 1) + (1ull << keys->log2_index_bytes)) + 2 * index;
         if (index < keys->entries && is_name(entry[0]))
             return index;
     }
@@ -53,7 +54,8 @@ static uint64_t name_in_dict(uint64_t dict) {
         keys.entries > 64)
         return 0;
     uint64_t entries[2 * 64], values = members[3], value;
-    if (!gp_read_safely(entries, members[2] + sizeof keys + (1ull << keys.log2_index_bytes), 16 * (uint32_t)keys.entries))
+    if (!gp_read_safely(entries, members[2] + sizeof keys + (1ull << keys.log2_index_bytes),
+                        16 * (uint32_t)keys.entries))
         return 0;
     for (int64_t i = 0; i < keys.entries; i++) {
         if (!is_name(entries[2 * i]))

@@ -1,5 +1,5 @@
-/* Which CPython this is, and where it keeps what. 3.11 and 3.12: fixed offsets. 3.13 and later: _Py_DebugOffsets, the table
- * at the start of _PyRuntime (CPython Include/internal/pycore_debug_offsets.h), by word index. */
+/* Which CPython this is, and where it keeps what. 3.11 and 3.12: fixed offsets. 3.13 and later: _Py_DebugOffsets, the
+ * table at the start of _PyRuntime (CPython Include/internal/pycore_debug_offsets.h), by word index. */
 #define _GNU_SOURCE
 #include "python.h"
 
@@ -16,21 +16,55 @@ uint64_t gp_python_text, gp_python_text_bytes;
 enum { NO_HIDDEN_OWNER = 255 };
 
 static void layout_3_11(PythonLayout *p) {
-    *p = (PythonLayout){.state_cframe = 56, .cframe_frame = 8, .frame_code = 32, .frame_instruction = 56,
-                        .frame_previous = 48, .frame_owner = 69, .frame_locals = 72,
-                        .first_hidden_owner = NO_HIDDEN_OWNER, .code_file = 112, .code_qualname = 128,
-                        .code_linetable = 136, .code_first_line = 72, .code_bytes = 184, .object_type = 8,
-                        .type_name = 24, .type_cached_keys = 872, .type_basicsize = 32, .bytes_size = 16,
-                        .bytes_value = 32, .text_length = 16, .text_state = 32, .ascii_value = 48, .managed_dict = -24};
+    *p = (PythonLayout){.state_cframe = 56,
+                        .cframe_frame = 8,
+                        .frame_code = 32,
+                        .frame_instruction = 56,
+                        .frame_previous = 48,
+                        .frame_owner = 69,
+                        .frame_locals = 72,
+                        .first_hidden_owner = NO_HIDDEN_OWNER,
+                        .code_file = 112,
+                        .code_qualname = 128,
+                        .code_linetable = 136,
+                        .code_first_line = 72,
+                        .code_bytes = 184,
+                        .object_type = 8,
+                        .type_name = 24,
+                        .type_cached_keys = 872,
+                        .type_basicsize = 32,
+                        .bytes_size = 16,
+                        .bytes_value = 32,
+                        .text_length = 16,
+                        .text_state = 32,
+                        .ascii_value = 48,
+                        .managed_dict = -24};
 }
 
 static void layout_3_12(PythonLayout *p) {
-    *p = (PythonLayout){.state_cframe = 56, .cframe_frame = 0, .frame_code = 0, .frame_instruction = 56,
-                        .frame_previous = 8, .frame_owner = 70, .frame_locals = 72, .first_hidden_owner = 3,
-                        .code_file = 112, .code_qualname = 128, .code_linetable = 136, .code_first_line = 68,
-                        .code_bytes = 192, .object_type = 8, .type_name = 24, .type_cached_keys = 880,
-                        .type_basicsize = 32, .bytes_size = 16, .bytes_value = 32, .text_length = 16,
-                        .text_state = 32, .ascii_value = 40, .managed_dict = -24};
+    *p = (PythonLayout){.state_cframe = 56,
+                        .cframe_frame = 0,
+                        .frame_code = 0,
+                        .frame_instruction = 56,
+                        .frame_previous = 8,
+                        .frame_owner = 70,
+                        .frame_locals = 72,
+                        .first_hidden_owner = 3,
+                        .code_file = 112,
+                        .code_qualname = 128,
+                        .code_linetable = 136,
+                        .code_first_line = 68,
+                        .code_bytes = 192,
+                        .object_type = 8,
+                        .type_name = 24,
+                        .type_cached_keys = 880,
+                        .type_basicsize = 32,
+                        .bytes_size = 16,
+                        .bytes_value = 32,
+                        .text_length = 16,
+                        .text_state = 32,
+                        .ascii_value = 40,
+                        .managed_dict = -24};
 }
 
 /* Word indices into _Py_DebugOffsets, which differ by minor version only. */
@@ -52,16 +86,27 @@ static bool layout_from_debug_offsets(PythonLayout *p, const uint64_t *words, ui
     const DebugOffsetIndices *at = &debug_offsets[minor];
 #define WORD(field) ((uint16_t)words[at->field])
     bool free_threaded = words[2] != 0;
-    *p = (PythonLayout){.free_threaded = free_threaded, .state_frame = WORD(state_frame),
-                        .frame_previous = WORD(frame_previous), .frame_code = WORD(frame_code),
-                        .frame_instruction = WORD(frame_instruction), .frame_locals = WORD(frame_locals),
-                        .frame_owner = WORD(frame_owner), .first_hidden_owner = 3, .code_file = WORD(code_file),
-                        .code_qualname = WORD(code_qualname), .code_linetable = WORD(code_linetable),
-                        .code_first_line = WORD(code_first_line), .code_bytes = WORD(code_bytes),
-                        .object_type = WORD(object_type), .type_name = WORD(type_name),
-                        .bytes_size = WORD(bytes_size), .bytes_value = WORD(bytes_value),
-                        .text_state = WORD(text_state), .text_length = WORD(text_length),
-                        .ascii_value = WORD(ascii_value), .managed_dict = free_threaded ? -8 : -24};
+    *p = (PythonLayout){.free_threaded = free_threaded,
+                        .state_frame = WORD(state_frame),
+                        .frame_previous = WORD(frame_previous),
+                        .frame_code = WORD(frame_code),
+                        .frame_instruction = WORD(frame_instruction),
+                        .frame_locals = WORD(frame_locals),
+                        .frame_owner = WORD(frame_owner),
+                        .first_hidden_owner = 3,
+                        .code_file = WORD(code_file),
+                        .code_qualname = WORD(code_qualname),
+                        .code_linetable = WORD(code_linetable),
+                        .code_first_line = WORD(code_first_line),
+                        .code_bytes = WORD(code_bytes),
+                        .object_type = WORD(object_type),
+                        .type_name = WORD(type_name),
+                        .bytes_size = WORD(bytes_size),
+                        .bytes_value = WORD(bytes_value),
+                        .text_state = WORD(text_state),
+                        .text_length = WORD(text_length),
+                        .ascii_value = WORD(ascii_value),
+                        .managed_dict = free_threaded ? -8 : -24};
     if (free_threaded && at->code_tlbc) {
         p->code_tlbc = WORD(code_tlbc);
         p->frame_tlbc = WORD(frame_tlbc);

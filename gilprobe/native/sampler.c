@@ -28,7 +28,8 @@ static struct sigaction script_action; /* what the script believes to be install
 static int (*real_sigaction)(int, const struct sigaction *, struct sigaction *);
 
 bool gp_is_sampler_signal(int number, int code) {
-    return on && number == SAMPLER_SIGNAL && (code == SI_TIMER || code == POLL_IN || code == POLL_HUP || code == SI_SIGIO);
+    return on && number == SAMPLER_SIGNAL &&
+           (code == SI_TIMER || code == POLL_IN || code == POLL_HUP || code == SI_SIGIO);
 }
 
 static void take_sample(Slot *slot, const ucontext_t *context) {

@@ -32,7 +32,8 @@ static void push_free(Slot *slot) {
         slot->next_free = slot_at(head);
         fresh = (uint64_t)slot | ((head >> ADDRESS_BITS) + 1) << ADDRESS_BITS;
         /* Release: pairs with the acquire in pop_free, which reads next_free. */
-    } while (!atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_release, memory_order_relaxed));
+    } while (
+        !atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_release, memory_order_relaxed));
 }
 
 static Slot *pop_free(void) {
@@ -43,7 +44,8 @@ static Slot *pop_free(void) {
         if (!slot)
             return NULL;
         fresh = (uint64_t)slot->next_free | ((head >> ADDRESS_BITS) + 1) << ADDRESS_BITS;
-    } while (!atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_acquire, memory_order_acquire));
+    } while (
+        !atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_acquire, memory_order_acquire));
     return slot;
 }
 
@@ -146,7 +148,8 @@ Slot *gp_slot_new(void) {
         Slot *head = atomic_load_explicit(&all_slots, memory_order_relaxed);
         do
             slot->next_all = head;
-        while (!atomic_compare_exchange_weak_explicit(&all_slots, &head, slot, memory_order_release, memory_order_relaxed));
+        while (!atomic_compare_exchange_weak_explicit(&all_slots, &head, slot, memory_order_release,
+                                                      memory_order_relaxed));
     }
     slot->busy = 1;
     gp_slot_here = slot;

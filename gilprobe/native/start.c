@@ -29,8 +29,9 @@ extern char **environ;
 
 static void choose_clock(void) {
     char text[16] = "";
-    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/sys/devices/system/clocksource/clocksource0/current_clocksource",
-                          O_RDONLY | O_CLOEXEC, 0, 0, 0);
+    long fd =
+        gp_syscall6(SYS_openat, AT_FDCWD, (long)"/sys/devices/system/clocksource/clocksource0/current_clocksource",
+                    O_RDONLY | O_CLOEXEC, 0, 0, 0);
     if (fd >= 0) {
         gp_syscall3(SYS_read, fd, text, sizeof text - 1);
         gp_syscall3(SYS_close, fd, 0, 0);
@@ -108,8 +109,8 @@ static void begin_file(bool forked) {
     gp_header->python_hex = gp_python.hex;
     gp_header->runtime_address = gp_python.runtime;
     gp_header->runtime_bytes = gp_python.runtime_bytes;
-    gp_header->flags |= (gp_python.free_threaded ? GP_HEADER_FREE_THREADED : 0u) |
-                        (gp_python.known ? GP_HEADER_PYTHON_STACKS : 0u);
+    gp_header->flags |=
+        (gp_python.free_threaded ? GP_HEADER_FREE_THREADED : 0u) | (gp_python.known ? GP_HEADER_PYTHON_STACKS : 0u);
 }
 
 static void forked_child(void) {
@@ -213,14 +214,14 @@ static bool is_variable(const char *entry, const char *name) { return !strncmp(e
 
 /* Ours added to the environment of a program to be run. No allocation: this may be a vfork child. An empty environment
  * stays empty. */
-#define WITH_OURS(envp)                                                                                                \
-    size_t count = 0, preload_bytes = 0;                                                                               \
-    for (; envp && envp[count]; count++)                                                                               \
-        if (is_variable(envp[count], PRELOAD))                                                                         \
-            preload_bytes = strlen(envp[count]);                                                                       \
-    bool add = count && gp_recording_variable[0] && gp_preload_path[0];                                                \
-    char **changed = alloca((count + 4) * sizeof *changed);                                                            \
-    char *preload = alloca(sizeof PRELOAD + strlen(gp_preload_path) + 1 + preload_bytes);                              \
+#define WITH_OURS(envp)                                                                   \
+    size_t count = 0, preload_bytes = 0;                                                  \
+    for (; envp && envp[count]; count++)                                                  \
+        if (is_variable(envp[count], PRELOAD))                                            \
+            preload_bytes = strlen(envp[count]);                                          \
+    bool add = count && gp_recording_variable[0] && gp_preload_path[0];                   \
+    char **changed = alloca((count + 4) * sizeof *changed);                               \
+    char *preload = alloca(sizeof PRELOAD + strlen(gp_preload_path) + 1 + preload_bytes); \
     char *const *ours = add ? add_ours(envp, changed, preload) : envp
 
 static char *const *add_ours(char *const envp[], char **changed, char *preload) {

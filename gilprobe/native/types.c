@@ -6,9 +6,9 @@
 
 #include "python.h"
 
-#define OBJECT_MUTEX_OFFSET 10     /* PyObject.ob_mutex, free-threaded builds 3.13 to 3.15 */
+#define OBJECT_MUTEX_OFFSET 10 /* PyObject.ob_mutex, free-threaded builds 3.13 to 3.15 */
 #define MOST_TYPE_NAME 120
-#define THREAD_STATE_BYTES 1024    /* at least sizeof(PyThreadState); nothing else lies this close behind it */
+#define THREAD_STATE_BYTES 1024 /* at least sizeof(PyThreadState); nothing else lies this close behind it */
 
 static bool plausible(uint64_t pointer) { return pointer >= 65536 && !(pointer & 7) && !(pointer >> 47); }
 

@@ -58,12 +58,16 @@ static WaitRecord *wait_record(Slot *slot, const OpenWait *wait, uint64_t releas
     return record;
 }
 
-static void add_event(Slot *slot, const WaitRecord *record, const OpenWait *wait, uint64_t duration_ns, uint64_t wake_ns) {
+static void add_event(Slot *slot, const WaitRecord *record, const OpenWait *wait, uint64_t duration_ns,
+                      uint64_t wake_ns) {
     EventRecord *event = gp_array_begin(slot, &slot->events, GP_CHUNK_EVENTS, sizeof *event);
     if (!event)
         return;
-    *event = (EventRecord){.wait_id = record->wait_id, .thread = slot->thread, .start_ns = wait->start_ns,
-                           .duration_ns = duration_ns, .address = wait->address,
+    *event = (EventRecord){.wait_id = record->wait_id,
+                           .thread = slot->thread,
+                           .start_ns = wait->start_ns,
+                           .duration_ns = duration_ns,
+                           .address = wait->address,
                            .wake_ns = wake_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)wake_ns,
                            .spin_ns = wait->spin_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)wait->spin_ns};
     gp_array_done(&slot->events, sizeof *event);
@@ -118,16 +122,20 @@ void gp_spin_close(Slot *slot) {
     SpinBurst *spin = &slot->spin;
     if (!spin->start_ns)
         return;
-    OpenWait wait = {.start_ns = spin->start_ns, .address = spin->address, .op = GP_OP_YIELD, .yields = spin->yields,
-                     .spin_ns = spin->last_ns - spin->start_ns, .stack_id = spin->stack_id};
+    OpenWait wait = {.start_ns = spin->start_ns,
+                     .address = spin->address,
+                     .op = GP_OP_YIELD,
+                     .yields = spin->yields,
+                     .spin_ns = spin->last_ns - spin->start_ns,
+                     .stack_id = spin->stack_id};
     if (spin->address)
         wait.subject = (uint8_t)gp_parked_on(slot, spin->address, false, &wait.type_id);
     spin->start_ns = 0;
     gp_wait_add(slot, &wait, spin->last_ns, 0, 0);
 }
 
-/* A PyMutex spins with its address in a callee-saved register: the byte there is locked (bit 0) and it is an object's or a
- * lock's. 0 if no register holds one. */
+/* A PyMutex spins with its address in a callee-saved register: the byte there is locked (bit 0) and it is an object's
+ * or a lock's. 0 if no register holds one. */
 static uint64_t spinning_on(Slot *slot, const uint64_t *registers) {
     for (unsigned i = 0; i < SAVED_REGISTERS; i++) {
         unsigned at = (slot->spin_register + i) % SAVED_REGISTERS;

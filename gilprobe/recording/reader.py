@@ -106,7 +106,11 @@ class Recording:
         if self.flags & HeaderFlag.TICKS_ARE_NS:
             return ticks / 1e9
         ticks_between = self.header["end_ticks"] - self.header["start_ticks"]
-        return ticks / ticks_between * (self.header["end_ns"] - self.header["start_ns"]) / 1e9 if ticks_between > 0 else 0.0
+        return (
+            ticks / ticks_between * (self.header["end_ns"] - self.header["start_ns"]) / 1e9
+            if ticks_between > 0
+            else 0.0
+        )
 
 
 def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:

@@ -96,7 +96,16 @@ FILE_HEADER = np.dtype(
     [("magic", "S8")]
     + [
         (name, U32)
-        for name in ("format_version", "header_bytes", "pid", "parent_pid", "python_hex", "flags", "end_kind", "rate_hz")
+        for name in (
+            "format_version",
+            "header_bytes",
+            "pid",
+            "parent_pid",
+            "python_hex",
+            "flags",
+            "end_kind",
+            "rate_hz",
+        )
     ]
     + [
         (name, U64)
@@ -191,10 +200,7 @@ WAIT_RECORD = np.dtype(
         ("op", U8),
         ("subject", U8),
         ("reserved", U16),
-        *(
-            (name, U32)
-            for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "reserved2")
-        ),
+        *((name, U32) for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "reserved2")),
         *(
             (name, U64)
             for name in (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
-from pathlib import Path
 
 from gilprobe.model import Profile, Thread
 from gilprobe.render import wording
@@ -93,7 +93,13 @@ def _matrix(profile: Profile) -> dict[str, Any]:
     return {
         "columns": columns,
         "rows": [
-            (row, [(cells.get((row, column), 0.0), cells.get((row, column), 0.0) / most if most else 0.0) for column in columns])
+            (
+                row,
+                [
+                    (cells.get((row, column), 0.0), cells.get((row, column), 0.0) / most if most else 0.0)
+                    for column in columns
+                ],
+            )
             for row in rows
         ],
     }

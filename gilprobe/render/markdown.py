@@ -17,14 +17,26 @@ class Markdown:
             lines += [f"{number}. **{percent(finding.share)}** {_text(finding.title)} ({finding.evidence})"]
             lines += [f"   - {_text(place(frame))}" for frame in finding.sites[:4]]
             lines += [f"   - {_text(finding.cure)}"]
-        lines += ["", "## Threads", "", "| thread | wall | CPU | waits | idle | sleep and I/O |", "|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            "## Threads",
+            "",
+            "| thread | wall | CPU | waits | idle | sleep and I/O |",
+            "|---|---|---|---|---|---|",
+        ]
         for thread in profile.threads:
             waits = ", ".join(f"{kind} {seconds(value)}" for kind, value in thread.wait_s.items() if value > 0.0005)
             lines.append(
                 f"| {_text(thread.name)} | {seconds(thread.wall_s)} | {seconds(thread.cpu_s)} | {waits or '-'} "
                 f"| {seconds(sum(thread.idle_s.values()))} | {seconds(thread.sleep_io_s)} |"
             )
-        lines += ["", "## Waits", "", "| kind | for | count | total | longest | ended by |", "|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            "## Waits",
+            "",
+            "| kind | for | count | total | longest | ended by |",
+            "|---|---|---|---|---|---|",
+        ]
         for wait in [wait for wait in profile.waits if not wait.idle][:30]:
             lines.append(
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "

@@ -34,8 +34,11 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
     meta = profile.meta
     console.print()
     console.print(
-        Styled(f"gilprobe  Python {meta.get('python', '?')}, {seconds(meta.get('wall_s', 0.0))}, "
-               f"{seconds(meta.get('cpu_s', 0.0))} CPU", style="bold")
+        Styled(
+            f"gilprobe  Python {meta.get('python', '?')}, {seconds(meta.get('wall_s', 0.0))}, "
+            f"{seconds(meta.get('cpu_s', 0.0))} CPU",
+            style="bold",
+        )
     )
     console.print(Styled(answer(profile)))
     _findings(profile, console)
@@ -43,7 +46,9 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
         _threads(profile, console)
     _waits(profile, console)
     _open_waits(profile, console)
-    lost = [item for item in profile.not_observed if "record" in item.what or "stack" in item.what or "end of" in item.what]
+    lost = [
+        item for item in profile.not_observed if "record" in item.what or "stack" in item.what or "end of" in item.what
+    ]
     for item in lost[:4]:
         console.print(Styled(f"not observed: {plain(item.what)} ({plain(item.why)})", style="yellow"))
     if recording:
@@ -53,7 +58,9 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
 def _findings(profile: Profile, console: Console) -> None:
     for number, finding in enumerate(profile.findings[:MOST_FINDINGS], 1):
         console.print()
-        console.print(Styled(f"{number}. {percent(finding.share):>5}  {plain(finding.title)} [{finding.evidence}]", style="bold"))
+        console.print(
+            Styled(f"{number}. {percent(finding.share):>5}  {plain(finding.title)} [{finding.evidence}]", style="bold")
+        )
         for frame in finding.sites[:3]:
             console.print(Styled(f"     {place(frame)}"))
         if finding.cure:
@@ -68,10 +75,21 @@ def _table(*columns: tuple[str, bool]) -> Table:
 
 
 def _threads(profile: Profile, console: Console) -> None:
-    kinds = [kind for kind in ("gil", "lock", "object", "stop-the-world", "import", "native")
-             if any(thread.wait_s.get(kind, 0) > 0.0005 for thread in profile.threads)]
-    table = _table(("thread", False), ("wall", True), ("CPU", True), ("spin", True), ("ready", True),
-                   *((kind, True) for kind in kinds), ("idle", True), ("sleep/io", True))
+    kinds = [
+        kind
+        for kind in ("gil", "lock", "object", "stop-the-world", "import", "native")
+        if any(thread.wait_s.get(kind, 0) > 0.0005 for thread in profile.threads)
+    ]
+    table = _table(
+        ("thread", False),
+        ("wall", True),
+        ("CPU", True),
+        ("spin", True),
+        ("ready", True),
+        *((kind, True) for kind in kinds),
+        ("idle", True),
+        ("sleep/io", True),
+    )
     shown = sorted(profile.threads, key=lambda t: -(t.cpu_s + sum(t.wait_s.values())))
     for thread in shown[:MOST_THREADS]:
         table.add_row(*_row(thread, kinds))
@@ -82,8 +100,15 @@ def _threads(profile: Profile, console: Console) -> None:
 
 
 def _row(thread: Thread, kinds: list[str]) -> list[str]:
-    values = [thread.wall_s, thread.cpu_s, thread.spin_s, thread.runnable_s, *(thread.wait_s.get(k, 0.0) for k in kinds),
-              sum(thread.idle_s.values()), thread.sleep_io_s]
+    values = [
+        thread.wall_s,
+        thread.cpu_s,
+        thread.spin_s,
+        thread.runnable_s,
+        *(thread.wait_s.get(k, 0.0) for k in kinds),
+        sum(thread.idle_s.values()),
+        thread.sleep_io_s,
+    ]
     return [plain(thread.name, 24), *(seconds(value) if value >= 0.0005 else "-" for value in values)]
 
 
@@ -94,7 +119,9 @@ def _waits(profile: Profile, console: Console) -> None:
     console.print()
     table = _table(("wait", False), ("count", True), ("total", True), ("longest", True), ("for", False))
     for wait in waits:
-        what = f"{wait.object_type} {wait.name}" if wait.object_type and wait.object_type not in wait.name else wait.name
+        what = (
+            f"{wait.object_type} {wait.name}" if wait.object_type and wait.object_type not in wait.name else wait.name
+        )
         table.add_row(wait.kind, str(wait.count), seconds(wait.total_s), seconds(wait.max_s), plain(what, 36))
         table.add_row("", "", "", "", f"← {who_released(wait) or 'releaser not seen'}")
     console.print(table)
@@ -105,5 +132,9 @@ def _open_waits(profile: Profile, console: Console) -> None:
         if thread.open_wait and thread.open_wait.waited_s > 0.05 and not thread.ended:
             wait = thread.open_wait
             where = place(wait.stack[0]) if wait.stack else "native code"
-            console.print(Styled(f"still waiting at the end: {plain(thread.name, 40)}, {seconds(wait.waited_s)} for "
-                                 f"{plain(wait.name, 60)} ({wait.kind}) at {where}"))
+            console.print(
+                Styled(
+                    f"still waiting at the end: {plain(thread.name, 40)}, {seconds(wait.waited_s)} for "
+                    f"{plain(wait.name, 60)} ({wait.kind}) at {where}"
+                )
+            )
