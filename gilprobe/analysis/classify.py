@@ -48,8 +48,12 @@ def classify(
     *,
     in_library: bool = False,
     free_threaded: bool = False,
+    callers: Sequence[str] = (),
 ) -> Classified:
-    """sites: the waiter's Python stack, innermost first. in_library: the address lies in a C library's static data."""
+    """sites: the waiter's Python stack, innermost first; callers: file names of the libraries of its native frames.
+
+    in_library: the address lies in a C library's static data.
+    """
     if subject == Subject.GIL:
         return Classified(WaitKind.GIL)
     if op in IO_OPS:
@@ -58,6 +62,8 @@ def classify(
         return Classified(WaitKind.STOP_THE_WORLD)
     if op == Op.JOIN:
         return Classified(IdleKind.JOIN)
+    if op == Op.SEM and any(name.startswith("_queue.") for name in callers):
+        return Classified(IdleKind.QUEUE)  # SimpleQueue.get, which is C
     if op in (Op.COND, Op.FUTEX):
         # A condition of a C++ library: its threads wait there for work, and others for its results.
         return Classified(IdleKind.CONDITION)
@@ -69,7 +75,7 @@ def classify(
     if op in (Op.MUTEX, Op.RWLOCK) or in_library or subject == Subject.RUNTIME:
         return Classified(WaitKind.NATIVE)
     classified = _python_visible(op, subject, sites)
-    inside = subject in (Subject.HEAP, Subject.SEMAPHORE) or (op == Op.YIELD and subject == Subject.UNKNOWN)
+    inside = subject == Subject.HEAP or (op == Op.YIELD and subject == Subject.UNKNOWN)
     if free_threaded and sites and inside and classified.kind in (WaitKind.LOCK, WaitKind.NATIVE):
         # Locks that Python sees are objects there; this is one inside an object (a dict's keys, a buffered file), or
         # of the parking lot's bucket that the object's waiters queue in.
@@ -88,6 +94,8 @@ def _python_visible(op: int, subject: int, sites: Sequence[Site]) -> Classified:
         return Classified(WaitKind.IMPORT)
     if subject == Subject.UNKNOWN and op == Op.SEM:
         # Not from the interpreter: multiprocessing's semaphores, or a C library's.
+        if any(site.file.endswith("multiprocessing/queues.py") for site in sites[:2]):
+            return Classified(IdleKind.QUEUE)
         return Classified(WaitKind.LOCK if "multiprocessing" in innermost.file else WaitKind.NATIVE)
     if subject != Subject.LOCK_OBJECT:
         kind = _idle_by_expression(sites)

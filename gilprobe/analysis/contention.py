@@ -59,6 +59,7 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             sites,
             in_library=bool(library) and subject == Subject.HEAP,
             free_threaded=recording.free_threaded,
+            callers=[_image_at(recording, caller) for caller in stacks.native(int(record["stack_id"]))[:4]],
         )
         several = bool(int(record["flags"]) & WaitFlag.ADDRESSES)
         yield ClassifiedWait(

@@ -164,6 +164,7 @@ void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
 Slot *gp_slots_all(void);
+extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
 bool gp_vfork_over(Slot *slot);
 
 /* The slot of the calling thread, or NULL where hooks must pass through. */
@@ -201,6 +202,7 @@ extern _Atomic uint32_t gp_generation; /* counts the files this process has begu
 
 /* types.c */
 uint32_t gp_type_of(Slot *slot, uint64_t object, uint64_t known);
+bool gp_is_thread_lock(void *caller);
 enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *type_id);
 
 /* names.c */

@@ -36,10 +36,12 @@ static void begin(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, 
         /* The word before a parking-lot semaphore is wait_entry.addr: the PyMutex or PyEvent this thread parks on
          * (CPython Python/parking_lot.c, struct wait_entry; the same in 3.13 to 3.15). Before a semaphore of its own,
          * which malloc gave, it is the chunk's size. */
-        uint64_t parked = gp_python.minor >= 13 ? ((const uint64_t *)address)[-1] : 0;
-        subject = gp_parked_on(slot, parked, wait->flags & GP_WAIT_TIMED, &wait->type_id);
-        if (subject != GP_SUBJECT_SEMAPHORE)
-            wait->address = parked;
+        if (gp_python.minor < 13 || gp_is_thread_lock(caller)) {
+            subject = GP_SUBJECT_SEMAPHORE;
+        } else {
+            wait->address = ((const uint64_t *)address)[-1];
+            subject = gp_parked_on(slot, wait->address, wait->flags & GP_WAIT_TIMED, &wait->type_id);
+        }
     }
     wait->subject = (uint8_t)subject;
     gp_wait_open(slot, wait, address, gp_stack_here(slot, caller));

@@ -164,6 +164,7 @@ void gp_python_setup(void) {
     layout.minor = (uint16_t)minor;
     layout.runtime = (uint64_t)runtime;
     layout.thread_state = (void *(*)(void))thread_state;
+    layout.acquire_lock = dlsym(RTLD_DEFAULT, "PyThread_acquire_lock_timed");
     layout.type_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyType_Type");
     Dl_info where;
     ElfW(Sym) *symbol = NULL;

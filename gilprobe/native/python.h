@@ -24,6 +24,7 @@ typedef struct {
     uint64_t runtime, runtime_bytes;
     void *(*thread_state)(void); /* PyGILState_GetThisThreadState: valid while the thread is detached */
     uint64_t type_type;
+    void *acquire_lock; /* PyThread_acquire_lock_timed */
 } PythonLayout;
 
 extern PythonLayout gp_python;

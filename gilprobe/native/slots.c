@@ -16,6 +16,8 @@
 GP_TLS Slot *gp_slot_here;
 GP_TLS bool gp_slot_gone;
 
+_Atomic uint32_t gp_live_threads;
+
 static _Atomic(Slot *) all_slots;
 static _Atomic uint64_t free_slots; /* a Slot's address below, a count of changes in the top 16 bits (ABA) */
 static _Atomic uint32_t next_slot, next_thread;
@@ -158,6 +160,7 @@ Slot *gp_slot_new(void) {
     if (cpu_ns > LONG_ENOUGH_NS / 4)
         read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);
     thread_begin(slot, cpu_ns, run_delay_ns);
+    atomic_fetch_add_explicit(&gp_live_threads, 1, memory_order_relaxed);
     atomic_store_explicit(&slot->in_use, true, memory_order_release);
     pthread_setspecific(end_of_thread, slot);
     gp_sampler_start(slot);
@@ -188,6 +191,7 @@ void gp_slot_release(void *argument) {
     if (atomic_load_explicit(&gp_active, memory_order_relaxed))
         thread_end(slot, gp_now());
     slot->record = &slot->scratch;
+    atomic_fetch_sub_explicit(&gp_live_threads, 1, memory_order_relaxed);
     atomic_store_explicit(&slot->in_use, false, memory_order_release);
     push_free(slot);
 }
@@ -212,6 +216,7 @@ void gp_slots_forked(void) {
     slot->busy = 1;
     slot->index = atomic_fetch_add(&next_slot, 1);
     slot->next_all = NULL;
+    atomic_store(&gp_live_threads, 1);
     atomic_store(&all_slots, slot);
     memset(&slot->records, 0, sizeof slot->records);
     memset(&slot->events, 0, sizeof slot->events);

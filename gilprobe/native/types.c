@@ -3,6 +3,7 @@
 #include "core.h"
 
 #include <string.h>
+#include <unwind.h>
 
 #include "python.h"
 
@@ -73,10 +74,23 @@ static bool in_runtime(uint64_t address) {
     return gp_python.runtime_bytes && address - gp_python.runtime < gp_python.runtime_bytes;
 }
 
+/* PyThread_acquire_lock_timed waits on a lock's own semaphore, all others of the interpreter on the parking lot's. Told
+ * by the unwind tables, once for each caller; the cache is a hint that may be written by two threads at once. */
+bool gp_is_thread_lock(void *caller) {
+    static _Atomic uint64_t lock_caller, other_caller;
+    if (atomic_load_explicit(&lock_caller, memory_order_relaxed) == (uint64_t)caller)
+        return true;
+    if (atomic_load_explicit(&other_caller, memory_order_relaxed) == (uint64_t)caller)
+        return false;
+    bool lock = _Unwind_FindEnclosingFunction(caller) == gp_python.acquire_lock;
+    atomic_store_explicit(lock ? &lock_caller : &other_caller, (uint64_t)caller, memory_order_relaxed);
+    return lock;
+}
+
 enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *type_id) {
     *type_id = 0;
-    if (gp_python.minor < 13 || address < 65536 || address >> 47)
-        return GP_SUBJECT_SEMAPHORE;
+    if (address < 65536 || address >> 47)
+        return GP_SUBJECT_HEAP; /* a bucket's own mutex (CPython Python/lock.c, struct raw_mutex_entry) */
     uint64_t state = gp_python.known ? (uint64_t)gp_python.thread_state() : 0;
     if (state && address - state < THREAD_STATE_BYTES)
         return GP_SUBJECT_THREAD_STATE;

@@ -131,7 +131,10 @@ void gp_spin_close(Slot *slot) {
     if (spin->address)
         wait.subject = (uint8_t)gp_parked_on(slot, spin->address, false, &wait.type_id);
     spin->start_ns = 0;
-    gp_wait_add(slot, &wait, spin->last_ns, 0, 0);
+    /* Alone, a thread can only have spun on a mutex that it holds itself: a method of an object that calls another
+     * of the same object (CPython _PyCriticalSection_BeginSlow). It waits for nobody. */
+    if (atomic_load_explicit(&gp_live_threads, memory_order_relaxed) > 1)
+        gp_wait_add(slot, &wait, spin->last_ns, 0, 0);
 }
 
 /* A PyMutex spins with its address in a callee-saved register: the byte there is locked (bit 0) and it is an object's

@@ -1,0 +1,45 @@
+"""native.py CASE: mutexes and conditions of C code, built with gcc when run."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from truth import Truth, together
+
+SOURCE = """
+#include <pthread.h>
+#include <unistd.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+static int posted;
+void hold(int milliseconds) { pthread_mutex_lock(&mutex); usleep(1000 * milliseconds); pthread_mutex_unlock(&mutex); }
+void await_work(void) { pthread_mutex_lock(&mutex); while (!posted) pthread_cond_wait(&condition, &mutex); pthread_mutex_unlock(&mutex); }
+void post_work(void) { pthread_mutex_lock(&mutex); posted = 1; pthread_cond_signal(&condition); pthread_mutex_unlock(&mutex); }
+"""
+truth = Truth()
+folder = tempfile.mkdtemp()
+with open(os.path.join(folder, "zoo.c"), "w") as file:
+    file.write(SOURCE)
+subprocess.run(["gcc", "-shared", "-fPIC", "-o", f"{folder}/libzoo.so", f"{folder}/zoo.c", "-lpthread"], check=True)
+library = ctypes.CDLL(f"{folder}/libzoo.so")
+
+
+def mutex():
+    def body():
+        for _ in range(10):
+            start = time.perf_counter()
+            library.hold(5)
+            truth.seconds["native"] += time.perf_counter() - start - 0.005
+
+    together(body, body)
+
+
+def condition():
+    together(lambda: truth.timed("condition", library.await_work), lambda: (time.sleep(0.2), library.post_work()))
+
+
+globals()[sys.argv[1]]()
+truth.tell()
