@@ -118,7 +118,7 @@ def _cure(kind: str, object_type: str) -> str:
         case WaitKind.STOP_THE_WORLD:
             return (
                 "Garbage collection, setting a class attribute and starting the first thread stop every thread: "
-                "collect less often (gc.freeze after start-up, a higher gc.set_threshold) and set class attributes beforehand."
+                "collect less often (gc.freeze after start-up, a higher gc.set_threshold), set class attributes early."
             )
         case WaitKind.IMPORT:
             return "Import the module before the threads start."

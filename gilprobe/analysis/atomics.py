@@ -1,8 +1,8 @@
 """Hot objects: whose cache line do threads fight over?
 
 The share of samples at atomic instructions does not tell contended from uncontended; the stall moves to plain loads of
-the same line. What tells: cache lines that two or more threads touch, of whose samples at least 5 % are atomic (measured
-in reports/accuracy). Loads inherit the object from the line's atomic samples.
+the same line. What tells: cache lines that two or more threads touch, of whose samples at least 5 % are atomic
+(measured in reports/accuracy). Loads inherit the object from the line's atomic samples.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ Each body repeats its load, so that the loads weigh more than the loop around th
 """
 
 import sys
-import threading
 import time
 
 from truth import Truth, together
@@ -36,7 +35,10 @@ def list_element(shared):
     def body(rounds):
         own = shared
         for _ in range(rounds):
-            x = own[0]; x = own[0]; x = own[0]; x = own[0]  # noqa: E702, F841
+            x = own[0]
+            x = own[0]
+            x = own[0]
+            x = own[0]  # noqa: F841
 
     return body
 
@@ -45,7 +47,10 @@ def attribute(shared):
     def body(rounds):
         own = shared
         for _ in range(rounds):
-            x = own.value; x = own.value; x = own.value; x = own.value  # noqa: E702, F841
+            x = own.value
+            x = own.value
+            x = own.value
+            x = own.value  # noqa: F841
 
     return body
 
@@ -57,7 +62,10 @@ def dict_value(shared):
     def body(rounds):
         own = shared
         for _ in range(rounds):
-            x = own["a"]; x = own["a"]; x = own["a"]; x = own["a"]  # noqa: E702, F841
+            x = own["a"]
+            x = own["a"]
+            x = own["a"]
+            x = own["a"]  # noqa: F841
 
     return body
 
@@ -65,7 +73,10 @@ def dict_value(shared):
 def closure_cell(shared):
     def body(rounds):
         for _ in range(rounds):
-            x = shared; x = shared; x = shared; x = shared  # noqa: E702, F841
+            x = shared
+            x = shared
+            x = shared
+            x = shared  # noqa: F841
 
     return body
 
@@ -79,13 +90,19 @@ def module_global(shared):
         def body(rounds):
             own = Element()
             for _ in range(rounds):
-                x = own; x = own; x = own; x = own  # noqa: E702, F841
+                x = own
+                x = own
+                x = own
+                x = own  # noqa: F841
 
         return body
 
     def body(rounds):
         for _ in range(rounds):
-            x = settings; x = settings; x = settings; x = settings  # noqa: E702, F841
+            x = settings
+            x = settings
+            x = settings
+            x = settings  # noqa: F841
 
     return body
 
@@ -94,7 +111,10 @@ def bound_method(shared):
     def body(rounds):
         own = shared
         for _ in range(rounds):
-            own(); own(); own(); own()  # noqa: E702
+            own()
+            own()
+            own()
+            own()
 
     return body
 

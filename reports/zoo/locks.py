@@ -39,7 +39,7 @@ def lock_local():
 
 def releasers():
     """One waiter; two releasers who take turns, so that each ends a known number of its waits."""
-    shared, ready, turn = threading.Lock(), threading.Semaphore(0), threading.Semaphore(0)
+    shared, ready = threading.Lock(), threading.Semaphore(0)
 
     def release_often():
         shared.release()
@@ -72,14 +72,12 @@ def logging_handler():
     logger = logging.getLogger("zoo")
     logger.addHandler(Slow())
     logger.setLevel(logging.INFO)
-    inside = threading.local()
 
     def body():
         for _ in range(rounds):
             start = time.perf_counter()
             logger.info("x")
             truth.seconds["lock"] += time.perf_counter() - start - hold_ms / 1e3
-        del inside
 
     together(*[body] * threads)
 

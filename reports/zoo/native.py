@@ -15,9 +15,23 @@ SOURCE = """
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static int posted;
-void hold(int milliseconds) { pthread_mutex_lock(&mutex); usleep(1000 * milliseconds); pthread_mutex_unlock(&mutex); }
-void await_work(void) { pthread_mutex_lock(&mutex); while (!posted) pthread_cond_wait(&condition, &mutex); pthread_mutex_unlock(&mutex); }
-void post_work(void) { pthread_mutex_lock(&mutex); posted = 1; pthread_cond_signal(&condition); pthread_mutex_unlock(&mutex); }
+void hold(int milliseconds) {
+    pthread_mutex_lock(&mutex);
+    usleep(1000 * milliseconds);
+    pthread_mutex_unlock(&mutex);
+}
+void await_work(void) {
+    pthread_mutex_lock(&mutex);
+    while (!posted)
+        pthread_cond_wait(&condition, &mutex);
+    pthread_mutex_unlock(&mutex);
+}
+void post_work(void) {
+    pthread_mutex_lock(&mutex);
+    posted = 1;
+    pthread_cond_signal(&condition);
+    pthread_mutex_unlock(&mutex);
+}
 """
 truth = Truth()
 folder = tempfile.mkdtemp()

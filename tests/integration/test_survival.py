@@ -1,0 +1,226 @@
+"""The recording is readable however the script ends, and the script goes on whatever happens to the recording."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Python
+
+from gilprobe.analysis import load
+from gilprobe.launch.target import Options, environment
+from gilprobe.model import Profile
+
+THREADS = """
+import ctypes, os, signal, subprocess, sys, threading, time
+lock = threading.Lock()
+def hold():
+    for _ in range(10):
+        with lock: time.sleep(0.002)
+def contend():
+    threads = [threading.Thread(target=hold) for _ in range(2)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+"""
+
+
+def profile_of(
+    python: Python, code: str, folder: Path, *, check: bool = True
+) -> tuple[Profile, subprocess.CompletedProcess[str]]:
+    folder.mkdir(exist_ok=True)
+    script = folder.parent / "script.py"
+    script.write_text(THREADS + code)
+    done = subprocess.run(
+        [python.executable, str(script)],
+        env=environment(folder, Options(rate_hz=0)),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return load(folder), done
+
+
+def lock_waits(profile: Profile) -> int:
+    return sum(wait.count for wait in profile.waits if wait.kind == "lock")
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "ctypes.string_at(0)", "os.abort()", "raise SystemExit(4)"],
+)
+def test_waits_before_a_sudden_end_are_there(any_python: Python, tmp_path: Path, end: str) -> None:
+    profile, _ = profile_of(any_python, f"contend()\n{end}\n", tmp_path / "r", check=False)
+    assert lock_waits(profile) >= 4
+
+
+def test_a_deadlock_is_reported_as_open_waits(any_python: Python, tmp_path: Path) -> None:
+    code = """
+a, b = threading.Lock(), threading.Lock()
+ready = threading.Barrier(2)
+def one():
+    with a: ready.wait(); b.acquire()
+def two():
+    with b: ready.wait(); a.acquire()
+for f in (one, two): threading.Thread(target=f, name=f.__name__, daemon=True).start()
+time.sleep(0.3)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    profile, _ = profile_of(any_python, code, tmp_path / "r", check=False)
+    waiting = {thread.name: thread.open_wait for thread in profile.threads if thread.open_wait}
+    assert {"one", "two"} <= set(waiting)
+    assert waiting["one"].kind == waiting["two"].kind == "lock"
+    assert waiting["one"].name == "b in one" and waiting["two"].name == "a in two"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_each_child_process_leaves_its_own_recording(any_python: Python, tmp_path: Path, method: str) -> None:
+    code = f"""
+import multiprocessing
+if __name__ == "__main__":
+    children = [multiprocessing.get_context("{method}").Process(target=contend) for _ in range(2)]
+    for child in children: child.start()
+    for child in children: child.join()
+    print(*(child.pid for child in children))
+"""
+    profile, done = profile_of(any_python, code, tmp_path / "r")
+    children = {int(pid) for pid in done.stdout.split()}
+    assert children <= {process.pid for process in profile.processes}
+    assert lock_waits(profile) >= 8
+
+
+def test_subprocesses_and_replaced_processes_are_recorded(any_python: Python, tmp_path: Path) -> None:
+    code = """
+if len(sys.argv) == 1:
+    subprocess.run([sys.executable, __file__, "child"], check=True)
+    subprocess.run(["/bin/sh", "-c", "exit 0"], check=True)
+    contend()
+    os.execv(sys.executable, [sys.executable, __file__, "replaced"])
+contend()
+"""
+    profile, _ = profile_of(any_python, code, tmp_path / "r")
+    assert len(profile.processes) == 3
+    assert lock_waits(profile) >= 12
+
+
+def test_fork_from_a_worker_thread(any_python: Python, tmp_path: Path) -> None:
+    code = """
+import warnings; warnings.simplefilter("ignore")
+def forks():
+    pid = os.fork()
+    if pid == 0:
+        contend()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+thread = threading.Thread(target=forks); thread.start(); thread.join()
+"""
+    profile, _ = profile_of(any_python, code, tmp_path / "r")
+    assert len(profile.processes) == 2
+    assert lock_waits(profile) >= 4
+
+
+@pytest.mark.parametrize(
+    "hostility",
+    [
+        "os.closerange(3, 1024)",
+        "os.chdir('/')",
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))",
+        "os.environ.clear()",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+        "signal.setitimer(signal.ITIMER_PROF, 0.01, 0.01); signal.signal(signal.SIGPROF, lambda *a: None)",
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+        "sys.setswitchinterval(1e-5)",
+    ],
+)
+def test_what_a_script_may_do_to_itself(any_python: Python, tmp_path: Path, hostility: str) -> None:
+    profile, done = profile_of(any_python, f"{hostility}\ncontend()\nprint('whole')\n", tmp_path / "r")
+    assert done.stdout == "whole\n" and done.stderr == ""
+    assert lock_waits(profile) >= 4
+
+
+def test_the_script_goes_on_when_the_recordings_folder_goes(any_python: Python, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        THREADS
+        + f"import shutil; shutil.rmtree({str(folder)!r})\n"
+        + "for _ in range(300): threading.Thread(target=contend if _ == 0 else int).start()\nprint('whole')\n"
+    )
+    done = subprocess.run(
+        [any_python.executable, script],
+        env=environment(folder, Options()),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
+
+
+def test_a_full_file_is_reported_as_lost_records(any_python: Python, tmp_path: Path) -> None:
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (270336, 270336))
+barrier = threading.Barrier(201)
+threads = [threading.Thread(target=lambda: (contend() if i == 0 else None, barrier.wait())) for i in range(200)]
+for t in threads: t.start()
+barrier.wait()
+for t in threads: t.join()
+print("whole")
+"""
+    profile, done = profile_of(any_python, code, tmp_path / "r")
+    assert done.stdout == "whole\n"
+    assert any("records" in item.what for item in profile.not_observed)
+
+
+def test_two_thousand_threads(any_python: Python, tmp_path: Path) -> None:
+    code = """
+threading.stack_size(256 * 1024)
+go = threading.Event()
+threads = [threading.Thread(target=go.wait) for _ in range(2000)]
+for t in threads: t.start()
+go.set()
+for t in threads: t.join()
+"""
+    profile, _ = profile_of(any_python, code, tmp_path / "r")
+    assert len(profile.threads) == 2001
+    assert not any("records" in item.what for item in profile.not_observed)
+    assert sum(path.stat().st_size for path in (tmp_path / "r").iterdir()) < 80e6
+
+
+def test_subinterpreters(any_python: Python, tmp_path: Path) -> None:
+    module = "_interpreters" if any_python.minor >= 13 else "_xxsubinterpreters"
+    run = "exec" if any_python.minor >= 13 else "run_string"
+    code = f"""
+import {module} as interpreters
+made = interpreters.create()
+interpreters.{run}(made, '''
+import threading, time
+lock = threading.Lock()
+def hold_in_subinterpreter():
+    for _ in range(10):
+        with lock: time.sleep(0.002)
+threads = [threading.Thread(target=hold_in_subinterpreter) for _ in range(2)]
+for t in threads: t.start()
+for t in threads: t.join()
+''')
+"""
+    profile, _ = profile_of(any_python, code, tmp_path / "r")
+    waiting = [wait for wait in profile.waits if wait.kind == "lock" and wait.waiter]
+    assert any(wait.waiter[0].function == "hold_in_subinterpreter" for wait in waiting)
+
+
+def test_thread_names_of_any_script(any_python: Python, tmp_path: Path) -> None:
+    names = ["höld", "線程", "\U0001f40d", "a" * 300]
+    profile, _ = profile_of(
+        any_python,
+        f"for n in {names!r}: t = threading.Thread(target=time.sleep, args=(0.01,), name=n); t.start(); t.join()\n",
+        tmp_path / "r",
+    )
+    found = [thread.name for thread in profile.threads][1:]
+    assert found[:3] == names[:3] and found[3] == "a" * 96, os.fspath(tmp_path)

@@ -1,0 +1,129 @@
+"""Each zoo program measures its own truth; the profile must agree, and its idle twins must show no contention."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Python
+
+from reports.zoo.record import Recorded, record
+
+# The programs run next to other tests on shared cores: the bars themselves are measured by make accuracy.
+RELATIVE, ABSOLUTE_S = 0.05, 0.01
+NO_CONTENTION_SHARE = 0.02
+
+
+def agree(recorded: Recorded, kind: str) -> bool:
+    truth = recorded.truth["seconds"][kind]
+    return abs(recorded.total_s(kind) - truth) <= max(RELATIVE * truth, ABSOLUTE_S)
+
+
+@pytest.mark.parametrize("case", ["lock", "rlock", "releasers", "imports"])
+def test_waits_for_a_lock_are_as_long_as_the_script_measured(any_python: Python, case: str) -> None:
+    recorded = record(any_python.executable, "locks.py", case)
+    kind = "import" if case == "imports" else "lock"
+    assert recorded.truth["seconds"][kind] > 0.05
+    assert agree(recorded, kind), (recorded.truth, recorded.total_s(kind))
+
+
+def test_waits_are_blamed_on_the_function_that_released_the_lock(any_python: Python) -> None:
+    recorded = record(any_python.executable, "locks.py", "releasers")
+    counted: dict[str, int] = {}
+    for wait in recorded.profile.waits:
+        if wait.kind == "lock":
+            for releaser in wait.releasers:
+                function = releaser.stack[0].function.rpartition(".")[2]
+                counted[function] = counted.get(function, 0) + releaser.count
+    assert counted == recorded.truth["releases"]
+
+
+def test_a_lock_is_named_by_the_expression_at_the_waiting_line(any_python: Python) -> None:
+    recorded = record(any_python.executable, "locks.py", "releasers")
+    assert "shared in releasers" in " ".join(
+        wait.name for wait in recorded.profile.waits if wait.kind == "lock"
+    ).replace(".<locals>.waiter", "")
+
+
+@pytest.mark.parametrize("case", ["lock_local", "queue_mutex"])
+def test_threads_with_their_own_locks_do_not_contend(any_python: Python, case: str) -> None:
+    recorded = record(any_python.executable, "locks.py", case)
+    assert recorded.total_s("lock") < NO_CONTENTION_SHARE * recorded.thread_seconds()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "condition",
+        "event",
+        "semaphore",
+        "barrier",
+        "queue_get",
+        "simple_queue",
+        "queue_put",
+        "join",
+        "executor",
+        "event_loop",
+        "processes",
+        "sleep",
+    ],
+)
+def test_waiting_for_work_is_idle_and_never_contention(any_python: Python, case: str) -> None:
+    recorded = record(any_python.executable, "idle.py", case)
+    assert recorded.contention_s() < NO_CONTENTION_SHARE * recorded.thread_seconds(), recorded.profile.waits[:3]
+    for kind in ("condition", "queue", "join"):
+        if kind in recorded.truth["seconds"]:
+            assert agree(recorded, kind), (kind, recorded.truth, recorded.total_s(kind))
+
+
+def test_two_spinning_threads_wait_for_the_gil_half_of_their_time(gil_python: Python) -> None:
+    recorded = record(gil_python.executable, "busy.py", "gil", 0.5)
+    assert 0.8 < recorded.total_s("gil") / 0.5 < 1.2
+    held = [thread.gil_held_s for thread in recorded.profile.threads if thread.name != "MainThread"]
+    assert 0.4 < sum(held) < 0.6
+
+
+def test_code_that_releases_the_gil_neither_holds_nor_waits_for_it(any_python: Python) -> None:
+    recorded = record(any_python.executable, "busy.py", "native_code", 0.5)
+    assert recorded.total_s("gil") < 0.15
+    assert all(t.gil_held_s < 0.2 * t.wall_s for t in recorded.profile.threads if t.name != "MainThread")
+
+
+@pytest.mark.parametrize("case", ["list_append", "dict_set", "collect"])
+def test_contention_inside_free_threaded_objects_has_its_kind_and_type(free_threaded_python: Python, case: str) -> None:
+    recorded = record(free_threaded_python.executable, "busy.py", case, 0.5)
+    waits = [wait for wait in recorded.profile.waits if not wait.idle]
+    assert waits[0].kind == recorded.truth["contention"]
+    assert waits[0].object_type == recorded.truth.get("object_type", "")
+    assert sum(wait.total_s for wait in waits) > 0.1
+
+
+@pytest.mark.parametrize("case", ["list_append_local", "dict_set_local"])
+def test_threads_with_their_own_objects_do_not_contend(free_threaded_python: Python, case: str) -> None:
+    recorded = record(free_threaded_python.executable, "busy.py", case, 0.5)
+    assert recorded.contention_s() < NO_CONTENTION_SHARE * recorded.thread_seconds()
+
+
+@pytest.mark.parametrize("case", ["mutex", "condition"])
+def test_mutexes_of_c_code_are_native_and_its_conditions_idle(any_python: Python, case: str) -> None:
+    recorded = record(any_python.executable, "native.py", case)
+    kind = "native" if case == "mutex" else "condition"
+    assert agree(recorded, kind)
+    assert case == "mutex" or recorded.contention_s() < 0.01
+    if case == "mutex":
+        assert any("libzoo.so" in wait.name for wait in recorded.profile.waits)
+
+
+HOT = ["list_element", "attribute", "tuple_element", "dict_value", "closure_cell", "module_global", "bound_method"]
+
+
+@pytest.mark.parametrize("case", HOT)
+def test_the_object_two_threads_fight_over_is_named_with_its_line(free_threaded_python: Python, case: str) -> None:
+    recorded = record(free_threaded_python.executable, "hot.py", case, 2, 1, rate_hz=500)
+    hottest = recorded.profile.hot_objects[:2]
+    assert any(hot.object_type in recorded.truth["types"] for hot in hottest), hottest
+    assert hottest[0].site[0].function == recorded.truth["line_function"]
+
+
+@pytest.mark.parametrize("case", HOT)
+def test_thread_local_twins_have_no_hot_object(free_threaded_python: Python, case: str) -> None:
+    recorded = record(free_threaded_python.executable, "hot.py", f"{case}_local", 2, 0.6, rate_hz=500)
+    assert [hot for hot in recorded.profile.hot_objects if hot.share > 0.01] == []
