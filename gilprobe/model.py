@@ -111,7 +111,7 @@ class Wait:
     spin_s: float = 0.0
     wake_delay_s: float = 0.0
     threads: dict[str, float] = field(default_factory=dict)
-    native: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str, float], ...] = ()  # waiter's name, releaser's name, seconds
 
 
 @dataclass(frozen=True, slots=True)

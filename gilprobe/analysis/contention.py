@@ -123,6 +123,7 @@ class _Row:
     wake_s: float = 0.0
     histogram: list[int] = field(default_factory=lambda: [0] * HISTOGRAM_BUCKETS)
     threads: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    pairs: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     releasers: dict[tuple[tuple[Frame, ...], str], list[float]] = field(default_factory=dict)
 
 
@@ -146,6 +147,7 @@ def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
             entry = row.releasers.setdefault((wait.releaser, releaser_name), [0, 0.0])
             entry[0] += wait.count
             entry[1] += wait.total_s
+            row.pairs[thread_name(wait.recording, wait.thread), releaser_name] += wait.total_s
     built = [
         Wait(
             kind=kind,
@@ -161,6 +163,7 @@ def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
             spin_s=row.spin_s,
             wake_delay_s=row.wake_s,
             threads=dict(row.threads),
+            pairs=tuple((waiter, releaser, total_s) for (waiter, releaser), total_s in row.pairs.items()),
         )
         for (kind, object_type, name, frames), row in rows.items()
     ]

@@ -78,10 +78,8 @@ def _matrix(profile: Profile) -> dict[str, Any]:
     for wait in profile.waits:
         if wait.idle:
             continue
-        whole = sum(wait.threads.values()) or 1.0
-        for waiter, waited_s in wait.threads.items():
-            for releaser in wait.releasers:
-                cells[waiter, releaser.thread or "?"] += releaser.total_s * waited_s / whole
+        for waiter, releaser, total_s in wait.pairs:
+            cells[waiter, releaser or "?"] += total_s
     waiters: dict[str, float] = defaultdict(float)
     releasers: dict[str, float] = defaultdict(float)
     for (waiter, releasing), value in cells.items():
