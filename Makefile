@@ -37,6 +37,7 @@ $(NATIVE): $(NATIVE_SOURCES)
 	@touch $@
 
 demo: setup ## profile the thumbnail service on both builds
+	@mkdir -p build
 	@$(VENV)/python -m reports.demo.pictures
 	@for python in $(VENV)/python $$([ -x .venv-t/bin/python ] && echo .venv-t/bin/python); do \
 	    echo; echo "== $$($$python -VV)"; \

@@ -11,7 +11,8 @@ from gilprobe.model import Frame
 from gilprobe.recording import Recording
 from gilprobe.recording.linetable import Position
 
-MOST_SEGMENT = 2000
+MOST_SEGMENT = 20_000
+MOST_LINES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Stacks:
 @lru_cache(maxsize=4096)
 def expression_at(file: str, position: Position) -> ast.expr | None:
     """The expression whose evaluation the instruction belongs to; None without its source or columns."""
-    if position.column < 0 or position.end_line < position.line or position.end_line - position.line > 50:
+    if position.column < 0 or not 0 <= position.end_line - position.line <= MOST_LINES:
         return None
     lines = [linecache.getline(file, line).encode() for line in range(position.line, position.end_line + 1)]
     if not lines or not lines[-1]:
@@ -74,9 +75,19 @@ def expression_at(file: str, position: Position) -> ast.expr | None:
     if len(segment) > MOST_SEGMENT:
         return None
     try:
+        if segment.startswith(b"with "):
+            return _managers(ast.parse(segment).body[0])
         return ast.parse(b"(" + segment + b")", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _managers(statement: ast.stmt) -> ast.expr | None:
+    """3.11 and 3.12 give the whole statement as the position of entering any of its managers."""
+    if not isinstance(statement, ast.With):
+        return None
+    managers = [item.context_expr for item in statement.items]
+    return managers[0] if len(managers) == 1 else ast.Tuple(managers, ast.Load())
 
 
 def called_method(expression: ast.expr | None) -> str:
@@ -95,6 +106,8 @@ def subject_of(expression: ast.expr | None) -> str:
         return ast.unparse(function) + "()"
     if isinstance(expression, ast.Subscript):
         return ast.unparse(expression.value)
+    if isinstance(expression, ast.Tuple):
+        return " or ".join(ast.unparse(element) for element in expression.elts)
     if isinstance(expression, ast.Name | ast.Attribute):
         return ast.unparse(expression)
     return ""

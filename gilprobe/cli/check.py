@@ -23,8 +23,8 @@ KINDS = tuple(kind.value for kind in WaitKind)
 def check(recording: Path, max_wait: tuple[str, ...], max_hot_object: str | None, config: Path | None) -> int:
     """Fail when a recording has more contention than you allow.
 
-    A wait's share is of all threads' time less what they idled or slept. [tool.gilprobe.check] in pyproject.toml can hold
-    the same limits: max-wait = {lock = "5%"}, max-hot-object = "5%". Exit status: 1 exceeded, 3 no usable recording.
+    A wait's share is of all threads' time less what they idled or slept. [tool.gilprobe.check] in pyproject.toml can
+    hold the same limits: max-wait = {lock = "5%"}, max-hot-object = "5%". Exit status: 1 exceeded, 3 no recording.
     """
     table = _configured(config)
     limits = {str(kind): _share(str(value)) for kind, value in dict(table.get("max-wait", {})).items()}

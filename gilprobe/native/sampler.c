@@ -17,6 +17,9 @@
 
 #define SAMPLER_SIGNAL (SIGRTMAX - 2)
 #define HIGH_DESCRIPTOR 200
+/* Up to here a timer, which needs no descriptor that the script could see, serves builds with the GIL: the kernel looks
+ * at it at each of its own ticks, 250 a second or more. Hot objects need perf's exact program counter. */
+#define MOST_TIMER_HZ 100
 #define ONE_SECOND_NS 1000000000u
 
 #ifndef sigev_notify_thread_id
@@ -141,7 +144,8 @@ void gp_sampler_start(Slot *slot) {
     if (!on || slot->sampler_on)
         return;
     int error = errno;
-    if (gp_options.sampler != 2 && start_perf(slot))
+    bool timer_will_do = !gp_python.free_threaded && gp_options.rate_hz <= MOST_TIMER_HZ && gp_options.sampler == 0;
+    if (gp_options.sampler != 2 && !timer_will_do && start_perf(slot))
         slot->sampler_on = 1;
     else
         start_timer(slot);

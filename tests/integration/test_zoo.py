@@ -36,13 +36,6 @@ def test_waits_are_blamed_on_the_function_that_released_the_lock(any_python: Pyt
     assert counted == recorded.truth["releases"]
 
 
-def test_a_lock_is_named_by_the_expression_at_the_waiting_line(any_python: Python) -> None:
-    recorded = record(any_python.executable, "locks.py", "releasers")
-    assert "shared in releasers" in " ".join(
-        wait.name for wait in recorded.profile.waits if wait.kind == "lock"
-    ).replace(".<locals>.waiter", "")
-
-
 @pytest.mark.parametrize("case", ["lock_local", "queue_mutex"])
 def test_threads_with_their_own_locks_do_not_contend(any_python: Python, case: str) -> None:
     recorded = record(any_python.executable, "locks.py", case)
@@ -76,9 +69,11 @@ def test_waiting_for_work_is_idle_and_never_contention(any_python: Python, case:
 
 def test_two_spinning_threads_wait_for_the_gil_half_of_their_time(gil_python: Python) -> None:
     recorded = record(gil_python.executable, "busy.py", "gil", 0.5)
-    assert 0.8 < recorded.total_s("gil") / 0.5 < 1.2
-    held = [thread.gil_held_s for thread in recorded.profile.threads if thread.name != "MainThread"]
-    assert 0.4 < sum(held) < 0.6
+    spinning = [thread for thread in recorded.profile.threads if thread.name != "MainThread"]
+    assert len(spinning) == 2
+    for thread in spinning:
+        assert 0.3 < thread.wait_s["gil"] / thread.wall_s < 0.7
+        assert 0.3 < thread.gil_held_s / thread.wall_s < 0.7
 
 
 def test_code_that_releases_the_gil_neither_holds_nor_waits_for_it(any_python: Python) -> None:
