@@ -113,6 +113,11 @@ class Wait:
     threads: dict[str, float] = field(default_factory=dict)
     pairs: tuple[tuple[str, str, float], ...] = ()  # waiter's name, releaser's name, seconds
 
+    @property
+    def contended_s(self) -> float:
+        """Blocked and spinning, without the time when it could have gone on but had no core."""
+        return self.total_s - self.wake_delay_s
+
 
 @dataclass(frozen=True, slots=True)
 class HotObject:

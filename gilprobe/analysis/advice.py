@@ -44,7 +44,7 @@ def _sites(waits: Sequence[Wait]) -> tuple[Frame, ...]:
     for wait in waits:
         frame = own_frame(wait.waiter)
         if frame:
-            seconds[frame] += wait.total_s
+            seconds[frame] += wait.contended_s
         for releaser in wait.releasers:
             frame = own_frame(releaser.stack)
             if frame:
@@ -54,7 +54,7 @@ def _sites(waits: Sequence[Wait]) -> tuple[Frame, ...]:
 
 def _gil(waits: Sequence[Wait], wanted_s: float, free_threaded: bool) -> list[Finding]:
     gil = [wait for wait in waits if wait.kind == WaitKind.GIL]
-    share = sum(wait.total_s for wait in gil) / wanted_s
+    share = sum(wait.contended_s for wait in gil) / wanted_s
     if share < LEAST_SHARE:
         return []
     if free_threaded:
@@ -74,7 +74,7 @@ def _waits(waits: Sequence[Wait], wanted_s: float, free_threaded: bool) -> list[
             groups[wait.kind, wait.object_type, wait.name].append(wait)
     found = []
     for (kind, object_type, name), group in groups.items():
-        share = sum(wait.total_s for wait in group) / wanted_s
+        share = sum(wait.contended_s for wait in group) / wanted_s
         if share >= LEAST_SHARE:
             count = sum(wait.count for wait in group)
             longest = max(wait.max_s for wait in group)

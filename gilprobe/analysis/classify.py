@@ -67,6 +67,8 @@ def classify(
     if op in (Op.COND, Op.FUTEX):
         # A condition of a C++ library: its threads wait there for work, and others for its results.
         return Classified(IdleKind.CONDITION)
+    if op == Op.YIELD and in_library:
+        return Classified(WaitKind.NATIVE)
     if subject == Subject.OBJECT:
         kind = _idle_by_frames(sites)
         if type_name.endswith("SimpleQueue") and kind is None:

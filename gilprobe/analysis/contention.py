@@ -57,7 +57,7 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             subject,
             object_type,
             sites,
-            in_library=bool(library) and subject == Subject.HEAP,
+            in_library=bool(library) and subject in (Subject.HEAP, Subject.UNKNOWN) and op in (Op.SEM, Op.YIELD),
             free_threaded=recording.free_threaded,
             callers=[_image_at(recording, caller) for caller in stacks.native(int(record["stack_id"]))[:4]],
         )
@@ -99,6 +99,10 @@ def name_of(classified: Classified, object_type: str, sites: tuple[Site, ...], a
 
 def _library_of(recording: Recording, stacks: Stacks, stack_id: int, op: int, subject: int, address: int) -> str:
     """The library whose mutex this is: by where the mutex lies, else by who called."""
+    if op == Op.YIELD and subject == Subject.UNKNOWN:
+        # _Py_yield <- PyMutex_Lock's slow path <- who locks: a library's own PyMutex, if it is not the interpreter.
+        callers = [_image_at(recording, caller) for caller in stacks.native(stack_id)[:3]]
+        return callers[2] if len(callers) == 3 and callers[2] != callers[0] else ""
     if subject == Subject.HEAP:
         return _image_at(recording, address)
     if op in (Op.MUTEX, Op.RWLOCK, Op.COND, Op.FUTEX) or (op == Op.SEM and subject == Subject.UNKNOWN):

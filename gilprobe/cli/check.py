@@ -75,7 +75,7 @@ def _print(profile: Profile, limits: dict[str, float], hot_limit: float | None) 
     exceeded = False
     for kind, limit in limits.items():
         waits = [wait for wait in profile.waits if wait.kind == kind]
-        share = sum(wait.total_s for wait in waits) / wanted_s if wanted_s > 0 else 0.0
+        share = sum(wait.contended_s for wait in waits) / wanted_s if wanted_s > 0 else 0.0
         blame = f"{plain(waits[0].name, 60)} at {place(own(waits[0].waiter))}" if waits else ""
         exceeded |= _row(kind, share, limit, blame)
     if hot_limit is not None:

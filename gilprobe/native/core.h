@@ -42,6 +42,7 @@ typedef struct {
 typedef struct {
     uint64_t start_ns; /* 0 = no burst */
     uint64_t last_ns;
+    uint64_t ready_ns; /* of which another thread had the core */
     uint64_t caller;
     uint64_t address; /* of the PyMutex, 0 = not known */
     uint32_t yields;
@@ -53,6 +54,7 @@ typedef struct {
     uint64_t address;      /* of the thing waited for, as the report names it */
     const void *posted_at; /* where its releaser posts */
     uint64_t spin_ns;
+    uint64_t ready_ns; /* in the spin, but without a core */
     uint32_t yields;
     uint32_t stack_id;
     uint32_t type_id;

@@ -256,7 +256,7 @@ typedef struct {
     uint64_t count;
     uint64_t total_ns; /* blocked and spinning, to the return of the call */
     uint64_t max_ns;
-    uint64_t wake_ns; /* within total_ns: from the releaser's post to the return */
+    uint64_t wake_ns; /* within total_ns: runnable: from the releaser's post to the return, and yielding to others */
     uint64_t spin_ns; /* within total_ns: yielding before it parked */
     uint64_t yields;
     uint64_t first_ns; /* start of the first wait */

@@ -19,7 +19,8 @@ static void take_over_burst(Slot *slot, OpenWait *wait) {
         gp_spin_close(slot);
         return;
     }
-    wait->spin_ns = spin->last_ns - spin->start_ns;
+    wait->spin_ns = spin->last_ns - spin->start_ns - spin->ready_ns;
+    wait->ready_ns = spin->ready_ns;
     wait->yields = spin->yields;
     wait->start_ns = spin->start_ns;
     spin->start_ns = 0;

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile, Thread
+from gilprobe.model import Profile
 from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
 
-MOST_FINDINGS, MOST_THREADS, MOST_WAITS = 5, 8, 6
+MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS = 5, 8, 5, 3
+LEAST_S = 0.0005
+SHORT = {"stop-the-world": "stopped"}
 
 
 class Text:
@@ -67,49 +69,37 @@ def _findings(profile: Profile, console: Console) -> None:
             console.print(Styled(f"   {finding.cure}", style="green"))
 
 
-def _table(*columns: tuple[str, bool]) -> Table:
+def _table(*columns: tuple[str, bool, int]) -> Table:
+    """Columns: heading, right-aligned, least width; 80 columns must hold them all."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
-    for name, right in columns:
-        table.add_column(name, justify="right" if right else "left", overflow="ellipsis", no_wrap=True)
+    for name, right, width in columns:
+        table.add_column(name, justify="right" if right else "left", overflow="ellipsis", no_wrap=True, min_width=width)
     return table
 
 
 def _threads(profile: Profile, console: Console) -> None:
-    kinds = [
-        kind
-        for kind in ("gil", "lock", "object", "stop-the-world", "import", "native")
-        if any(thread.wait_s.get(kind, 0) > 0.0005 for thread in profile.threads)
-    ]
+    totals: dict[str, float] = {}
+    for thread in profile.threads:
+        for kind, value in thread.wait_s.items():
+            totals[str(kind)] = totals.get(str(kind), 0.0) + value
+    kinds = [kind for kind in sorted(totals, key=lambda k: -totals[k]) if totals[kind] > LEAST_S][:MOST_KINDS]
     table = _table(
-        ("thread", False),
-        ("wall", True),
-        ("CPU", True),
-        ("spin", True),
-        ("ready", True),
-        *((kind, True) for kind in kinds),
-        ("idle", True),
-        ("sleep/io", True),
+        ("seconds of", False, 12),
+        *((name, True, 5) for name in ("wall", "CPU", "spin", "ready")),
+        *((SHORT.get(kind, kind), True, 5) for kind in kinds),
+        ("idle", True, 5),
+        ("sleep", True, 5),
     )
     shown = sorted(profile.threads, key=lambda t: -(t.cpu_s + sum(t.wait_s.values())))
     for thread in shown[:MOST_THREADS]:
-        table.add_row(*_row(thread, kinds))
+        values = [thread.wall_s, thread.cpu_s, thread.spin_s, thread.runnable_s]
+        values += [thread.wait_s.get(kind, 0.0) for kind in kinds]
+        values += [sum(thread.idle_s.values()), thread.sleep_io_s]
+        table.add_row(plain(thread.name, 20), *(f"{value:.3f}" if value >= LEAST_S else "-" for value in values))
     console.print()
     console.print(table)
     if len(shown) > MOST_THREADS:
         console.print(Styled(f"and {len(shown) - MOST_THREADS} more threads", style="dim"))
-
-
-def _row(thread: Thread, kinds: list[str]) -> list[str]:
-    values = [
-        thread.wall_s,
-        thread.cpu_s,
-        thread.spin_s,
-        thread.runnable_s,
-        *(thread.wait_s.get(k, 0.0) for k in kinds),
-        sum(thread.idle_s.values()),
-        thread.sleep_io_s,
-    ]
-    return [plain(thread.name, 24), *(seconds(value) if value >= 0.0005 else "-" for value in values)]
 
 
 def _waits(profile: Profile, console: Console) -> None:
@@ -117,13 +107,14 @@ def _waits(profile: Profile, console: Console) -> None:
     if not waits:
         return
     console.print()
-    table = _table(("wait", False), ("count", True), ("total", True), ("longest", True), ("for", False))
+    table = _table(("wait", False, 6), ("count", True, 6), ("total", True, 7), ("longest", True, 7), ("for", False, 30))
     for wait in waits:
         what = (
             f"{wait.object_type} {wait.name}" if wait.object_type and wait.object_type not in wait.name else wait.name
         )
-        table.add_row(wait.kind, str(wait.count), seconds(wait.total_s), seconds(wait.max_s), plain(what, 36))
-        table.add_row("", "", "", "", f"← {who_released(wait) or 'releaser not seen'}")
+        row = SHORT.get(wait.kind, wait.kind), str(wait.count), seconds(wait.total_s), seconds(wait.max_s)
+        table.add_row(*row, plain(what, 48))
+        table.add_row("", "", "", "", plain(f"ended by {who_released(wait) or '? (not seen)'}", 48))
     console.print(table)
 
 
