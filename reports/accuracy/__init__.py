@@ -1,0 +1,1 @@
+"""How right the profile is, against what the zoo's programs measure themselves."""

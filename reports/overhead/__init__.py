@@ -1,0 +1,1 @@
+"""What recording costs: ratios with the recorder on and off, interleaved."""

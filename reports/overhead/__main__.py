@@ -1,0 +1,189 @@
+"""python -m reports.overhead [--quick] [--only CASE]: writes summary.json and README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gilprobe.launch.target import Options, environment
+from reports.demo import pictures
+from reports.environment import interpreters, write_summary
+from reports.statistics import PAIRS, interleaved, verdict
+
+HERE = Path(__file__).parent
+WORKLOAD = HERE / "workload.py"
+# case: (what the row is called, bar, builds, sampling rate)
+CASES: dict[str, tuple[str, float, str, int]] = {
+    "uncontended": ("`with lock:` uncontended, CPU", 1.03, "all", 0),
+    "tiny_lock": ("two threads on a tiny lock", 1.05, "all", 0),
+    "list_append": ("two threads on list.append", 1.05, "free-threaded", 0),
+    "queues": ("two threads on queue.Queue", 1.05, "all", 0),
+    "fstat": ("GIL release and retake (os.fstat), CPU", 1.05, "gil", 0),
+    "threads": ("thread create and join", 1.10, "all", 0),
+    "cpu_bound": ("sampler at 100 Hz, CPU of two CPU-bound threads", 1.03, "all", 100),
+    "cpu_bound_1000": ("sampler at 1 kHz, CPU of two CPU-bound threads", 1.10, "all", 1000),
+}
+
+
+def run(python: str, arguments: list[str], folder: Path | None, rate_hz: int = 0) -> float:
+    variables = environment(folder, Options(rate_hz=rate_hz)) if folder else dict(os.environ)
+    done = subprocess.run([python, *arguments], env=variables, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def loops(pairs: int, only: str | None) -> list[dict[str, Any]]:
+    rows = []
+    for case, (title, bar, builds, rate_hz) in CASES.items():
+        if only and only != case:
+            continue
+        for item in interpreters():
+            if builds != "all" and (builds == "free-threaded") != item["free_threaded"]:
+                continue
+            python, arguments = item["executable"], [str(WORKLOAD), case.removesuffix("_1000")]
+            with tempfile.TemporaryDirectory() as name:
+                ratio, control = interleaved(
+                    partial(run, python, arguments, Path(name), rate_hz), partial(run, python, arguments, None), pairs
+                )
+            rows.append(_row(title, item["label"], bar, ratio, control))
+    return rows
+
+
+def demo(pairs: int) -> list[dict[str, Any]]:
+    """The demo on gilprobe's own interpreter and on the free-threaded environment, CPU and wall."""
+    pictures.make()
+    rows = []
+    script = str(HERE.parent / "demo" / "thumbnails.py")
+    for python, label in ((sys.executable, "GIL"), (str(HERE.parent.parent / ".venv-t/bin/python"), "free-threaded")):
+        if not Path(python).exists():
+            continue
+        for measure in ("CPU", "wall"):
+            with tempfile.TemporaryDirectory() as name:
+                ratio, control = interleaved(
+                    partial(_timed, python, script, Path(name), measure),
+                    partial(_timed, python, script, None, measure),
+                    pairs,
+                )
+            rows.append(_row(f"the demo, {measure}, sampler at 100 Hz", label, 1.02, ratio, control))
+    return rows
+
+
+def _timed(python: str, script: str, folder: Path | None, measure: str) -> float:
+    variables = environment(folder, Options(rate_hz=100)) if folder else dict(os.environ)
+    before, start = os.times(), time.perf_counter()
+    subprocess.run([python, script, "--rounds", "1", "--threads", "2"], env=variables, capture_output=True, check=True)
+    after = os.times()
+    if measure == "wall":
+        return time.perf_counter() - start
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def start_up(pairs: int) -> list[dict[str, Any]]:
+    """Milliseconds added inside the target to `-c pass`, and the whole command with its summary."""
+    added, whole = [], []
+    for _ in range(pairs):
+        with tempfile.TemporaryDirectory() as name:
+            times = []
+            for folder in (None, Path(name)):
+                variables = environment(folder, Options()) if folder else dict(os.environ)
+                start = time.perf_counter()
+                subprocess.run([sys.executable, "-c", "pass"], env=variables, check=True)
+                times.append(time.perf_counter() - start)
+            added.append(1e3 * (times[1] - times[0]))
+            start = time.perf_counter()
+            command = [sys.executable, "-m", "gilprobe", "profile", "-o", f"{name}/r", "-c", "pass"]
+            subprocess.run(command, check=True, capture_output=True)
+            whole.append(time.perf_counter() - start)
+    return [
+        _figure("start-up added inside the target, ms", sorted(added), 15.0),
+        _figure("the whole command on `-c pass`, s", sorted(whole), 0.5),
+    ]
+
+
+def size(seconds: int) -> list[dict[str, Any]]:
+    """Bytes of a recording of eight threads that contend for one lock all the time, in MB for 60 s."""
+    code = (
+        "import threading, time\nlock = threading.Lock()\nend = time.monotonic() + "
+        f"{seconds}\ndef body():\n while time.monotonic() < end:\n  with lock: sum(range(50))\n"
+        "threads = [threading.Thread(target=body) for _ in range(8)]\n"
+        "[t.start() for t in threads]\n[t.join() for t in threads]"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        subprocess.run([sys.executable, "-c", code], env=environment(Path(name), Options(rate_hz=0)), check=True)
+        megabytes = sum(path.stat().st_size for path in Path(name).iterdir()) / 1e6
+    return [_figure(f"recording of {seconds} s with 8 contended threads, MB", [megabytes], 2.0)]
+
+
+def events() -> list[dict[str, Any]]:
+    """Ten million events, written as the recorder writes them, then analysed in a process of their own."""
+    from reports.overhead.many_events import analyse
+
+    seconds, gigabytes = analyse(10_000_000)
+    return [
+        _figure("analysis of 10 million events, s", [seconds], 15.0),
+        _figure("analysis of 10 million events, GB", [gigabytes], 1.5),
+    ]
+
+
+def _row(title: str, build: str, bar: float, ratio: Any, control: Any) -> dict[str, Any]:
+    row = {
+        "what": title,
+        "build": build,
+        "bar": bar,
+        "ratio": ratio.to_dict(),
+        "control": control.to_dict(),
+        "verdict": verdict(ratio, control, bar),
+    }
+    print(
+        f"{title:52} {build:14} {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), control "
+        f"{control.median:.3f} ({control.low:.3f} to {control.high:.3f}): {row['verdict']}",
+        flush=True,
+    )
+    return row
+
+
+def _figure(title: str, values: list[float], bar: float) -> dict[str, Any]:
+    median = values[len(values) // 2]
+    row = {
+        "what": title,
+        "build": "GIL",
+        "bar": bar,
+        "median": median,
+        "range": [values[0], values[-1]],
+        "verdict": "met" if median <= bar else "missed",
+    }
+    print(f"{title:52} {'':14} {median:.3g} ({values[0]:.3g} to {values[-1]:.3g}): {row['verdict']}", flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few pairs and 6 s for the size row: no verdict to quote")
+    parser.add_argument("--only")
+    arguments = parser.parse_args()
+    pairs = 5 if arguments.quick else PAIRS
+    rows = loops(pairs, arguments.only)
+    if not arguments.only:
+        rows += start_up(pairs) + size(6 if arguments.quick else 60) + events() + demo(pairs)
+        summary = {"command": "make bench", "pairs": pairs, "rows": rows}
+        shown = [[r["what"], r["build"], _shown(r), str(r["bar"]), r["verdict"]] for r in rows]
+        write_summary(
+            HERE, summary, "What recording costs", shown, ["what", "build", "median (95 % bounds)", "bar", "verdict"]
+        )
+
+
+def _shown(row: dict[str, Any]) -> str:
+    if "ratio" in row:
+        ratio = row["ratio"]
+        return f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
+    return f"{row['median']:.3g} ({row['range'][0]:.3g} to {row['range'][1]:.3g})"
+
+
+if __name__ == "__main__":
+    main()
