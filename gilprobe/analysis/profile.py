@@ -128,7 +128,7 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
     for recording in recordings:
         header, where = recording.header, f"process {recording.header['pid']}"
         if header["lost_records"]:
-            reason = os.strerror(header["lost_errno"]) if header["lost_errno"] else "no room"
+            reason = _error(header["lost_errno"]) if header["lost_errno"] else "no room"
             missing.append(
                 NotObserved(f"{header['lost_records']} records of {where}", f"could not be written: {reason}")
             )
@@ -141,9 +141,13 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
         if header["end_kind"] == EndKind.NONE:
             missing.append(NotObserved(f"the end of {where}", "it was killed, crashed, or still runs"))
         if header["sampler_errno"] and header["rate_hz"]:
-            missing.append(NotObserved(f"perf in {where}", os.strerror(header["sampler_errno"])))
+            missing.append(NotObserved(f"perf in {where}", _error(header["sampler_errno"])))
     if not any(recording.header["rate_hz"] for recording in recordings):
         missing.append(NotObserved("hot_objects", "the sampler was off (--rate 0)"))
     elif not any(recording.free_threaded for recording in recordings):
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
+
+
+def _error(number: int) -> str:
+    return os.strerror(number) if number < 4096 else f"error {number}"

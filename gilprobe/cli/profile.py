@@ -16,12 +16,31 @@ from gilprobe.launch import Options, inspect, run, target_of
 MOST_HZ = 5000
 
 
+class ProfileCommand(click.Command):
+    """As in python's own command line, -m MODULE and -c CODE end the options: what follows is the target's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        takes_value = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in (*option.opts, *option.secondary_opts)
+        }
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
+            word = args[at]
+            if word in ("-m", "-c"):
+                args = [*args[: at + 2], "--", *args[at + 2 :]]
+                break
+            if word[:2] in ("-m", "-c"):
+                args = [*args[: at + 1], "--", *args[at + 1 :]]
+                break
+            at += 2 if word in takes_value else 1
+        return super().parse_args(ctx, args)
+
+
 @click.command(
-    context_settings={
-        "ignore_unknown_options": False,
-        "allow_interspersed_args": False,
-        "help_option_names": ["-h", "--help"],
-    }
+    cls=ProfileCommand, context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]}
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder for the recording [SCRIPT.DATE-PID.gilprobe]."

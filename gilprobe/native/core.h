@@ -68,9 +68,15 @@ typedef struct Slot {
     uint32_t thread;
     ThreadRecord *record; /* in the file, or `scratch` when there was no room */
     uint32_t tid;
-    volatile uint8_t busy;    /* inside the recorder: a signal handler's hooks pass through */
-    volatile uint8_t blocked; /* inside a recorded wait: nested ones pass through */
-    volatile uint8_t vforked; /* a vfork child may be running on our memory */
+    union {
+        struct {
+            volatile uint8_t busy;    /* inside the recorder: a signal handler's hooks pass through */
+            volatile uint8_t blocked; /* inside a recorded wait: nested ones pass through */
+            volatile uint8_t vforked; /* a vfork child may be running on our memory */
+            volatile uint8_t over;    /* the recording has ended */
+        };
+        volatile uint32_t pass_through; /* any of them: one load on the hot paths */
+    };
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
@@ -179,11 +185,7 @@ static inline Slot *gp_slot(void) {
         if (!slot)
             return NULL;
     }
-    if (GP_RARE(slot->busy || slot->blocked))
-        return NULL;
-    if (GP_RARE(!atomic_load_explicit(&gp_active, memory_order_relaxed)))
-        return NULL;
-    if (GP_RARE(slot->vforked) && !gp_vfork_over(slot))
+    if (GP_RARE(slot->pass_through) && (slot->busy || slot->blocked || slot->over || !gp_vfork_over(slot)))
         return NULL;
     return slot;
 }

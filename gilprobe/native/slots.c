@@ -114,7 +114,7 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     slot->named = 0;
     slot->io_slow = 0;
-    slot->blocked = slot->vforked = 0;
+    slot->blocked = slot->vforked = slot->over = 0;
     slot->gil_condition = 0;
     slot->unknown_signal = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);

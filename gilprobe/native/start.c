@@ -181,6 +181,8 @@ void gp_finish(enum EndKind kind) {
             gp_slot_here->busy = 0;
     } else {
         atomic_store(&gp_active, false);
+        for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
+            slot->over = 1;
     }
 }
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from gilprobe.model import Profile, Thread
 from gilprobe.render import wording
 
 WEB = Path(__file__).parent / "web"
 MOST_WAITS = 500
+MOST_TEXT = 2000
+NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz": 0, "samples": 0, "sampler": "off"}
 CLASSES = (
     ("cpu", "useful CPU"),
     ("stall", "atomic stall"),
@@ -34,13 +37,15 @@ class Html:
 
     def render(self, profile: Profile) -> str:
         # autoescape: names of threads, files and locks come from the program that was recorded.
-        environment = Environment(loader=FileSystemLoader(WEB), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        environment = Environment(
+            loader=FileSystemLoader(WEB), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_printable
+        )
         environment.filters.update(
             seconds=wording.seconds, percent=wording.percent, place=wording.place, plain=wording.plain
         )
         return environment.get_template("report.html").render(
             profile=profile,
-            meta=profile.meta,
+            meta=NO_META | profile.meta,
             answer=wording.answer(profile),
             classes=CLASSES,
             bars=[(thread, _bar(thread)) for thread in _by_work(profile.threads)],
@@ -51,6 +56,11 @@ class Html:
             style=(WEB / "report.css").read_text(encoding="utf-8"),
             script=(WEB / "report.js").read_text(encoding="utf-8"),
         )
+
+
+def _printable(value: Any) -> Any:
+    """Every text but our own markup loses control characters and direction marks, and ends somewhere."""
+    return wording.plain(value, MOST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _by_work(threads: tuple[Thread, ...]) -> list[Thread]:

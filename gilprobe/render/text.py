@@ -66,7 +66,7 @@ def _findings(profile: Profile, console: Console) -> None:
         for frame in finding.sites[:3]:
             console.print(Styled(f"     {place(frame)}"))
         if finding.cure:
-            console.print(Styled(f"   {finding.cure}", style="green"))
+            console.print(Styled(f"   {plain(finding.cure, 400)}", style="green"))
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:

@@ -35,7 +35,8 @@ def waits(table: Table, item: dict[str, Any], quick: bool) -> None:
             truth, got = recorded.truth["seconds"]["lock"], recorded.total_s("lock")
             table.add(
                 f"total lock wait, holds of {hold_ms} ms, {threads} threads", item["label"],
-                f"{got * 1e3:.2f} ms, truth {truth * 1e3:.2f} ms", "2 % or 1 ms", abs(got - truth) <= max(0.02 * truth, 0.001),
+                f"{got * 1e3:.2f} ms, truth {truth * 1e3:.2f} ms", "2 % or 1 ms",
+                abs(got - truth) <= max(0.02 * truth, 0.001),
             )  # fmt: skip
     recorded = record(item["executable"], "locks.py", "releasers", 2, 5, 10 if quick else 50)
     counted: dict[str, int] = {}
@@ -67,8 +68,8 @@ def gil_shares(table: Table, item: dict[str, Any]) -> None:
         (thread,) = [t for t in recorded.profile.threads if t.name == "subject"]
         held, truth = thread.gil_held_s / thread.wall_s, recorded.truth["gil_share"]["subject"]
         table.add(
-            f"GIL held by a {case.replace('_', '-')} thread", item["label"], f"{held:.1%}, truth {truth:.1%}", "2 points",
-            abs(held - truth) <= 0.02,
+            f"GIL held by a {case.replace('_', '-')} thread", item["label"], f"{held:.1%}, truth {truth:.1%}",
+            "2 points", abs(held - truth) <= 0.02,
         )  # fmt: skip
     recorded = record(item["executable"], "busy.py", "native_code", 2)
     held = max(t.gil_held_s / t.wall_s for t in recorded.profile.threads if t.name != "MainThread")

@@ -33,7 +33,10 @@ def test_waits_are_blamed_on_the_function_that_released_the_lock(any_python: Pyt
             for releaser in wait.releasers:
                 function = releaser.stack[0].function.rpartition(".")[2]
                 counted[function] = counted.get(function, 0) + releaser.count
-    assert counted == recorded.truth["releases"]
+    truth = recorded.truth["releases"]
+    assert set(counted) == set(truth)
+    # A waiter that comes too late, on a busy machine, finds the lock free and does not wait: fewer, never more.
+    assert all(0.6 * truth[name] <= counted[name] <= truth[name] for name in truth), (counted, truth)
 
 
 @pytest.mark.parametrize("case", ["lock_local", "queue_mutex"])

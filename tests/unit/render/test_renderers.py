@@ -1,0 +1,103 @@
+"""Every format shows hostile names as text, and is valid."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from gilprobe.errors import OutputError
+from gilprobe.model import Finding, Frame, NotObserved, Process, Profile, Releaser, Thread, Wait
+from gilprobe.render import FORMATS, format_of, write_report
+from gilprobe.render.base import renderer
+
+HOSTILE = "</script><script>alert(1)</script>\"'`|*\x00\x1b[31m\u202eevil" + "x" * 100_000
+
+
+def profile(name: str = HOSTILE) -> Profile:
+    frame = Frame(name, f"/tmp/{name}", 3)
+    thread = Thread(name, 1, 1, 2.0, 1.0, 0.1, {"lock": 0.9}, {"queue": 0.0}, 0.0, 0.5, 0.0)
+    wait = Wait("lock", name, name, 3, 0.9, 0.5, (0,) * 40, (frame,), (Releaser((frame,), 3, 0.9, name),),
+                threads={name: 0.9}, pairs=((name, name, 0.9),))  # fmt: skip
+    return Profile(
+        meta={
+            "recording": name,
+            "python": "3.13.0",
+            "wall_s": 2.0,
+            "cpu_s": 1.0,
+            "rate_hz": 100,
+            "samples": 5,
+            "sampler": "x",
+        },
+        processes=(Process(1, 0, "3.13.0", False, True, (name,), 2.0, "exit"),),
+        threads=(thread,),
+        waits=(wait,),
+        findings=(Finding(name, 0.5, "measured", (frame,), name),),
+        not_observed=(NotObserved(name, name),),
+    )
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_hostile_names_are_text_in_every_format(name: str) -> None:
+    out = renderer(name).render(profile())
+    if name in ("html", "markdown"):
+        assert "<script>alert" not in out
+    if name not in ("json", "speedscope"):
+        assert "\x00" not in out and "\x1b" not in out and "\u202e" not in out
+    if name in ("json", "speedscope"):
+        json.loads(out)
+
+
+def test_the_page_needs_no_network_and_closes_its_tags() -> None:
+    class Sources(HTMLParser):
+        found: ClassVar[list[str]] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.found += [value or "" for key, value in attrs if key in ("src", "href")]
+
+    page = renderer("html").render(profile("plain"))
+    parser = Sources()
+    parser.feed(page)
+    assert all(source.startswith("#") for source in parser.found)
+    assert page.count("<script>") == page.count("</script>") == 1
+    assert len(page.encode()) < 400_000
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_an_empty_profile_makes_a_report_that_says_so(name: str) -> None:
+    assert renderer(name).render(Profile(meta={}, processes=(), threads=(), waits=()))
+
+
+def test_reports_are_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_report(profile("x"), "json", path)
+    with pytest.raises(OutputError, match="exists"):
+        write_report(profile("y"), "json", path)
+    assert json.loads(path.read_text())["meta"]["recording"] == "x"
+    write_report(profile("y"), "json", path, force=True)
+    assert json.loads(path.read_text())["meta"]["recording"] == "y"
+    with pytest.raises(OutputError, match="does not exist"):
+        write_report(profile("x"), "json", tmp_path / "missing" / "report.json")
+    with pytest.raises(OutputError, match="does not tell its format"):
+        format_of(Path("report.xyz"))
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+CONTRACT = {
+    "schema", "meta", "threads", "waits", "hot_objects", "deadlocks", "stalls", "spans", "loader", "lock_order", "cuda",
+    "accounting", "findings", "not_observed",
+}  # fmt: skip
+THREAD_KEYS = {
+    "name", "tid", "pid", "wall_s", "cpu_s", "atomic_stall_s", "spin_s", "runnable_s", "wake_delay_s", "wait_s",
+    "idle_s", "sleep_io_s", "gil_held_s", "unaccounted_s",
+}  # fmt: skip
+
+
+def test_the_json_report_keeps_its_contract() -> None:
+    report = json.loads(renderer("json").render(profile("x")))
+    assert set(report) >= CONTRACT
+    assert set(report["threads"][0]) >= THREAD_KEYS
+    assert set(report["waits"][0]["waiter"][0]) == {"function", "file", "line"}
