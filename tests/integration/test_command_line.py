@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Python
+from pythons import ROOT, Python
 
 SCRIPT = """
 import sys, threading, time

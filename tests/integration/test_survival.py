@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Python
+from pythons import Python
 
 from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment

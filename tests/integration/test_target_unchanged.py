@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Python
+from pythons import ROOT, Python
 
 from gilprobe.launch.target import Options, environment
 

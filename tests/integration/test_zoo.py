@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Python
+from pythons import Python
 
 from reports.zoo.record import Recorded, record
 
