@@ -73,6 +73,7 @@ class Session:
 
     def __exit__(self, *exc: object) -> None:
         self.instrument.remove()
+        self.patches.reset()
         self.patches.remove()
         self.pool.close()
         if self._gc:
@@ -86,6 +87,7 @@ class Session:
             gc.collect(0 if self.schedules % 2000 else 2)
         self.patches.reset()
         run = Run(self.pool, strategy, self.instrument.tracer, observer)
+        run.locals = self.patches.locals
         box: dict[str, Any] = {}
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run

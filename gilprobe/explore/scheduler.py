@@ -102,6 +102,8 @@ class Worker:
             run, task = self.run, self.task
             if run is None or task is None:
                 return
+            for local in run.locals:
+                local.__dict__.clear()
             if run.tracer is not None:
                 sys.settrace(run.tracer)
             try:
@@ -172,6 +174,7 @@ class Run:
         self.finished = raw_lock()
         self.finished.acquire()
         self.timeouts_fired = 0
+        self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
         self.notified: set[int] = set()  # objects on which a wakeup was sent
 
     # -- building
