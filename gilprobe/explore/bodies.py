@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import linecache
+import random
 from collections.abc import Callable
 from typing import Any
 
 from gilprobe.errors import UsageError
 from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
+from gilprobe.explore.observe import Observer
+from gilprobe.explore.replayfile import save
 from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
-from gilprobe.explore.scheduler import raw_monotonic
-from gilprobe.explore.search import Diverged, Found, cpu_s, search
+from gilprobe.explore.schedules import Execute, Following, Recording, shrink
+from gilprobe.explore.scheduler import Strategy, raw_monotonic
+from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Pct, cpu_s, search
+from gilprobe.explore.story import place_of, racing_pair, tell
 
 
 def run(
@@ -30,18 +36,23 @@ def run(
             raise UsageError(f"{body!r} is not callable", "bodies and state are callables; state() makes what they share")
     started = cpu_s()
     deadline = raw_monotonic() + budget_s
+    labels = tuple((getattr(b, "__name__", repr(b)),) for b in bodies)
     plan = Bodies(
         setup=lambda: state(*args),
         bodies=[_call(body) for body in bodies],
         names=[f"T{number + 1}" for number in range(len(bodies))],
         final=_final(final, invariant),
     )
+    target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
     with Session(files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction) as session:
         try:
-            found = search(lambda s: session.execute(plan, s), preemptions=preemptions, deadline=deadline, seed=seed)
+            def execute(strategy: Strategy, observer: Any = None) -> Outcome:
+                return session.execute(plan, strategy, observer)
+
+            found = explore_schedules(execute, preemptions=preemptions, deadline=deadline, seed=seed)
+            return finish(found, seed, started, labels, execute, replay_dir, target)
         except Diverged as error:
             raise nondeterministic(error) from None
-    return _result(found, seed, cpu_s() - started, tuple((getattr(b, "__name__", repr(b)),) for b in bodies))
 
 
 def _call(body: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
@@ -69,19 +80,95 @@ def nondeterministic(error: Diverged) -> Nondeterministic:
 
 
 def place(site: tuple[str, str, int]) -> Place:
-    return Place(site[0], site[2], site[1])
+    return Place(site[0], site[2], site[1], linecache.getline(site[0], site[2]).strip())
 
 
-def _result(found: Found, seed: int, cpu: float, operations: tuple[tuple[str, ...], ...]) -> Result:
-    outcome: Outcome | None = found.outcome
+def explore_schedules(
+    execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None
+) -> Found:  # fmt: skip
+    """`search`, and where it finds nothing a look at which accesses nothing orders."""
+    found = search(lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed,
+                   max_schedules=max_schedules)  # fmt: skip
+    if found.outcome is not None:
+        return found
+    rng = random.Random(seed)
+    for number in range(4):
+        strategy = Fixed(()) if number == 0 else Pct(rng, max(found.length, 2), 2)
+        observer = Observer()
+        outcome = execute(strategy, observer)
+        found.schedules += 1
+        if outcome.failed:  # met by one of these: as good as by the search
+            found.outcome, found.deviations = outcome, tuple(outcome.run.deviations)
+            return found
+        pair = observer.updates_in_race()
+        if pair is not None and outcome.uncontrolled is None:
+            outcome.oracle = "race"
+            found.outcome, found.deviations = outcome, tuple(outcome.run.deviations)
+            return found
+    return found
+
+
+def finish(
+    found: Found, seed: int, started: float, labels: tuple[tuple[str, ...], ...], execute: Execute | None,
+    replay_dir: str | None, target: dict[str, Any],
+) -> Result:  # fmt: skip
+    """The verdict; of a failure the least schedule, its story and its replay file."""
+    outcome = found.outcome
     if outcome is None:
         verdict = EXHAUSTED if found.complete else NOT_FOUND
-        return Result(verdict, None, found.bound, found.schedules, cpu, seed, operations)
+        story = (
+            f"every schedule with at most {found.bound} preemptions at modelled points was run; C calls taken as atomic"
+            if found.complete
+            else f"nothing found in {found.schedules} schedules"
+        )
+        return Result(verdict, None, found.bound, found.schedules, cpu_s() - started, seed, labels, story=story)
     if outcome.uncontrolled is not None:
         where = place(outcome.uncontrolled)
-        story = f"uncontrolled: {where} blocks in a call that is not modelled"
-        return Result(UNCONTROLLED, None, found.bound, found.schedules, cpu, seed, operations, uncontrolled=where, story=story)
+        story = f"UNCONTROLLED: {where} blocks in a call that is not modelled: {where.source}"
+        return Result(
+            UNCONTROLLED, None, found.bound, found.schedules, cpu_s() - started, seed, labels, uncontrolled=where, story=story
+        )
+    assert execute is not None and outcome.oracle is not None
+    least = least_schedule(execute, found, outcome.oracle)
+    observer = Observer()
+    shown = execute(Fixed(least), observer)
+    if outcome.oracle == "race":
+        shown.oracle = "race"
+    if not shown.failed:
+        raise Nondeterministic(
+            f"the failing schedule ({outcome.oracle}) did not fail when run again",
+            "give the code under test no wall clock, random source or state kept between runs",
+        )
+    pair = observer.updates_in_race() if outcome.oracle == "race" else racing_pair(shown.run, observer)
+    replay_path = None
+    if replay_dir is not None:
+        replay_path = save(replay_dir, execute, least, shown, observer, labels, seed, target)
     return Result(
-        FAILED, outcome.oracle, found.bound, found.schedules, cpu, seed, operations,
-        preemptions=len(outcome.run.preemptions), error=outcome.error,
+        FAILED, shown.oracle, found.bound, found.schedules, cpu_s() - started, seed, labels,
+        preemptions=len(shown.run.preemptions), racing_pair=(place_of(pair[0]), place_of(pair[1])) if pair else None,
+        story=tell(shown, observer, labels, pair), replay_path=replay_path, error=shown.error,
     )  # fmt: skip
+
+
+def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
+    """Context bounding found it: it has the fewest preemptions already. Else fewer are looked for, then some left out."""
+    outcome = found.outcome
+    if outcome is None or oracle == "race":
+        return found.deviations
+    count = len(outcome.run.preemptions)
+    if count == 0 or (found.bound is not None and count <= found.bound + 1):
+        return found.deviations
+    recording = Recording(found.deviations)
+    if execute(recording, None).oracle != oracle:
+        return found.deviations
+    deadline = raw_monotonic() + 1.0
+    switches = shrink(execute, recording.switches, oracle, deadline)
+    again = execute(Following(switches), None)
+    least = tuple(again.run.deviations) if again.oracle == oracle else found.deviations
+    if len(again.run.preemptions) <= 1:
+        return least
+    fewer = search(
+        lambda s: execute(s, None), preemptions=len(again.run.preemptions) - 1, deadline=raw_monotonic() + 1.0, seed=0,
+        accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions), guided=False,
+    )  # fmt: skip
+    return fewer.deviations if fewer.outcome is not None and fewer.outcome.failed else least

@@ -83,7 +83,12 @@ class Instrument:
                     if run is not None:
                         task = run.current
                         if task is not None and task.ident == get_ident():
+                            switches = run.switches
                             run.point(task, site)
+                            if run.switches != switches:
+                                # 3.11 writes the locals it took before this call back into the frame, closure cells
+                                # included (sysmodule.c, call_trampoline); reading them anew makes them current.
+                                _ = frame.f_locals
             return local
 
         def call(frame: FrameType, _event: str, _arg: Any) -> Any:

@@ -165,7 +165,7 @@ class Run:
         self.switches = 0
         self.points = 0
         self.preemptions: list[tuple[int, Any, int]] = []  # (task left, where, task entered)
-        self.site: Any = None  # the point under way
+        self.leaver: Task | None = None  # who could not go on, at a choice that is free
         self.spin_mark = SPIN_LIMIT
         self.dead = False
         self.stuck: list[Task] = []
@@ -333,6 +333,7 @@ class Run:
 
     def _next(self, task: Task | None) -> Task | None:
         """Whom the baton goes to when `task` cannot go on; None when nobody can."""
+        self.leaver = task
         choices = self.enabled
         awake = choices & ~self.sleeping
         start = -1 if task is None else task.index

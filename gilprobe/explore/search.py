@@ -113,7 +113,7 @@ class Found:
 
 def search(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
-    accept: Callable[[Outcome], bool] | None = None,
+    accept: Callable[[Outcome], bool] | None = None, guided: bool = True,
 ) -> Found:  # fmt: skip
     """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed."""
     found = Found()
@@ -123,7 +123,7 @@ def search(
     for outcome, deviations in levels:
         if _ends(outcome, deviations, found, accept) or out_of():
             return found
-        if found.bound is not None and found.bound >= 1 and found.schedules % 40 == 0:
+        if guided and found.bound is not None and found.bound >= 1 and found.schedules % 40 == 0:
             for strategy in _random_strategies(rng, found.length, 20):
                 outcome = execute(strategy)
                 found.schedules += 1
