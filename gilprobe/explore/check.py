@@ -18,7 +18,7 @@ from gilprobe.explore.scheduler import raw_monotonic
 from gilprobe.explore.search import Diverged, Found, cpu_s
 from gilprobe.explore.trial import Trial, Uncontrolled
 
-PER_EXAMPLE = 250  # schedules of one drawn scenario
+PER_EXAMPLE = 150  # schedules of one drawn scenario
 SHRINK_S = 3.0
 
 

@@ -41,6 +41,7 @@ class Event:
     epoch: int = 0
     read_first: bool = False  # a write of what the same call had read before
     frame: int = 0
+    content: int | None = None  # id of the container that was read with it
 
     @property
     def text(self) -> str:
@@ -74,25 +75,38 @@ class Observer:
     # -- called by the scheduler
 
     def at_point(self, run: Run, task: Task, what: Any) -> None:
+        """Before the decision whether another thread goes first."""
         self.settle(task)
         if run.paused:
             return
         frame = _user_frame(what)
         if frame is None:
             return
-        code = frame.f_code
-        event = Event(task.index, task.op, what, task.steps, frame.f_lineno or 0, code.co_filename, code.co_qualname)
+        event = self._event(task, what, frame)
         visit = (task.index, task.op, event.function, event.text)
         self._visits[visit] = self._visits.get(visit, -1) + 1
         self.keys[task.index] = (*visit[1:], self._visits[visit])
-        event.epoch = self._clock(task).get(task.index, 0)
+
+    def passed(self, run: Run, task: Task, what: Any) -> None:
+        """After it: the access comes now."""
+        if run.paused or (isinstance(what, LockSite) and what.kind == "acquire"):
+            return
+        frame = _user_frame(what)
+        if frame is None:
+            return
+        event = self._event(task, what, frame)
         if isinstance(what, Site):
             self._look(event, what, frame)
             if event.location is not None:
                 self._access(task, event)
+                self._pending[task.index] = (event, frame)
         self.events.append(event)
-        if event.location is not None:
-            self._pending[task.index] = (event, frame)
+
+    def _event(self, task: Task, what: Any, frame: FrameType) -> Event:
+        code = frame.f_code
+        event = Event(task.index, task.op, what, task.steps, frame.f_lineno or 0, code.co_filename, code.co_qualname)
+        event.epoch = self._clock(task).get(task.index, 0)
+        return event
 
     def settle(self, task: Task) -> None:
         """What the thread's last write left."""
@@ -114,6 +128,9 @@ class Observer:
 
     def acquired(self, run: Run, task: Task, lock: ModelLock) -> None:
         _merge(self._clock(task), lock.clock)
+        frame = _user_frame(lock)
+        if frame is not None and not run.paused:
+            self.events.append(self._event(task, LockSite("acquire", lock), frame))
 
     def released(self, run: Run, task: Task, lock: ModelLock) -> None:
         lock.clock = dict(self._clock(task))
@@ -139,6 +156,9 @@ class Observer:
         event.frame = id(frame)
         value = _evaluate(site.source, frame)
         event.before = "" if value is _MISSING else _shown(value)
+        if value is not _MISSING and not event.write and _is_container(value):
+            event.content = id(value)
+            self._kept.append(value)
 
     def _access(self, task: Task, event: Event) -> None:
         assert event.location is not None
@@ -201,7 +221,7 @@ def _place(site: Site, frame: FrameType) -> tuple[Location, Any] | None:
         base = _value(node.value, frame)
         if base is _MISSING:
             return None
-        if type(base) in (list, dict, set) or type(base).__name__ in ("deque", "OrderedDict", "defaultdict", "Counter"):
+        if _is_container(base):
             return ("content", id(base)), base
         return ("attribute", id(base), node.attr), base
     if isinstance(node, ast.Subscript):
@@ -212,6 +232,9 @@ def _place(site: Site, frame: FrameType) -> tuple[Location, Any] | None:
         if type(base) is list:
             return ("item", id(base), key if isinstance(key, int) else "?"), base
         return ("item", id(base), key if type(key) in _PLAIN else id(key)), base
+    if isinstance(node, ast.Call) and len(node.args) == 1 and isinstance(node.func, ast.Name):
+        base = _value(node.args[0], frame)
+        return (("content", id(base)), base) if _is_container(base) else None
     if isinstance(node, ast.Compare) and site.op == "CONTAINS_OP" and len(node.comparators) == 1:
         base = _value(node.comparators[0], frame)
         key = _value(node.left, frame)
@@ -219,6 +242,24 @@ def _place(site: Site, frame: FrameType) -> tuple[Location, Any] | None:
             return None
         return ("item", id(base), key if type(key) in _PLAIN else id(key)), base
     return None
+
+
+def _is_container(value: Any) -> bool:
+    return type(value) in (list, dict, set) or type(value).__name__ in ("deque", "OrderedDict", "defaultdict", "Counter")
+
+
+def conflict(one: Event, other: Event) -> bool:
+    """Whether the order of the two accesses can matter."""
+    if one.location is None or other.location is None or not (one.write or other.write):
+        return False
+    if one.location == other.location:
+        return True
+    for reader, writer in ((one, other), (other, one)):
+        if reader.content is not None and writer.write and writer.location is not None:
+            if writer.location[0] in ("content", "item") and writer.location[1] == reader.content:
+                return True
+    kinds = {one.location[0], other.location[0]}
+    return one.location[1] == other.location[1] and "content" in kinds and kinds <= {"content", "item"}
 
 
 def _evaluate(source: str, frame: FrameType) -> Any:

@@ -22,7 +22,8 @@ from typing import Any
 _WRITES = {"STORE_ATTR", "DELETE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", "STORE_GLOBAL", "DELETE_GLOBAL",
            "STORE_DEREF", "DELETE_DEREF"}  # fmt: skip
 _READS = {"LOAD_ATTR", "LOAD_METHOD", "BINARY_SUBSCR", "BINARY_SLICE", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CLASSDEREF",
-          "LOAD_FROM_DICT_OR_DEREF", "CONTAINS_OP", "FOR_ITER", "GET_ITER"}  # fmt: skip
+          "LOAD_FROM_DICT_OR_DEREF", "CONTAINS_OP", "FOR_ITER", "GET_ITER", "UNPACK_SEQUENCE", "LIST_EXTEND", "SET_UPDATE",
+          "DICT_UPDATE", "DICT_MERGE"}  # fmt: skip
 _CALLS = {"CALL", "CALL_KW", "CALL_FUNCTION_EX"}
 _BUILT_IN = {
     name
@@ -168,12 +169,15 @@ def points(code: CodeType, under: UnderTest, every: bool = False) -> dict[int, S
     instructions = list(dis.get_instructions(code))
     calls = _call_targets(code, instructions)
     previous_const = False
+    aliases = _aliases(code, instructions)
     for position, instruction in enumerate(instructions):
         op = instruction.opname
-        following = instructions[position + 1].opname if position + 1 < len(instructions) else ""
         keep = every and op not in ("RESUME", "CACHE", "PRECALL", "COPY_FREE_VARS", "MAKE_CELL", "RETURN_GENERATOR")
         if not keep:
-            keep = _matters(code, instruction, following, previous_const, facts, calls)
+            keep = _matters(code, instructions, position, previous_const, facts, calls) or (
+                op in _TESTS and position > 0 and instructions[position - 1].opname.startswith("LOAD_FAST")
+                and instructions[position - 1].argval in aliases
+            )  # fmt: skip
         previous_const = op == "LOAD_CONST" and isinstance(instruction.argval, (int, float, str, bytes))
         if keep:
             where = instruction.positions
@@ -185,9 +189,39 @@ def points(code: CodeType, under: UnderTest, every: bool = False) -> dict[int, S
     return found
 
 
+_TESTS = {"TO_BOOL", "UNARY_NOT", "POP_JUMP_IF_FALSE", "POP_JUMP_IF_TRUE", "POP_JUMP_FORWARD_IF_FALSE",
+          "POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_FALSE", "POP_JUMP_BACKWARD_IF_TRUE"}  # fmt: skip
+_LOCAL = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_FAST_LOAD_FAST", "LOAD_FAST_BORROW_LOAD_FAST_BORROW",
+          "LOAD_CONST", "LOAD_SMALL_INT", "PUSH_NULL", "COPY", "SWAP", "PRECALL", "KW_NAMES", "CACHE", "NOP"}  # fmt: skip
+_CONTENT = {"BINARY_SUBSCR", "STORE_SUBSCR", "DELETE_SUBSCR", "CONTAINS_OP", "GET_ITER", "BINARY_SLICE", "STORE_SLICE"}
+
+
+def _aliases(code: CodeType, instructions: list[dis.Instruction]) -> set[str]:
+    """Local variables that may be a shared object: parameters, and what is loaded from one."""
+    count = code.co_argcount + code.co_kwonlyargcount
+    found = set(code.co_varnames[:count]) - {"self", "cls"}
+    for before, after in zip(instructions, instructions[1:], strict=False):
+        if after.opname == "STORE_FAST" and before.opname in (*_READS, "LOAD_ATTR"):
+            found.add(after.argval)
+    return found
+
+
+def _used_at_once(instructions: list[dis.Instruction], position: int, facts: Facts, calls: Calls, code: CodeType) -> bool:
+    """Whether what is loaded goes straight into an access that is a change point itself, or is only passed on."""
+    for instruction in instructions[position + 1 :]:
+        op = instruction.opname
+        if op in _LOCAL:
+            continue
+        if op in ("LOAD_ATTR", "LOAD_METHOD", "BEFORE_WITH", "STORE_FAST", "RETURN_VALUE") or op in _CONTENT:
+            return op not in ("LOAD_ATTR", "LOAD_METHOD") or instructions[position + 1] is instruction
+        return op in _CALLS and calls.matters(instruction, facts, code)
+    return False
+
+
 def _matters(
-    code: CodeType, instruction: dis.Instruction, following: str, after_const: bool, facts: Facts, calls: Calls
+    code: CodeType, instructions: list[dis.Instruction], position: int, after_const: bool, facts: Facts, calls: Calls
 ) -> bool:
+    instruction = instructions[position]
     op = instruction.opname
     if op in _WRITES:
         return True
@@ -205,11 +239,11 @@ def _matters(
             return True
         if calls.is_callee(instruction):
             return not (name in facts.defined and name not in _BUILT_IN) and name not in _SYNC_METHODS
-        if following in ("BEFORE_WITH",) and not facts.dynamic:
-            return False
-        return facts.dynamic or name not in facts.made
+        if facts.dynamic or name not in facts.made:
+            return True
+        return not _used_at_once(instructions, position, facts, calls, code)
     if op in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
-        return name not in ("self", "cls", "__class__") and calls.cell_is_shared(code, name)
+        return name not in ("self", "cls", "__class__")
     return True
 
 
@@ -260,10 +294,6 @@ class Calls:
             if call.func.attr in facts.defined and call.func.attr not in _BUILT_IN or call.func.attr in _SYNC_METHODS:
                 return False
             return any(_accesses(argument) for argument in [*call.args, *(k.value for k in call.keywords)])
-        return True
-
-    def cell_is_shared(self, code: CodeType, name: str) -> bool:
-        """Whether anything stores the closure variable after its function set it up."""
         return True
 
 

@@ -164,7 +164,7 @@ class Run:
         self.deviations: list[tuple[int, int]] = []  # (decision, task) wherever it was not the default
         self.switches = 0
         self.points = 0
-        self.preemptions: list[tuple[int, Any, int]] = []  # (task left, where, task entered)
+        self.preemptions: list[tuple[int, int, int]] = []  # (task left, its steps by then, task entered)
         self.leaver: Task | None = None  # who could not go on, at a choice that is free
         self.spin_mark = SPIN_LIMIT
         self.dead = False
@@ -206,6 +206,19 @@ class Run:
         task.steps += 1
         if self.observer is not None:
             self.observer.at_point(self, task, site)
+            self._decide(task, site)
+            self.observer.passed(self, task, site)
+            return
+        # _decide, once more: this is the hot path
+        if self.enabled == task.bit or self.paused:
+            return
+        index = self.index
+        self.index = index + 1
+        self.trace.append(self.enabled & ~task.bit)
+        if index >= self.stop_at or index >= self.spin_mark:
+            self._stop(task, site, index)
+
+    def _decide(self, task: Task, site: Any) -> None:
         if self.enabled == task.bit or self.paused:
             return
         index = self.index
@@ -236,7 +249,7 @@ class Run:
             if target is task:
                 return
             self.deviations.append((index, target.index))
-            self.preemptions.append((task.index, site, target.index))
+            self.preemptions.append((task.index, task.steps, target.index))
         self._switch(task, target)
 
     def _switch(self, task: Task, target: Task) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from gilprobe.explore.engine import Outcome
-from gilprobe.explore.observe import Event, Observer
+from gilprobe.explore.observe import Event, Observer, conflict
 from gilprobe.explore.primitives import LockSite
 from gilprobe.explore.result import Place
 from gilprobe.explore.scheduler import Run, Task
@@ -19,15 +19,15 @@ _MAX_LINES = 120
 def racing_pair(run: Run, observer: Observer) -> tuple[Event, Event] | None:
     """The two accesses to blame: that of a thread that was preempted and the one that came between."""
     events = observer.events
-    for left, _site, _entered in run.preemptions:
-        at = next((n for n, e in enumerate(events) if e.task == left and e.what is _site), None)
-        if at is None:
-            continue
-        mine = [e for e in events if e.task == left and e.location is not None and e.op == events[at].op]
-        away = [e for e in events[at + 1 :] if e.task not in (left, 0)]
-        for other in away:
-            for own in sorted(mine, key=lambda e: abs(e.step - events[at].step)):
-                if own.location == other.location and (own.write or other.write):
+    for left, steps, _entered in run.preemptions:
+        resumed = next((n for n, e in enumerate(events) if e.task == left and e.step >= steps), len(events))
+        gone = max((n for n, e in enumerate(events[:resumed]) if e.task == left), default=-1)
+        away = [e for e in events[gone + 1 : resumed] if e.task not in (left, 0)]
+        op = events[resumed].op if resumed < len(events) else events[gone].op if gone >= 0 else -1
+        mine = [e for e in events if e.task == left and e.op == op]
+        for own in sorted(mine, key=lambda e: (abs(e.step - steps), e.step)):
+            for other in away:
+                if conflict(own, other):
                     return (own, other) if events.index(own) < events.index(other) else (other, own)
     for pair in observer.races:
         if pair[0].location and pair[0].location[0] != "content":
