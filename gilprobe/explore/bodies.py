@@ -14,7 +14,7 @@ from gilprobe.explore.replayfile import save
 from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
 from gilprobe.explore.schedules import Execute, Following, Recording, shrink
 from gilprobe.explore.scheduler import Strategy, raw_monotonic
-from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Pct, cpu_s, search
+from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, cpu_s, search
 from gilprobe.explore.story import place_of, racing_pair, tell
 
 
@@ -87,8 +87,16 @@ def explore_schedules(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None
 ) -> Found:  # fmt: skip
     """`search`, and where it finds nothing a look at which accesses nothing orders."""
-    found = search(lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed,
-                   max_schedules=max_schedules)  # fmt: skip
+
+    def look() -> Hot:
+        observer = Observer()
+        execute(Fixed(()), observer)
+        return Hot(*observer.meetings())
+
+    found = search(
+        lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed, max_schedules=max_schedules,
+        look=look,
+    )  # fmt: skip
     if found.outcome is not None:
         return found
     rng = random.Random(seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType, ModuleType
 from typing import Any
@@ -71,6 +72,7 @@ class Observer:
         self._kept: list[Any] = []
         self.keys: dict[int, Key] = {}  # per task: where it is
         self._visits: dict[tuple[int, int, str, str], int] = {}
+        self._decisions: list[tuple[int, Event]] = []
 
     # -- called by the scheduler
 
@@ -95,6 +97,7 @@ class Observer:
         if frame is None:
             return
         event = self._event(task, what, frame)
+        self._decisions.append((run.index - 1, event))
         if isinstance(what, Site):
             self._look(event, what, frame)
             if event.location is not None:
@@ -177,6 +180,35 @@ class Observer:
         else:
             cell.reads[task.index] = event
 
+    def meetings(self) -> tuple[frozenset[Site], int, frozenset[int]]:
+        """The sites where a thread touches what another one touches too, the decisions there, and their numbers."""
+        tasks: dict[Any, set[int]] = {}
+        writers: dict[Any, set[int]] = {}
+        for _, event in self._decisions:
+            for key in _objects(event):
+                tasks.setdefault(key, set()).add(event.task)
+                if event.write:
+                    writers.setdefault(key, set()).add(event.task)
+
+        def met(event: Event) -> bool:
+            for key in _objects(event):
+                if len(tasks[key]) > 1 and key in writers:
+                    return True
+            if event.location is not None and event.location[0] == "item":
+                inside = ("inside", event.location[1])
+                return bool(tasks.get(inside, set()) - {event.task})
+            return False
+
+        sites: set[Site] = set()
+        decisions: set[int] = set()
+        for number, event in self._decisions:
+            if isinstance(event.what, LockSite) or (event.location is None and event.what.op != "FOR_ITER"):
+                decisions.add(number)
+            elif met(event):
+                decisions.add(number)
+                sites.add(event.what)
+        return frozenset(sites), len(decisions), frozenset(decisions)
+
     def updates_in_race(self) -> tuple[Event, Event] | None:
         """Two writes of one location that nothing orders, one of them of a value computed from an unprotected read."""
         for first, second in self.races:
@@ -184,6 +216,13 @@ class Observer:
                 if not first.location or first.location[0] != "content":
                     return first, second
         return None
+
+
+def _objects(event: Event) -> Iterator[Any]:
+    if event.location is not None:
+        yield event.location if event.location[0] != "content" else ("inside", event.location[1])
+    if event.content is not None:
+        yield ("inside", event.content)
 
 
 def _merge(into: dict[int, int], other: dict[int, int]) -> None:

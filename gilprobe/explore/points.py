@@ -44,7 +44,7 @@ _STDLIB = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Site:
     """A change point in the code under test."""
 

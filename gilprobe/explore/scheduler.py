@@ -165,6 +165,7 @@ class Run:
         self.switches = 0
         self.points = 0
         self.preemptions: list[tuple[int, int, int]] = []  # (task left, its steps by then, task entered)
+        self.site: Any = None  # the change point of the preemption that the strategy is asked about
         self.leaver: Task | None = None  # who could not go on, at a choice that is free
         self.spin_mark = SPIN_LIMIT
         self.dead = False
@@ -245,6 +246,7 @@ class Run:
             if target is not default:
                 self.deviations.append((index, target.index))
         else:
+            self.site = site
             target = self.strategy.pick(self, task, self.enabled, task)
             if target is task:
                 return

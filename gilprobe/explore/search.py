@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from gilprobe.explore.engine import Outcome
+from gilprobe.explore.points import Site
 from gilprobe.explore.scheduler import FREE, Run, Strategy, Task, raw_monotonic
 
 Deviations = tuple[tuple[int, int], ...]
 Execute = Callable[[Strategy], Outcome]
 _NEVER = 1 << 60
+FURTHER = 2  # more preemptions than asked for, where that takes few schedules
+BEYOND = 300  # schedules, after all with the preemptions asked for were run
 _SHUFFLE_MAX = 200_000  # children of a level put in random order; more are run as they come
 
 
@@ -78,6 +81,48 @@ class Pct:
         return best
 
 
+class Aimed:
+    """PCT that changes priorities only at synchronisation and at accesses of what two threads touch."""
+
+    eager = True
+
+    def __init__(self, rng: random.Random, hot: Hot, depth: int) -> None:
+        self.rng = rng
+        self.sites = hot.sites
+        self.changes = set(rng.sample(range(max(hot.count, depth)), depth - 1))
+        self.met = 0
+        self.lowest = 0.0
+
+    def begin(self, run: Run) -> None:
+        run.stop_at = 0
+
+    def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task:
+        run.stop_at = 0
+        if current is not None and (not isinstance(run.site, Site) or run.site in self.sites):
+            if self.met in self.changes:
+                self.lowest -= 1.0
+                current.priority = self.lowest
+            self.met += 1
+        best = default
+        found = False
+        for task in run.tasks:
+            if choices & task.bit:
+                if task.priority == 0.0:
+                    task.priority = self.rng.random() + 0.001
+                if not found or task.priority > best.priority:
+                    best, found = task, True
+        return best
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """Where threads meet: the sites, how many decisions of a run lie there, and which of the default schedule's."""
+
+    sites: frozenset[Site] = frozenset()
+    count: int = 0
+    decisions: frozenset[int] = frozenset()
+
+
 class Randomly:
     """At every decision another thread with a given probability."""
 
@@ -113,27 +158,39 @@ class Found:
 
 def search(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
-    accept: Callable[[Outcome], bool] | None = None, guided: bool = True,
+    accept: Callable[[Outcome], bool] | None = None, guided: bool = True, look: Callable[[], Hot] | None = None,
 ) -> Found:  # fmt: skip
-    """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed."""
+    """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed.
+
+    look: finds where threads meet; those places are tried first. guided: False keeps to context bounding.
+    """
     found = Found()
     rng = random.Random(seed)
-    levels = _levels(execute, preemptions, rng, found)
+    hot = Hot() if look is None else look()
+    levels = _levels(execute, preemptions, rng, found, hot, guided)
     out_of = _Budget(deadline, max_schedules, found)
     for outcome, deviations in levels:
         if _ends(outcome, deviations, found, accept) or out_of():
             return found
         if guided and found.bound is not None and found.bound >= 1 and found.schedules % 40 == 0:
-            for strategy in _random_strategies(rng, found.length, 20):
+            for strategy in _random_strategies(rng, found.length, 20, hot):
                 outcome = execute(strategy)
                 found.schedules += 1
                 if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
                     return found
     found.complete = not found.inconclusive
+    if guided and found.complete and found.length:
+        # Beyond what was asked: a schedule with more preemptions may fail yet.
+        for strategy in _random_strategies(rng, found.length, min(BEYOND, found.length * 12), hot):
+            outcome = execute(strategy)
+            found.schedules += 1
+            if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
+                found.complete = found.outcome is None
+                return found
     if found.inconclusive:
         found.bound = None
         while not out_of():
-            for strategy in _random_strategies(rng, found.length, 20):
+            for strategy in _random_strategies(rng, found.length, 20, hot):
                 outcome = execute(strategy)
                 found.schedules += 1
                 if _ends(outcome, tuple(outcome.run.deviations), found, accept):
@@ -164,22 +221,27 @@ def _ends(outcome: Outcome, deviations: Deviations, found: Found, accept: Callab
     return False
 
 
-def _random_strategies(rng: random.Random, length: int, count: int) -> Iterator[Strategy]:
+def _random_strategies(rng: random.Random, length: int, count: int, hot: Hot) -> Iterator[Strategy]:
     for number in range(count):
         kind = number % 5
-        if kind == 4:
+        if number % 2 and hot.count:
+            yield Aimed(rng, hot, 2 + number // 2 % 3)
+        elif kind == 4:
             yield Randomly(rng, rng.choice((0.05, 0.2, 0.5)))
         else:
             yield Pct(rng, max(length, 2), 2 + kind % 3)
 
 
 def _levels(
-    execute: Execute, preemptions: int, rng: random.Random, found: Found
+    execute: Execute, preemptions: int, rng: random.Random, found: Found, hot: Hot, further: bool
 ) -> Iterator[tuple[Outcome, Deviations]]:
     parents: list[tuple[Deviations, list[int]]] = []
-    for level in range(preemptions + 1):
-        children = _children(parents, rng) if level else iter([()])
+    for level in range(preemptions + 1 + (FURTHER if further else 0)):
+        if level > preemptions and sum(len(trace) for _, trace in parents) > BEYOND * 3:
+            return
+        children = _children(parents, rng, hot) if level else iter([()])
         next_parents: list[tuple[Deviations, list[int]]] = []
+        kept = 0
         for child in children:
             stack: list[Deviations] = [child]
             while stack:
@@ -195,13 +257,14 @@ def _levels(
                 for index in range(len(trace) - 1, start - 1, -1):
                     if trace[index] & FREE:
                         stack.extend((*deviations, (index, target)) for target in _bits(trace[index] & ~FREE))
-                if level < preemptions and not outcome.inconclusive:
+                if not outcome.inconclusive and (level < preemptions or kept < BEYOND * 3):
                     next_parents.append((deviations, trace))
-        found.bound = level
+                    kept += len(trace)
+        found.bound = min(level, preemptions)
         parents = next_parents
 
 
-def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random) -> Iterator[Deviations]:
+def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random, hot: Hot) -> Iterator[Deviations]:
     total = sum(len(trace) for _, trace in parents)
 
     def each() -> Iterator[Deviations]:
@@ -215,6 +278,8 @@ def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random) -
         return each()
     everything = list(each())
     rng.shuffle(everything)
+    if hot.decisions:  # of the default schedule: those of the first level
+        everything.sort(key=lambda d: len(d) > 1 or d[0][0] not in hot.decisions)
     return iter(everything)
 
 

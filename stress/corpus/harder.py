@@ -172,6 +172,6 @@ CASES = [
     Case("executor-twin", (SafePages.fetch_all,), SafePages, _one_load),
     Case("noisy", (lambda n: n.add("a"), lambda n: n.add("b")), Noisy, _total, ("invariant",)),
     Case("noisy-twin", (lambda n: n.add("a"), lambda n: n.add("b")), SafeNoisy, _total),
-    Case("flags", (Flags.publish, Flags.read), Flags, None, ("exception",), 2),
+    Case("flags", (Flags.publish, Flags.read), Flags, None, ("exception",), 3),
     Case("flags-twin", (SafeFlags.publish, SafeFlags.read), SafeFlags),
 ]
