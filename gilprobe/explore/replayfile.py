@@ -232,9 +232,12 @@ def decode(value: dict[str, str]) -> Any:
 
 
 def digest(file: str, function: str) -> str | None:
-    """Of the syntax tree of a function, by qualified name; None where the source has no such function."""
+    """Of the syntax tree of a function, by qualified name; None where the source has no such function.
+
+    Unparsed: ast.dump writes the same tree differently from one version of Python to the next.
+    """
     node = _find(file, function)
-    return None if node is None else hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16]
+    return None if node is None else hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:16]
 
 
 def _find(file: str, function: str) -> ast.AST | None:
