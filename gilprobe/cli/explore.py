@@ -42,7 +42,9 @@ def explore(
         sys.exit(error.exit_status)
     except Exception as error:
         click.echo(f"gilprobe: exploring {target or replay_file} failed: {type(error).__name__}: {error}", err=True)
-        click.echo("if the class can be made and called by one thread, this is a bug of gilprobe: please report it", err=True)
+        click.echo(
+            "if the class can be made and called by one thread, this is a bug of gilprobe: please report it", err=True
+        )
         sys.exit(125)
     click.echo(f"{result}  ({result.schedules} schedules, {result.cpu_s:.2f} CPU s, seed {result.seed})")
     if result.story:

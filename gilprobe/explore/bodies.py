@@ -12,8 +12,8 @@ from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
 from gilprobe.explore.observe import Observer
 from gilprobe.explore.replayfile import save
 from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
-from gilprobe.explore.schedules import Execute, Following, Recording, shrink
 from gilprobe.explore.scheduler import Strategy, raw_monotonic
+from gilprobe.explore.schedules import Execute, Following, Recording, shrink
 from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, cpu_s, search
 from gilprobe.explore.story import place_of, racing_pair, tell
 
@@ -33,7 +33,9 @@ def run(
         raise UsageError("run() got no bodies to interleave", "pass one callable of the shared state per thread")
     for body in (*bodies, state):
         if not callable(body):
-            raise UsageError(f"{body!r} is not callable", "bodies and state are callables; state() makes what they share")
+            raise UsageError(
+                f"{body!r} is not callable", "bodies and state are callables; state() makes what they share"
+            )
     started = cpu_s()
     deadline = raw_monotonic() + budget_s
     labels = tuple((getattr(b, "__name__", repr(b)),) for b in bodies)
@@ -46,6 +48,7 @@ def run(
     target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
     with Session(files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction) as session:
         try:
+
             def execute(strategy: Strategy, observer: Any = None) -> Outcome:
                 return session.execute(plan, strategy, observer)
 
@@ -100,20 +103,27 @@ def explore_schedules(
     if found.outcome is not None:
         return found
     rng = random.Random(seed)
-    for number in range(4):
+    for number in range(3):
         strategy = Fixed(()) if number == 0 else Pct(rng, max(found.length, 2), 2)
-        observer = Observer()
-        outcome = execute(strategy, observer)
-        found.schedules += 1
-        if outcome.failed:  # met by one of these: as good as by the search
-            found.outcome, found.deviations = outcome, tuple(outcome.run.deviations)
-            return found
-        pair = observer.updates_in_race()
-        if pair is not None and outcome.uncontrolled is None:
-            outcome.oracle = "race"
+        outcome, _ = race(execute, strategy)
+        found.schedules += 2
+        if outcome.failed:
             found.outcome, found.deviations = outcome, tuple(outcome.run.deviations)
             return found
     return found
+
+
+def race(execute: Execute, strategy: Strategy) -> tuple[Outcome, Observer]:
+    """Runs a schedule twice: to see what is updated, then whether two updates race."""
+    first = Observer()
+    outcome = execute(strategy, first)
+    if outcome.failed or outcome.uncontrolled is not None:
+        return outcome, first
+    observer = Observer(first.updates())
+    outcome = execute(Fixed(tuple(outcome.run.deviations)), observer)
+    if not outcome.failed and observer.updates_in_race() is not None:
+        outcome.oracle = "race"
+    return outcome, observer
 
 
 def finish(
@@ -134,14 +144,23 @@ def finish(
         where = place(outcome.uncontrolled)
         story = f"UNCONTROLLED: {where} blocks in a call that is not modelled: {where.source}"
         return Result(
-            UNCONTROLLED, None, found.bound, found.schedules, cpu_s() - started, seed, labels, uncontrolled=where, story=story
+            UNCONTROLLED,
+            None,
+            found.bound,
+            found.schedules,
+            cpu_s() - started,
+            seed,
+            labels,
+            uncontrolled=where,
+            story=story,
         )
     assert execute is not None and outcome.oracle is not None
     least = least_schedule(execute, found, outcome.oracle)
     observer = Observer()
-    shown = execute(Fixed(least), observer)
     if outcome.oracle == "race":
-        shown.oracle = "race"
+        shown, observer = race(execute, Fixed(least))
+    else:
+        shown = execute(Fixed(least), observer)
     if not shown.failed:
         raise Nondeterministic(
             f"the failing schedule ({outcome.oracle}) did not fail when run again",

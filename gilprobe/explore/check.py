@@ -258,7 +258,9 @@ def _model_args(model: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def all_scenarios(names: list[str], threads: int, max_ops: int) -> Iterator[Scenario]:
     """Of operations without arguments, by number of operations."""
-    single = [tuple(Call(n) for n in p) for size in range(1, max_ops + 1) for p in itertools.product(names, repeat=size)]
+    single = [
+        tuple(Call(n) for n in p) for size in range(1, max_ops + 1) for p in itertools.product(names, repeat=size)
+    ]
     found = itertools.combinations_with_replacement(single, threads)
     if len(single) ** threads > 200_000:
         yield from found
@@ -276,7 +278,9 @@ def epilogue(cls: Any, model: Any, operations: Operations) -> list[str]:
         code = getattr(getattr(cls, name, None), "__code__", None)
         return code is None or any(i.opname in _STORES for i in dis.get_instructions(code))
 
-    names = [n for n, s in operations.strategies.items() if s is None and (model is None or hasattr(model, n) or not inspect.isclass(model))]
+    names = [
+        n
+        for n, s in operations.strategies.items()
+        if s is None and (model is None or hasattr(model, n) or not inspect.isclass(model))
+    ]
     return sorted(names, key=lambda n: (stores(n), n))
-
-

@@ -67,5 +67,3 @@ def shape(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(shape(v) for v in value)
     return value
-
-

@@ -61,7 +61,9 @@ def hammer(fn: Callable[..., Any], *, threads: int = 8, budget_s: float = 10.0, 
     name = getattr(fn, "__qualname__", repr(fn))
     labels = tuple((name,) for _ in range(threads))
     if status is None:
-        story = f"UNCONTROLLED: {name} hung: no call ended in {_HANG_S:.0f} s after the budget (seed {seed})\n{log}\n{text}"
+        story = (
+            f"UNCONTROLLED: {name} hung: no call ended in {_HANG_S:.0f} s after the budget (seed {seed})\n{log}\n{text}"
+        )
         return Result(UNCONTROLLED, None, None, calls, cpu, seed, labels, story=story)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

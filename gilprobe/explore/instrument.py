@@ -42,7 +42,9 @@ class Instrument:
             if monitoring.get_tool(tool) is None:
                 break
         else:
-            raise GilprobeError("all of sys.monitoring's tool slots are taken", "stop the debugger or coverage tool first")
+            raise GilprobeError(
+                "all of sys.monitoring's tool slots are taken", "stop the debugger or coverage tool first"
+            )
         self.tool = tool
         monitoring.use_tool_id(tool, "gilprobe.explore")
         events = monitoring.events

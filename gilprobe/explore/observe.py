@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType, ModuleType
@@ -58,12 +59,18 @@ Key = tuple[int, str, str, int]  # operation, function, source, how often the th
 class _Cell:
     write: Event | None = None
     reads: dict[int, Event] = field(default_factory=dict)
+    clock: dict[int, int] = field(default_factory=dict)
 
 
 class Observer:
-    """A run's events and races."""
+    """A run's events and races.
 
-    def __init__(self) -> None:
+    updated: the expressions that a first look saw updated (read, then written). Given, every other shared access counts
+    as synchronisation too, as a flag or a deque that hands an object over is: what still races is an update.
+    """
+
+    def __init__(self, updated: frozenset[str] | None = None) -> None:
+        self.updated = updated
         self.events: list[Event] = []
         self.races: list[tuple[Event, Event]] = []
         self._clocks: dict[int, dict[int, int]] = {}
@@ -179,6 +186,14 @@ class Observer:
             cell.write = event
         else:
             cell.reads[task.index] = event
+        if self.updated is not None and _tail(event) not in self.updated:
+            if event.write:
+                _merge(cell.clock, clock)
+                self._tick(task)
+            _merge(clock, cell.clock)
+
+    def updates(self) -> frozenset[str]:
+        return frozenset(_tail(event) for event in self.events if event.write and event.read_first)
 
     def meetings(self) -> tuple[frozenset[Site], int, frozenset[int]]:
         """The sites where a thread touches what another one touches too, the decisions there, and their numbers."""
@@ -218,6 +233,11 @@ class Observer:
         return None
 
 
+def _tail(event: Event) -> str:
+    """What an access is called wherever it is written: the attribute, the global, or the item's expression."""
+    return getattr(event.what, "name", "") or getattr(event.what, "source", "")
+
+
 def _objects(event: Event) -> Iterator[Any]:
     if event.location is not None:
         yield event.location if event.location[0] != "content" else ("inside", event.location[1])
@@ -245,7 +265,12 @@ def _user_frame(what: Any) -> FrameType | None:
 
 
 def _library(file: str) -> bool:
-    return "/explore/" in file and "/gilprobe/" in file or file.endswith(("/threading.py", "/queue.py")) or "/concurrent/" in file
+    return (
+        "/explore/" in file
+        and "/gilprobe/" in file
+        or file.endswith(("/threading.py", "/queue.py"))
+        or "/concurrent/" in file
+    )
 
 
 def _place(site: Site, frame: FrameType) -> tuple[Location, Any] | None:
@@ -258,7 +283,7 @@ def _place(site: Site, frame: FrameType) -> tuple[Location, Any] | None:
         return None
     if isinstance(node, ast.Attribute):
         base = _value(node.value, frame)
-        if base is _MISSING:
+        if base is _MISSING or isinstance(base, threading.local):
             return None
         if _is_container(base):
             return ("content", id(base)), base
@@ -284,7 +309,12 @@ def _place(site: Site, frame: FrameType) -> tuple[Location, Any] | None:
 
 
 def _is_container(value: Any) -> bool:
-    return type(value) in (list, dict, set) or type(value).__name__ in ("deque", "OrderedDict", "defaultdict", "Counter")
+    return type(value) in (list, dict, set) or type(value).__name__ in (
+        "deque",
+        "OrderedDict",
+        "defaultdict",
+        "Counter",
+    )
 
 
 def conflict(one: Event, other: Event) -> bool:

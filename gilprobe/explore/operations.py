@@ -52,7 +52,9 @@ class Operations:
         self.strategies: dict[str, Any] = {}
         names = list(given) if given is not None else sorted(_public(cls))
         if not names:
-            raise UsageError(f"{_name(cls)} has no public method to call", "name some with operations={'method': strategy}")
+            raise UsageError(
+                f"{_name(cls)} has no public method to call", "name some with operations={'method': strategy}"
+            )
         for name in names:
             if not callable(getattr(cls, name, None)) and inspect.isclass(cls):
                 raise UsageError(f"{_name(cls)} has no method {name}", "operations maps names of methods to strategies")
@@ -81,7 +83,9 @@ def _public(cls: Any) -> list[str]:
         if name.startswith("_"):
             continue
         value = inspect.getattr_static(cls, name)
-        if isinstance(value, FunctionType) or (callable(value) and not isinstance(value, (type, property, staticmethod))):
+        if isinstance(value, FunctionType) or (
+            callable(value) and not isinstance(value, (type, property, staticmethod))
+        ):
             if not isinstance(value, classmethod):
                 found.append(name)
     return found
@@ -104,7 +108,9 @@ def _given(name: str, strategy: Any) -> Any:
     if isinstance(strategy, (tuple, list)):
         strategy = hypothesis().strategies.tuples(*strategy)
     if not hasattr(strategy, "map"):
-        raise UsageError(f"operations[{name!r}] is not a Hypothesis strategy", "give a strategy of the argument or a tuple")
+        raise UsageError(
+            f"operations[{name!r}] is not a Hypothesis strategy", "give a strategy of the argument or a tuple"
+        )
     return strategy.map(functools.partial(_as_call, name))
 
 
@@ -131,7 +137,10 @@ def _default(cls: Any, name: str) -> Any:
     for position, parameter in enumerate(signature.parameters.values()):
         if position == 0 and not static and inspect.isclass(cls):
             continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not parameter.empty:
+        if (
+            parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            or parameter.default is not parameter.empty
+        ):
             continue
         if parameter.kind is parameter.KEYWORD_ONLY:
             raise _cannot(cls, name, f"its argument {parameter.name} is keyword-only")

@@ -95,7 +95,9 @@ class Patches:
         self.restorers: list[Callable[[], None]] = []
         self.locals: list[Any] = []
         self.seen: set[int] = set()
-        self.restoring = True  # what modules, classes and synchronisers hold is put back before each run; closures are not
+        self.restoring = (
+            True  # what modules, classes and synchronisers hold is put back before each run; closures are not
+        )
 
     def install(self) -> None:
         for module, name in _STDLIB_NAMES:

@@ -206,7 +206,9 @@ def _aliases(code: CodeType, instructions: list[dis.Instruction]) -> set[str]:
     return found
 
 
-def _used_at_once(instructions: list[dis.Instruction], position: int, facts: Facts, calls: Calls, code: CodeType) -> bool:
+def _used_at_once(
+    instructions: list[dis.Instruction], position: int, facts: Facts, calls: Calls, code: CodeType
+) -> bool:
     """Whether what is loaded goes straight into an access that is a change point itself, or is only passed on."""
     for instruction in instructions[position + 1 :]:
         op = instruction.opname
@@ -233,7 +235,9 @@ def _matters(
         return False
     name = instruction.argval
     if op == "LOAD_GLOBAL":
-        return name in facts.stored or (facts.dynamic and facts.module is not None and _plain_global(facts.module, name))
+        return name in facts.stored or (
+            facts.dynamic and facts.module is not None and _plain_global(facts.module, name)
+        )
     if op in ("LOAD_ATTR", "LOAD_METHOD"):
         if name in facts.stored:
             return True
@@ -347,5 +351,3 @@ def _segment(code: CodeType, instruction: dis.Instruction) -> str:
         return ""
     line = linecache.getline(code.co_filename, where.lineno)
     return line.encode()[where.col_offset : where.end_col_offset].decode(errors="replace").strip()
-
-

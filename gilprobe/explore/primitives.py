@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gilprobe.explore.scheduler import Abandon, Run, Task, get_ident, raw_monotonic
+from gilprobe.explore.scheduler import Abandon, Run, Task, get_ident
 
 
 class Active:

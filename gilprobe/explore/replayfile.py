@@ -26,8 +26,8 @@ from typing import Any
 from gilprobe.explore.engine import Outcome
 from gilprobe.explore.observe import Key, Observer
 from gilprobe.explore.result import ReplayMismatch
-from gilprobe.explore.schedules import Execute
 from gilprobe.explore.scheduler import Run, Task
+from gilprobe.explore.schedules import Execute
 from gilprobe.explore.search import Deviations, Fixed
 
 VERSION = 1
@@ -122,7 +122,9 @@ def save(
         "operations": labels,
         "target": describe(target),
         "functions": [
-            {"file": f, "function": name, "digest": d} for f, name in sorted(functions) if (d := digest(f, name)) is not None
+            {"file": f, "function": name, "digest": d}
+            for f, name in sorted(functions)
+            if (d := digest(f, name)) is not None
         ],
         "switches": recording.switches,
     }
@@ -250,7 +252,11 @@ def _find(file: str, function: str) -> ast.AST | None:
         children: Iterable[ast.AST] = ast.walk(node) if isinstance(node, ast.Module) else ast.iter_child_nodes(node)
         if not isinstance(node, ast.Module):
             children = [c for c in ast.walk(node) if c is not node]
-        found = [c for c in children if isinstance(c, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and c.name == part]
+        found = [
+            c
+            for c in children
+            if isinstance(c, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and c.name == part
+        ]
         if not found:
             return None
         node = found[0]

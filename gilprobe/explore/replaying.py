@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gilprobe.explore.bodies import _call, _final
+from gilprobe.explore.bodies import _call, _final, race
 from gilprobe.explore.check import Explorer, Setup
 from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
 from gilprobe.explore.observe import Observer
 from gilprobe.explore.operations import Operations
 from gilprobe.explore.replayfile import KeyFollowing, decode, live, mismatches, resolve
 from gilprobe.explore.result import FAILED, ReplayMismatch, Result
-from gilprobe.explore.search import cpu_s
+from gilprobe.explore.search import Fixed, cpu_s
 from gilprobe.explore.story import place_of, racing_pair, tell
 
 
@@ -36,9 +36,10 @@ def replay(path: str | Path) -> Result:
     observer = Observer()
     strategy = KeyFollowing(content["switches"], observer)
     with _session(target) as session:
-        outcome = _executor(session, target)(strategy, observer)
-    if content["oracle"] == "race" and not outcome.failed and observer.updates_in_race():
-        outcome.oracle = "race"
+        execute = _executor(session, target)
+        outcome = execute(strategy, observer)
+        if content["oracle"] == "race" and not outcome.failed:
+            outcome, observer = race(execute, Fixed(tuple(outcome.run.deviations)))
     if strategy.missed() or outcome.oracle != content["oracle"]:
         first = strategy.missed()
         why = f"it never came to {first[0]}" if first else f"it ends with {outcome.oracle}, not {content['oracle']}"

@@ -76,5 +76,3 @@ class Nondeterministic(GilprobeError):
     """The code under test does different things in the same schedule."""
 
     exit_status = 2
-
-

@@ -22,7 +22,9 @@ raw_monotonic: Final = time.monotonic
 raw_sleep: Final = time.sleep
 get_ident: Final = _thread.get_ident
 
-FREE: Final = 1 << 60  # in a trace entry: choosing another thread here is no preemption (the running one could not go on)
+FREE: Final = (
+    1 << 60
+)  # in a trace entry: choosing another thread here is no preemption (the running one could not go on)
 SPIN_LIMIT: Final = 1_000  # decisions in a row by one thread while others could run: it is spinning, let them
 STEP_LIMIT: Final = 60_000  # decisions in one run: taken for a livelock
 SELF_WAKES: Final = 2  # sleeps of a thread that may end at once while others could run; more would never end a poll

@@ -88,10 +88,8 @@ class WrongModel:
 class Clocked:
     """Not the same twice."""
 
-    calls = [0]
-
     def inc(self) -> int:
-        return id(object()) if False else next(_ticks)
+        return next(_ticks)
 
 
 _ticks = iter(range(10**9))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subjects
 import pytest
+import subjects
 
 from gilprobe.errors import GilprobeError
 from gilprobe.explore import check

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from stress.corpus import classic, harder
-from stress.corpus.classic import Case
 
 from gilprobe.explore import run
+from stress.corpus import classic, harder
+from stress.corpus.classic import Case
 
 CASES = [*classic.CASES, *harder.CASES]
 
