@@ -22,12 +22,13 @@ def run(
     *bodies: Callable[[Any], Any], state: Callable[[], Any], final: Callable[[Any], Any] | None = None,
     invariant: Callable[[Any], Any] | None = None, threads: int = 2, max_ops: int = 3, preemptions: int = 2,
     budget_s: float = 10.0, seed: int = 0, replay_dir: str | None = None, args: tuple[Any, ...] = (),
-    operations: Any = None, model: Any = None, every_instruction: bool = False,
+    operations: Any = None, model: Any = None, every_instruction: bool = False, restore_globals: bool = False,
 ) -> Result:  # fmt: skip
     """Interleaves `bodies`, each called with what `state()` makes, one thread each.
 
     final: raises on a bad end. invariant: the same, or returns False. threads, max_ops, operations, model: as in `check`,
     not used here. every_instruction: change points at each bytecode instruction (slow; to check the explorer itself).
+    restore_globals: module globals start each schedule as they are now; default: they are `state`'s business.
     """
     if not bodies:
         raise UsageError("run() got no bodies to interleave", "pass one callable of the shared state per thread")
@@ -46,7 +47,7 @@ def run(
         final=_final(final, invariant),
     )
     target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
-    with Session(files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction) as session:
+    with Session(files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction, restore_globals) as session:
         try:
 
             def execute(strategy: Strategy, observer: Any = None) -> Outcome:

@@ -62,10 +62,10 @@ def _explore(test: Test, args: tuple[Any, ...], kwargs: dict[str, Any], options:
 
     options.pop("state", None)
     if "threads" not in options or _takes_own_threads(test):
-        result = run(body, state=_nothing, **options)
+        result = run(body, state=_nothing, restore_globals=True, **options)
         if result.failed or any(count > 2 for count in started):
             return result
-    return run(*[body] * threads, state=_nothing, **options)
+    return run(*[body] * threads, state=_nothing, restore_globals=True, **options)
 
 
 def _takes_own_threads(test: Test) -> bool:

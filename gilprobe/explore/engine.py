@@ -52,12 +52,15 @@ class Outcome:
 
 
 class Session:
-    """Everything is real again after `close`."""
+    """Patches and instruments on entry; everything is real again afterwards.
 
-    def __init__(self, files: Iterable[str], roots: Iterable[Any], every: bool = False) -> None:
+    restore_globals: module globals start each run as they are now, as attributes of classes do.
+    """
+
+    def __init__(self, files: Iterable[str], roots: Iterable[Any], every: bool = False, restore_globals: bool = True) -> None:
         self.under = UnderTest(set(files))
         self.instrument = Instrument(self.under, every)
-        self.patches = Patches(self.under, roots)
+        self.patches = Patches(self.under, roots, restore_globals)
         self.pool = Pool()
         self.schedules = 0
         self._gc = gc.isenabled()

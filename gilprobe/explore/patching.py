@@ -85,8 +85,9 @@ _STDLIB_NAMES: list[tuple[ModuleType, str]] = [
 class Patches:
     """Everything replaced for one session, with what it was."""
 
-    def __init__(self, under: UnderTest, roots: Iterable[Any]) -> None:
+    def __init__(self, under: UnderTest, roots: Iterable[Any], restore_globals: bool = True) -> None:
         self.under = under
+        self.restore_globals = restore_globals
         self.roots = list(roots)
         self.undo: list[Callable[[], None]] = []
         self.models: dict[int, Any] = {}  # by the real object's id
@@ -95,6 +96,7 @@ class Patches:
         self.restorers: list[Callable[[], None]] = []
         self.locals: list[Any] = []
         self.seen: set[int] = set()
+        self._random_state = random.getstate()
         self.restoring = (
             True  # what modules, classes and synchronisers hold is put back before each run; closures are not
         )
@@ -125,6 +127,7 @@ class Patches:
         for undo in reversed(self.undo):
             undo()
         self.undo.clear()
+        random.setstate(self._random_state)
 
     def reset(self) -> None:
         """Before each run: locks made at import, and what the modules' own state was, as they were at the start."""
@@ -143,7 +146,9 @@ class Patches:
         if id(module) in self.seen:
             return
         self.seen.add(id(module))
+        before, self.restoring = self.restoring, self.restore_globals
         self._walk_dict(vars(module), module=module)
+        self.restoring = before
 
     def _replacement(self, value: Any) -> Any:
         """What stands for `value`; itself where it stays."""
@@ -277,6 +282,7 @@ class Patches:
         file = getattr(module, "__file__", None)
         if not (cls.__module__ == "__main__" or (file is not None and self.under.has(file))):
             return
+        before, self.restoring = self.restoring, True
         for name, value in list(vars(cls).items()):
             if name in ("__dict__", "__weakref__", "__doc__", "__module__"):
                 continue
@@ -287,6 +293,7 @@ class Patches:
                 self._walk(value)
                 if self.restoring and type(value) in _PLAIN and not name.startswith("__"):
                     self.restorers.append(functools.partial(_restore_attr, cls, name, value))
+        self.restoring = before
         for base in cls.__bases__:
             self._walk(base)
 

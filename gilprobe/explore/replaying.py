@@ -71,7 +71,7 @@ def _resolve(described: dict[str, Any]) -> dict[str, Any]:
 def _session(target: dict[str, Any]) -> Session:
     things = [*target.get("bodies", ()), target.get("state"), target.get("final"), target.get("target"), target.get("model"),
               target.get("invariant")]  # fmt: skip
-    return Session(files_of(*things), [*things, target["args"]])
+    return Session(files_of(*things), [*things, target["args"]], restore_globals=target["kind"] == "check")
 
 
 def _executor(session: Session, target: dict[str, Any]) -> Callable[[Any, Any], Outcome]:
