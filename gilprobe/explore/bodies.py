@@ -1,0 +1,202 @@
+"""`run`: some bodies on one shared state, every way the scheduler can interleave them."""
+
+from __future__ import annotations
+
+import linecache
+import random
+from collections.abc import Callable
+from typing import Any
+
+from gilprobe.errors import UsageError
+from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
+from gilprobe.explore.observe import Observer
+from gilprobe.explore.replayfile import save
+from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
+from gilprobe.explore.scheduler import Strategy, raw_monotonic
+from gilprobe.explore.schedules import Execute, Following, Recording, shrink
+from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, cpu_s, search
+from gilprobe.explore.story import place_of, racing_pair, tell
+
+
+def run(
+    *bodies: Callable[[Any], Any], state: Callable[[], Any], final: Callable[[Any], Any] | None = None,
+    invariant: Callable[[Any], Any] | None = None, threads: int = 2, max_ops: int = 3, preemptions: int = 2,
+    budget_s: float = 10.0, seed: int = 0, replay_dir: str | None = None, args: tuple[Any, ...] = (),
+    operations: Any = None, model: Any = None, every_instruction: bool = False, restore_globals: bool = False,
+) -> Result:  # fmt: skip
+    """Interleaves `bodies`, each called with what `state()` makes, one thread each.
+
+    final: raises on a bad end. invariant: the same, or returns False. threads, max_ops, operations, model: as in `check`,
+    not used here. every_instruction: change points at each bytecode instruction (slow; to check the explorer itself).
+    restore_globals: module globals start each schedule as they are now; default: they are `state`'s business.
+    """
+    if not bodies:
+        raise UsageError("run() got no bodies to interleave", "pass one callable of the shared state per thread")
+    for body in (*bodies, state):
+        if not callable(body):
+            raise UsageError(
+                f"{body!r} is not callable", "bodies and state are callables; state() makes what they share"
+            )
+    started = cpu_s()
+    deadline = raw_monotonic() + budget_s
+    labels = tuple((getattr(b, "__name__", repr(b)),) for b in bodies)
+    plan = Bodies(
+        setup=lambda: state(*args),
+        bodies=[_call(body) for body in bodies],
+        names=[f"T{number + 1}" for number in range(len(bodies))],
+        final=_final(final, invariant),
+    )
+    target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
+    with Session(files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction, restore_globals) as session:
+        try:
+
+            def execute(strategy: Strategy, observer: Any = None) -> Outcome:
+                return session.execute(plan, strategy, observer)
+
+            found = explore_schedules(execute, preemptions=preemptions, deadline=deadline, seed=seed)
+            return finish(found, seed, started, labels, execute, replay_dir, target)
+        except Diverged as error:
+            raise nondeterministic(error) from None
+
+
+def _call(body: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda state, _task: body(state)
+
+
+def _final(final: Callable[[Any], Any] | None, invariant: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    if final is None and invariant is None:
+        return None
+
+    def judge(state: Any) -> None:
+        if final is not None:
+            final(state)
+        if invariant is not None and invariant(state) is False:
+            raise AssertionError("the invariant does not hold")
+
+    return judge
+
+
+def nondeterministic(error: Diverged) -> Nondeterministic:
+    return Nondeterministic(
+        f"the code under test is not deterministic: decision {error.index} of the same schedule differed",
+        "give it no wall clock, random source or state kept between runs",
+    )
+
+
+def place(site: tuple[str, str, int]) -> Place:
+    return Place(site[0], site[2], site[1], linecache.getline(site[0], site[2]).strip())
+
+
+def explore_schedules(
+    execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None
+) -> Found:  # fmt: skip
+    """`search`, and where it finds nothing a look at which accesses nothing orders."""
+
+    def look() -> Hot:
+        observer = Observer()
+        execute(Fixed(()), observer)
+        return Hot(*observer.meetings())
+
+    found = search(
+        lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed, max_schedules=max_schedules,
+        look=look,
+    )  # fmt: skip
+    if found.outcome is not None:
+        return found
+    rng = random.Random(seed)
+    for number in range(3):
+        strategy = Fixed(()) if number == 0 else Pct(rng, max(found.length, 2), 2)
+        outcome, _ = race(execute, strategy)
+        found.schedules += 2
+        if outcome.failed:
+            found.outcome, found.deviations = outcome, tuple(outcome.run.deviations)
+            return found
+    return found
+
+
+def race(execute: Execute, strategy: Strategy) -> tuple[Outcome, Observer]:
+    """Runs a schedule twice: to see what is updated, then whether two updates race."""
+    first = Observer()
+    outcome = execute(strategy, first)
+    if outcome.failed or outcome.uncontrolled is not None:
+        return outcome, first
+    observer = Observer(first.updates())
+    outcome = execute(Fixed(tuple(outcome.run.deviations)), observer)
+    if not outcome.failed and observer.updates_in_race() is not None:
+        outcome.oracle = "race"
+    return outcome, observer
+
+
+def finish(
+    found: Found, seed: int, started: float, labels: tuple[tuple[str, ...], ...], execute: Execute | None,
+    replay_dir: str | None, target: dict[str, Any],
+) -> Result:  # fmt: skip
+    """The verdict; of a failure the least schedule, its story and its replay file."""
+    outcome = found.outcome
+    if outcome is None:
+        verdict = EXHAUSTED if found.complete else NOT_FOUND
+        story = (
+            f"every schedule with at most {found.bound} preemptions at modelled points was run; C calls taken as atomic"
+            if found.complete
+            else f"nothing found in {found.schedules} schedules"
+        )
+        return Result(verdict, None, found.bound, found.schedules, cpu_s() - started, seed, labels, story=story)
+    if outcome.uncontrolled is not None:
+        where = place(outcome.uncontrolled)
+        story = f"UNCONTROLLED: {where} blocks in a call that is not modelled: {where.source}"
+        return Result(
+            UNCONTROLLED,
+            None,
+            found.bound,
+            found.schedules,
+            cpu_s() - started,
+            seed,
+            labels,
+            uncontrolled=where,
+            story=story,
+        )
+    assert execute is not None and outcome.oracle is not None
+    least = least_schedule(execute, found, outcome.oracle)
+    observer = Observer()
+    if outcome.oracle == "race":
+        shown, observer = race(execute, Fixed(least))
+    else:
+        shown = execute(Fixed(least), observer)
+    if not shown.failed:
+        raise Nondeterministic(
+            f"the failing schedule ({outcome.oracle}) did not fail when run again",
+            "give the code under test no wall clock, random source or state kept between runs",
+        )
+    pair = observer.updates_in_race() if outcome.oracle == "race" else racing_pair(shown.run, observer)
+    replay_path = None
+    if replay_dir is not None:
+        replay_path = save(replay_dir, execute, least, shown, observer, labels, seed, target)
+    return Result(
+        FAILED, shown.oracle, found.bound, found.schedules, cpu_s() - started, seed, labels,
+        preemptions=len(shown.run.preemptions), racing_pair=(place_of(pair[0]), place_of(pair[1])) if pair else None,
+        story=tell(shown, observer, labels, pair), replay_path=replay_path, error=shown.error,
+    )  # fmt: skip
+
+
+def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
+    """Context bounding found it: it has the fewest preemptions already. Else fewer are looked for, then some left out."""
+    outcome = found.outcome
+    if outcome is None or oracle == "race":
+        return found.deviations
+    count = len(outcome.run.preemptions)
+    if count == 0 or (found.bound is not None and count <= found.bound + 1):
+        return found.deviations
+    recording = Recording(found.deviations)
+    if execute(recording, None).oracle != oracle:
+        return found.deviations
+    deadline = raw_monotonic() + 1.0
+    switches = shrink(execute, recording.switches, oracle, deadline)
+    again = execute(Following(switches), None)
+    least = tuple(again.run.deviations) if again.oracle == oracle else found.deviations
+    if len(again.run.preemptions) <= 1:
+        return least
+    fewer = search(
+        lambda s: execute(s, None), preemptions=len(again.run.preemptions) - 1, deadline=raw_monotonic() + 1.0, seed=0,
+        accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions), guided=False,
+    )  # fmt: skip
+    return fewer.deviations if fewer.outcome is not None and fewer.outcome.failed else least

@@ -1,0 +1,286 @@
+"""`check`: scenarios of a class's operations, each run in many schedules, judged against the same class run by one thread."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gilprobe.errors import UsageError
+from gilprobe.explore.bodies import explore_schedules, finish, nondeterministic
+from gilprobe.explore.engine import Session, files_of
+from gilprobe.explore.operations import Call, Operations, Scenario, hypothesis
+from gilprobe.explore.result import Nondeterministic, Result
+from gilprobe.explore.scheduler import raw_monotonic
+from gilprobe.explore.search import Diverged, Found, cpu_s
+from gilprobe.explore.trial import Trial, Uncontrolled
+
+PER_EXAMPLE = 150  # schedules of one drawn scenario
+SHRINK_S = 3.0
+
+
+@dataclass(slots=True)
+class Setup:
+    """What is explored, as `check` was asked."""
+
+    cls: Any
+    model: Any
+    args: tuple[Any, ...]
+    operations: Any
+    invariant: Any
+    threads: int
+    max_ops: int
+    preemptions: int
+    seed: int
+
+
+class _Stop(BaseException):
+    """Ends Hypothesis's loop."""
+
+
+def check(
+    cls: Any, model: Any = None, *, args: tuple[Any, ...] = (), operations: Any = None,
+    invariant: Callable[[Any], Any] | None = None, threads: int = 2, max_ops: int = 3, preemptions: int = 2,
+    budget_s: float = 10.0, seed: int = 0, replay_dir: str | None = None,
+) -> Result:  # fmt: skip
+    """Looks for operations of `cls(*args)` and a schedule of them that no order of one thread explains.
+
+    model: a class or callable with the same methods that says what is right; default: `cls` run by one thread.
+    operations: {method name: Hypothesis strategy of its arguments}; default: the public methods, from annotations.
+    invariant: gets the object when all threads have ended; raises or returns False where it is broken.
+    """
+    setup = Setup(cls, model, args, operations, invariant, threads, max_ops, preemptions, seed)
+    if not callable(cls):
+        raise UsageError(f"{cls!r} is not a class", "check() takes a class, or a callable that makes the object")
+    if threads < 1 or max_ops < 1 or preemptions < 0:
+        raise UsageError("threads and max_ops are at least 1, preemptions at least 0", "give larger numbers")
+    chosen = Operations(cls, operations)
+    started = cpu_s()
+    deadline = raw_monotonic() + budget_s
+    with Session(files_of(cls, model, invariant), [cls, model, invariant, args]) as session:
+        explorer = Explorer(session, setup, chosen, deadline)
+        try:
+            explorer.explore()
+        except Diverged as error:
+            raise nondeterministic(error) from None
+        except Uncontrolled as error:
+            explorer.found.outcome = error.outcome
+            explorer.found.complete = False
+        return finish(
+            explorer.found, seed, started, explorer.labels(), explorer.trial.execute if explorer.trial else None,
+            replay_dir, _target(setup, explorer.best, explorer.post),
+        )  # fmt: skip
+
+
+def _target(setup: Setup, scenario: Scenario | None, post: list[str]) -> dict[str, Any]:
+    return {
+        "kind": "check", "target": setup.cls, "post": post, "scenario": scenario, "args": setup.args, "model": setup.model,
+        "invariant": setup.invariant, "operations": setup.operations,
+    }  # fmt: skip
+
+
+class Explorer:
+    """Runs scenarios until one fails, then shrinks it."""
+
+    def __init__(self, session: Session, setup: Setup, operations: Operations, deadline: float) -> None:
+        self.session = session
+        self.setup = setup
+        self.operations = operations
+        self.deadline = deadline
+        self.found = Found()
+        self.best: Scenario | None = None
+        self.trial: Trial | None = None
+        self.pool: dict[str, list[Call]] = {name: [] for name in operations.strategies}
+        self.post = epilogue(setup.cls, setup.model, operations)
+        self.tried: set[str] = set()
+
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(str(c) for c in thread) for thread in self.best or ())
+
+    def make(self) -> Any:
+        return self.setup.cls(*self.setup.args)
+
+    def new_trial(self, scenario: Scenario) -> Trial:
+        model = self.setup.model
+        return Trial(
+            self.session, self.make, scenario, model=None if model is None else lambda: model(*_model_args(model, self.setup.args)),
+            invariant=self.setup.invariant, post=self.post,
+        )  # fmt: skip
+
+    def attempt(self, scenario: Scenario, max_schedules: int | None, deadline: float) -> tuple[Found, Trial]:
+        trial = self.new_trial(scenario)
+        self._sane_alone(trial)
+        found = explore_schedules(
+            trial.execute, preemptions=self.setup.preemptions, deadline=deadline, seed=self.setup.seed,
+            max_schedules=max_schedules,
+        )  # fmt: skip
+        return found, trial
+
+    def _sane_alone(self, trial: Trial) -> None:
+        order = tuple(trial.calls)
+        first = trial.one_thread(order)
+        trial._sequential.pop(order)
+        again = trial.one_thread(order)
+        for op in order:
+            if first[0].get(op) != again[0].get(op):
+                raise Nondeterministic(
+                    f"{trial.calls[op]} of the same operations by one thread gave {first[0].get(op)} and {again[0].get(op)}",
+                    "give the code no wall clock, random source or state kept between objects",
+                )
+        if trial.model is not None:
+            own = trial.one_thread(order, self.make)
+            for op in order:
+                if own[0].get(op) != first[0].get(op):
+                    raise UsageError(
+                        f"the model disagrees with the class in one thread: {trial.calls[op]} gives "
+                        f"{own[0].get(op)}, the model {first[0].get(op)}",
+                        "correct the model (or the class) first",
+                    )
+
+    def explore(self) -> None:
+        if self.operations.finite:
+            self._enumerate()
+        else:
+            self._draw()
+        if self.found.outcome is not None and self.found.outcome.failed and self.best is not None:
+            self._shrink(min(raw_monotonic() + SHRINK_S, max(self.deadline, raw_monotonic() + 1.0)))
+
+    def _note(self, scenario: Scenario, found: Found, trial: Trial) -> bool:
+        before = self.found.schedules
+        if found.outcome is not None:
+            self.found = found
+            self.best, self.trial = scenario, trial
+        self.found.schedules = before + found.schedules
+        return found.outcome is not None
+
+    def _enumerate(self) -> None:
+        """Every scenario, the small ones first; threads are alike, so their order does not matter."""
+        names = list(self.operations.strategies)
+        incomplete = False
+        bound = self.setup.preemptions
+        for scenario in all_scenarios(names, self.setup.threads, self.setup.max_ops):
+            if raw_monotonic() > self.deadline:
+                incomplete = True
+                break
+            found, trial = self.attempt(scenario, None, self.deadline)
+            if self._note(scenario, found, trial):
+                return
+            incomplete |= not found.complete
+        self.found.complete = not incomplete
+        self.found.bound = None if incomplete else bound
+
+    def _draw(self) -> None:
+        simplest = self.operations.simplest()
+        for name, call in simplest.items():
+            self.pool[name].append(call)
+        for pair in itertools.combinations_with_replacement(simplest.values(), 2):
+            if raw_monotonic() > self.deadline or self._try(tuple((call,) for call in pair)):
+                return
+        module = hypothesis()
+        explorer = self
+
+        @module.seed(self.setup.seed)
+        @module.settings(
+            database=None, deadline=None, max_examples=100_000, phases=[module.Phase.generate],
+            suppress_health_check=list(module.HealthCheck), verbosity=module.Verbosity.quiet,
+        )  # fmt: skip
+        @module.given(self.operations.scenarios(self.setup.threads, self.setup.max_ops))
+        def loop(scenario: Scenario) -> None:
+            if raw_monotonic() > explorer.deadline:
+                raise _Stop
+            for call in itertools.chain(*scenario):
+                if call not in explorer.pool[call.name]:
+                    explorer.pool[call.name].append(call)
+            if explorer._try(scenario):
+                raise _Stop
+
+        try:
+            loop()
+        except _Stop:
+            pass
+
+    def _try(self, scenario: Scenario) -> bool:
+        key = repr(sorted(scenario, key=repr))
+        if key in self.tried:
+            return False
+        self.tried.add(key)
+        found, trial = self.attempt(scenario, PER_EXAMPLE, self.deadline)
+        found.bound = None
+        found.complete = False
+        return self._note(scenario, found, trial)
+
+    # -- shrinking: operations, threads, arguments; the schedule is shrunk by `finish`
+
+    def _shrink(self, deadline: float) -> None:
+        progress = True
+        while progress and raw_monotonic() < deadline:
+            progress = False
+            for candidate in self._smaller():
+                if raw_monotonic() > deadline:
+                    return
+                found, trial = self.attempt(candidate, PER_EXAMPLE * 4, deadline)
+                if found.outcome is not None and found.outcome.failed:
+                    self._note(candidate, found, trial)
+                    progress = True
+                    break
+
+    def _smaller(self) -> Iterator[Scenario]:
+        best = self.best or ()
+        for thread in range(len(best)):
+            if len(best) > 1:
+                yield best[:thread] + best[thread + 1 :]
+        for thread, calls in enumerate(best):
+            for index in range(len(calls)):
+                if len(calls) > 1:
+                    yield (*best[:thread], calls[:index] + calls[index + 1 :], *best[thread + 1 :])
+        for thread, calls in enumerate(best):
+            for index, call in enumerate(calls):
+                for simpler in sorted(self.pool[call.name], key=_weight)[:3]:
+                    if _weight(simpler) < _weight(call):
+                        yield (*best[:thread], (*calls[:index], simpler, *calls[index + 1 :]), *best[thread + 1 :])
+
+
+def _weight(call: Call) -> tuple[int, str]:
+    text = str(call)
+    return len(text), text
+
+
+def _model_args(model: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    try:
+        inspect.signature(model).bind(*args)
+    except (TypeError, ValueError):
+        return ()
+    return args
+
+
+def all_scenarios(names: list[str], threads: int, max_ops: int) -> Iterator[Scenario]:
+    """Of operations without arguments, by number of operations."""
+    single = [
+        tuple(Call(n) for n in p) for size in range(1, max_ops + 1) for p in itertools.product(names, repeat=size)
+    ]
+    found = itertools.combinations_with_replacement(single, threads)
+    if len(single) ** threads > 200_000:
+        yield from found
+        return
+    yield from sorted(found, key=lambda s: sum(len(t) for t in s))
+
+
+_STORES = {"STORE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR", "DELETE_ATTR", "STORE_GLOBAL"}
+
+
+def epilogue(cls: Any, model: Any, operations: Operations) -> list[str]:
+    """Operations without arguments, called by one thread after all others: queries first."""
+
+    def stores(name: str) -> bool:
+        code = getattr(getattr(cls, name, None), "__code__", None)
+        return code is None or any(i.opname in _STORES for i in dis.get_instructions(code))
+
+    names = [
+        n
+        for n, s in operations.strategies.items()
+        if s is None and (model is None or hasattr(model, n) or not inspect.isclass(model))
+    ]
+    return sorted(names, key=lambda n: (stores(n), n))

@@ -1,0 +1,409 @@
+"""Puts the models where the code under test looks for the real things, and takes them away again.
+
+Names imported earlier (`from threading import Lock`), locks made at import and default factories hold the originals, so
+what the modules under test can reach is walked; stdlib modules are patched by name.
+"""
+
+from __future__ import annotations
+
+import _thread
+import collections
+import concurrent.futures.thread
+import functools
+import queue
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from gilprobe.explore import primitives
+from gilprobe.explore.points import UnderTest
+from gilprobe.explore.primitives import ModelLock, ModelRLock, PatchedThread, current
+
+_REAL_LOCK = type(_thread.allocate_lock())
+_REAL_RLOCK = _thread.RLock
+_make_lock = _thread.allocate_lock
+_make_rlock = _thread.RLock
+_SimpleQueue = queue.SimpleQueue
+_PySimpleQueue = queue._PySimpleQueue  # type: ignore[attr-defined]
+_start_new_thread = _thread.start_new_thread
+_MAX_NODES = 100_000
+_MAX_ITEMS = 2_000
+
+
+class _LockType(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, (_REAL_LOCK, ModelLock))
+
+
+class Lock(metaclass=_LockType):
+    def __new__(cls) -> Any:
+        return ModelLock() if current() is not None else _make_lock()
+
+
+class RLock(metaclass=_LockType):
+    def __new__(cls, *args: Any) -> Any:
+        return ModelRLock() if current() is not None else _make_rlock()
+
+
+class SimpleQueue:
+    def __new__(cls) -> Any:
+        return _PySimpleQueue() if current() is not None else _SimpleQueue()
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls
+
+
+def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> int:
+    here = current()
+    if here is None:
+        return _start_new_thread(function, args, kwargs or {})
+    child = here[0].spawn(f"thread-{len(here[0].tasks)}", lambda: function(*args, **(kwargs or {})))
+    return child.ident
+
+
+_BY_ORIGINAL: dict[int, Any] = {
+    id(_make_lock): Lock,
+    id(_REAL_LOCK): Lock,
+    id(_make_rlock): RLock,
+    id(_SimpleQueue): SimpleQueue,
+    id(_start_new_thread): start_new_thread,
+    id(time.sleep): primitives.sleep,
+    **{id(getattr(time, name)): clock for name, clock in primitives.clocks.items()},
+}
+_STDLIB_NAMES: list[tuple[ModuleType, str]] = [
+    (threading, "Lock"), (threading, "_allocate_lock"), (threading, "_CRLock"), (threading, "_time"),
+    (threading, "_start_new_thread"), (_thread, "allocate_lock"), (_thread, "RLock"), (_thread, "start_new_thread"),
+    (queue, "SimpleQueue"), (queue, "time"), (time, "sleep"),
+    *((time, name) for name in primitives.clocks),
+]  # fmt: skip
+
+
+class Patches:
+    """Everything replaced for one session, with what it was."""
+
+    def __init__(self, under: UnderTest, roots: Iterable[Any], restore_globals: bool = True) -> None:
+        self.under = under
+        self.restore_globals = restore_globals
+        self.roots = list(roots)
+        self.undo: list[Callable[[], None]] = []
+        self.models: dict[int, Any] = {}  # by the real object's id
+        self.kept: list[Any] = []  # the real objects, so their ids stay theirs
+        self.initial: list[tuple[ModelLock, int]] = []
+        self.restorers: list[Callable[[], None]] = []
+        self.locals: list[Any] = []
+        self.seen: set[int] = set()
+        self._random_state = random.getstate()
+        self.restoring = (
+            True  # what modules, classes and synchronisers hold is put back before each run; closures are not
+        )
+
+    def install(self) -> None:
+        for module, name in _STDLIB_NAMES:
+            value = getattr(module, name, None)
+            if id(value) in _BY_ORIGINAL:
+                self._set_attr(module, name, value, _BY_ORIGINAL[id(value)])
+        pool_module = concurrent.futures.thread
+        for name in ("_global_shutdown_lock",):
+            self._set_attr(pool_module, name, getattr(pool_module, name), self._model(getattr(pool_module, name)))
+        PatchedThread.install()
+        self.undo.append(PatchedThread.remove)
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if isinstance(module, ModuleType) and file and self.under.has(file):
+                self._walk_module(module)
+        self.restoring = False
+        for root in self.roots:
+            self._walk(root)
+
+    def _set_attr(self, owner: Any, name: str, old: Any, new: Any) -> None:
+        setattr(owner, name, new)
+        self.undo.append(lambda: setattr(owner, name, old))
+
+    def remove(self) -> None:
+        for undo in reversed(self.undo):
+            undo()
+        self.undo.clear()
+        random.setstate(self._random_state)
+
+    def reset(self) -> None:
+        """Before each run: locks made at import, and what the modules' own state was, as they were at the start."""
+        for lock, count in self.initial:
+            lock.count = count
+            lock.owner = None
+            lock.waiters.clear()
+            lock.clock = {}
+        for restore in self.restorers:
+            restore()
+        random.seed(0)
+
+    # -- the walk
+
+    def _walk_module(self, module: ModuleType) -> None:
+        if id(module) in self.seen:
+            return
+        self.seen.add(id(module))
+        before, self.restoring = self.restoring, self.restore_globals
+        self._walk_dict(vars(module), module=module)
+        self.restoring = before
+
+    def _replacement(self, value: Any) -> Any:
+        """What stands for `value`; itself where it stays."""
+        new = _BY_ORIGINAL.get(id(value))
+        if new is not None:
+            return new
+        kind = type(value)
+        if kind is _REAL_LOCK or kind is _REAL_RLOCK or kind is _SimpleQueue:
+            return self._model(value)
+        if kind is BuiltinMethodType and isinstance(value.__self__, (_REAL_LOCK, _REAL_RLOCK)):
+            return getattr(self._model(value.__self__), value.__name__)
+        return value
+
+    def _model(self, real: Any) -> Any:
+        model = self.models.get(id(real))
+        if model is None:
+            if isinstance(real, _SimpleQueue):
+                model = _PySimpleQueue.__new__(_PySimpleQueue)
+                model._queue = collections.deque()
+                count = threading.Semaphore.__new__(threading.Semaphore)
+                lock = ModelLock()
+                self.initial.append((lock, 0))
+                count._cond = threading.Condition(lock)  # type: ignore[attr-defined, arg-type]
+                count._value = 0  # type: ignore[attr-defined]
+                model._count = count
+                self._restore_later(model._queue)
+                self._restore_later(count.__dict__)
+                self._restore_later(count._cond._waiters)  # type: ignore[attr-defined]
+            else:
+                model = ModelRLock() if isinstance(real, _REAL_RLOCK) else ModelLock()
+                locked = isinstance(real, _REAL_LOCK) and real.locked()
+                model.count = int(locked)
+                self.initial.append((model, model.count))
+            self.models[id(real)] = model
+            self.kept.append(real)
+        return model
+
+    def _walk_dict(self, space: dict[Any, Any], module: ModuleType | None = None) -> None:
+        for key, value in list(space.items()):
+            if module is not None and isinstance(key, str) and key.startswith("__") and key.endswith("__"):
+                continue
+            new = self._replacement(value)
+            if new is not value:
+                space[key] = new
+                self.undo.append(lambda k=key, v=value: space.__setitem__(k, v))  # type: ignore[misc]
+            else:
+                self._walk(value)
+        self._restore_later(space, module)
+
+    def _walk(self, value: Any) -> None:
+        kind = type(value)
+        if kind in _ATOMS or id(value) in self.seen or len(self.seen) > _MAX_NODES:
+            return
+        self.seen.add(id(value))
+        self.kept.append(value)
+        if isinstance(value, FunctionType):
+            self._walk_function(value)
+        elif isinstance(value, MethodType):
+            self._walk(value.__self__)
+            self._walk(value.__func__)
+        elif isinstance(value, (staticmethod, classmethod)):
+            self._walk(value.__func__)
+        elif isinstance(value, property):
+            for part in (value.fget, value.fset, value.fdel):
+                self._walk(part)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, *value.args, *value.keywords.values()):
+                self._walk(part)
+        elif isinstance(value, type):
+            self._walk_class(value)
+        elif isinstance(value, ModuleType):
+            file = getattr(value, "__file__", None)
+            if file and self.under.has(file):
+                self.seen.discard(id(value))
+                self._walk_module(value)
+        elif isinstance(value, dict):
+            if len(value) <= _MAX_ITEMS:
+                self._walk_dict(value)
+        elif isinstance(value, (list, collections.deque)):
+            if len(value) <= _MAX_ITEMS:
+                for index, item in enumerate(list(value)):
+                    new = self._replacement(item)
+                    if new is not item:
+                        value[index] = new
+                        self.undo.append(lambda i=index, v=item: value.__setitem__(i, v))  # type: ignore[misc]
+                    else:
+                        self._walk(item)
+                self._restore_later(value)
+        elif isinstance(value, (tuple, set, frozenset)):
+            if len(value) <= _MAX_ITEMS:
+                for item in value:
+                    self._walk(item)
+                if isinstance(value, set):
+                    self._restore_later(value)
+        elif isinstance(value, threading.local):
+            self.locals.append(value)
+        elif hasattr(value, "cache_clear") and hasattr(value, "__wrapped__"):
+            self.restorers.append(value.cache_clear)
+            self._walk(value.__wrapped__)
+        else:
+            self._walk_instance(value)
+
+    def _walk_instance(self, value: Any) -> None:
+        kind = type(value)
+        module = sys.modules.get(kind.__module__)
+        file = getattr(module, "__file__", None)
+        users = kind.__module__ == "__main__" or (file is not None and self.under.has(file))
+        if not users and kind.__module__ not in ("threading", "queue", "concurrent.futures.thread"):
+            return
+        if isinstance(value, threading.Thread) and value.is_alive():
+            return
+        before, self.restoring = self.restoring, self.restoring or not users
+        space = getattr(value, "__dict__", None)
+        if isinstance(space, dict):
+            self._walk_dict(space)
+        self.restoring = before
+        for base in kind.__mro__:
+            for name in _slots(base):
+                try:
+                    held = getattr(value, name)
+                except AttributeError:
+                    continue
+                new = self._replacement(held)
+                if new is not held:
+                    self._set_attr(value, name, held, new)
+                else:
+                    self._walk(held)
+
+    def _walk_class(self, cls: type) -> None:
+        module = sys.modules.get(cls.__module__)
+        file = getattr(module, "__file__", None)
+        if not (cls.__module__ == "__main__" or (file is not None and self.under.has(file))):
+            return
+        before, self.restoring = self.restoring, True
+        for name, value in list(vars(cls).items()):
+            if name in ("__dict__", "__weakref__", "__doc__", "__module__"):
+                continue
+            new = self._replacement(value)
+            if new is not value:
+                self._set_attr(cls, name, value, new)
+            else:
+                self._walk(value)
+                if self.restoring and type(value) in _PLAIN and not name.startswith("__"):
+                    self.restorers.append(functools.partial(_restore_attr, cls, name, value))
+        self.restoring = before
+        for base in cls.__bases__:
+            self._walk(base)
+
+    def _walk_function(self, function: FunctionType) -> None:
+        if not self.under.has(function.__code__.co_filename) and function.__code__.co_filename != "<string>":
+            return
+        wrapped = getattr(function, "__wrapped__", None)
+        if wrapped is not None:
+            self._walk(wrapped)
+        for cell in function.__closure__ or ():
+            self._walk_cell(cell)
+        defaults = function.__defaults__
+        if defaults:
+            new = tuple(self._replacement(v) for v in defaults)
+            if any(a is not b for a, b in zip(new, defaults, strict=True)):
+                self._set_attr(function, "__defaults__", defaults, new)
+            for value in new:
+                self._walk(value)
+        for key, value in list((function.__kwdefaults__ or {}).items()):
+            replaced = self._replacement(value)
+            if replaced is not value:
+                function.__kwdefaults__[key] = replaced
+                self.undo.append(lambda k=key, v=value: function.__kwdefaults__.__setitem__(k, v))  # type: ignore[misc]
+            else:
+                self._walk(value)
+        space = function.__globals__
+        name = space.get("__name__")
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if module is not None and vars(module) is space:
+            self._walk_module(module)
+        elif id(space) not in self.seen:
+            self.seen.add(id(space))
+            before, self.restoring = self.restoring, False
+            self._walk_dict(space)
+            self.restoring = before
+
+    def _walk_cell(self, cell: CellType) -> None:
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            return
+        new = self._replacement(value)
+        if new is not value:
+            self._set_attr(cell, "cell_contents", value, new)
+        else:
+            before, self.restoring = self.restoring, False
+            self._walk(value)
+            self.restoring = before
+
+    def _restore_later(self, value: Any, module: ModuleType | None = None) -> None:
+        if not self.restoring:
+            return
+        if module is not None:
+            for key, item in list(value.items()):
+                if type(item) in _PLAIN and not key.startswith("__"):
+                    self.restorers.append(functools.partial(_restore_key, value, key, item))
+            return
+        if len(value) > _MAX_ITEMS:
+            return
+        if isinstance(value, dict):
+            self.restorers.append(functools.partial(_restore_dict, value, dict(value)))
+        elif isinstance(value, list):
+            self.restorers.append(functools.partial(_restore_list, value, list(value)))
+        elif isinstance(value, collections.deque):
+            self.restorers.append(functools.partial(_restore_deque, value, list(value)))
+        elif isinstance(value, set):
+            self.restorers.append(functools.partial(_restore_set, value, set(value)))
+
+
+_PLAIN = (int, float, str, bytes, bool, type(None), tuple)
+_ATOMS = {int, float, str, bytes, bool, type(None), complex, CodeType, range, slice, type(...)}
+
+
+def _slots(kind: type) -> list[str]:
+    slots = vars(kind).get("__slots__", ())
+    return [slots] if isinstance(slots, str) else [s for s in slots if s not in ("__dict__", "__weakref__")]
+
+
+def _restore_key(space: dict[str, Any], key: str, value: Any) -> None:
+    if space.get(key) is not value:
+        space[key] = value
+
+
+def _restore_attr(owner: Any, name: str, value: Any) -> None:
+    if getattr(owner, name, None) is not value:
+        setattr(owner, name, value)
+
+
+def _same(a: Iterable[Any], b: Iterable[Any]) -> bool:
+    return all(x is y for x, y in zip(a, b, strict=False))
+
+
+def _restore_dict(space: dict[Any, Any], was: dict[Any, Any]) -> None:
+    if len(space) != len(was) or not _same(space.values(), was.values()) or not _same(space, was):
+        space.clear()
+        space.update(was)
+
+
+def _restore_list(space: list[Any], was: list[Any]) -> None:
+    if len(space) != len(was) or not _same(space, was):
+        space[:] = was
+
+
+def _restore_deque(space: collections.deque[Any], was: list[Any]) -> None:
+    if len(space) != len(was) or not _same(space, was):
+        space.clear()
+        space.extend(was)
+
+
+def _restore_set(space: set[Any], was: set[Any]) -> None:
+    if len(space) != len(was) or not all(x in was for x in space):
+        space.clear()
+        space.update(was)

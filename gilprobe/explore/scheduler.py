@@ -1,0 +1,443 @@
+"""One run of some threads under control: pooled OS threads pass a baton, so exactly one of them executes at a time.
+
+All state of a `Run` is written by the holder of the baton only. Passing it is a release and an acquire of a raw lock,
+which orders the accesses without the GIL too; after giving the baton away a thread touches nothing but its own gate.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, Protocol
+
+# Taken before anything is patched: the scheduler itself must never run on its own models.
+raw_lock: Final = _thread.allocate_lock
+raw_thread: Final = _thread.start_new_thread
+raw_monotonic: Final = time.monotonic
+raw_sleep: Final = time.sleep
+get_ident: Final = _thread.get_ident
+
+FREE: Final = (
+    1 << 60
+)  # in a trace entry: choosing another thread here is no preemption (the running one could not go on)
+SPIN_LIMIT: Final = 1_000  # decisions in a row by one thread while others could run: it is spinning, let them
+STEP_LIMIT: Final = 60_000  # decisions in one run: taken for a livelock
+SELF_WAKES: Final = 2  # sleeps of a thread that may end at once while others could run; more would never end a poll
+
+
+class Abandon(BaseException):
+    """Unwinds a thread of a run that is over."""
+
+
+class Strategy(Protocol):
+    """What decides at each point where more than one thread could go on."""
+
+    eager: bool  # asked at every choice that is free, and soon after a thread becomes able to go on
+
+    def begin(self, run: Run) -> None: ...
+
+    def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task: ...
+
+
+class Task:
+    """One thread of the code under test, on whichever OS thread of the pool runs it."""
+
+    __slots__ = (
+        "bit", "body", "deadline", "done", "error", "ident", "index", "name", "on_done", "op", "ops", "priority",
+        "sleeps", "steps", "thread", "timed_out", "waiting_for", "wait_site", "worker", "clock",
+    )  # fmt: skip
+
+    def __init__(self, index: int, name: str, body: Callable[[], Any], worker: Worker) -> None:
+        self.index = index
+        self.bit = 1 << index
+        self.name = name
+        self.body = body
+        self.worker = worker
+        self.ident = worker.ident
+        self.done = False
+        self.error: BaseException | None = None
+        self.waiting_for: Any = None
+        self.wait_site: list[tuple[str, str, int]] = []
+        self.deadline: float | None = None
+        self.timed_out = False
+        self.sleeps = 0
+        self.steps = 0  # change points passed, all of them counted
+        self.priority = 0.0
+        self.op = -1  # index of the operation it is in
+        self.ops: list[Any] = []
+        self.thread: threading.Thread | None = None
+        self.on_done: list[Task] = []
+        self.clock: dict[int, int] = {}
+
+
+class Worker:
+    """A pooled OS thread."""
+
+    def __init__(self, pool: Pool, index: int) -> None:
+        self.pool = pool
+        self.index = index
+        self.gate = raw_lock()
+        self.gate.acquire()
+        self.task: Task | None = None
+        self.run: Run | None = None
+        self.ident = 0
+        self.native_id = 0
+        self.thread = threading.Thread(name=f"explored-{index}", daemon=True)
+        born = raw_lock()
+        born.acquire()
+        raw_thread(self._loop, (born,))
+        born.acquire()
+
+    def _loop(self, born: Any) -> None:
+        self.ident = get_ident()
+        self.native_id = _thread.get_native_id()
+        threading._active[self.ident] = self.thread  # type: ignore[attr-defined]
+        self.thread._ident = self.ident  # type: ignore[attr-defined]
+        born.release()
+        while True:
+            self.gate.acquire()
+            run, task = self.run, self.task
+            if run is None or task is None:
+                return
+            for local in run.locals:
+                local.__dict__.clear()
+            if run.tracer is not None:
+                sys.settrace(run.tracer)
+            try:
+                if not run.dead:
+                    task.body()
+            except Abandon:
+                pass
+            except BaseException as error:
+                task.error = error
+            if run.tracer is not None:
+                sys.settrace(None)
+            self.task = self.run = None
+            run.finish(task)
+            del run, task
+
+
+class Pool:
+    """The OS threads, kept between runs; one that is stuck in a call nobody controls is left behind."""
+
+    def __init__(self) -> None:
+        self.workers: list[Worker] = []
+
+    def worker(self, index: int) -> Worker:
+        while len(self.workers) <= index:
+            self.workers.append(Worker(self, len(self.workers)))
+        return self.workers[index]
+
+    def forget(self, worker: Worker) -> None:
+        self.workers[worker.index] = Worker(self, worker.index)
+        with contextlib.suppress(RuntimeError):
+            worker.gate.release()  # should it ever come back, it ends
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.task = worker.run = None
+            worker.gate.release()
+            threading._active.pop(worker.ident, None)  # type: ignore[attr-defined]
+        self.workers = []
+
+
+class Run:
+    """One schedule of one set of bodies."""
+
+    def __init__(self, pool: Pool, strategy: Strategy, tracer: Any = None, observer: Any = None) -> None:
+        self.pool = pool
+        self.strategy = strategy
+        self.tracer = tracer
+        self.observer = observer
+        self.tasks: list[Task] = []
+        self.current: Task | None = None
+        self.enabled = 0  # bits of the tasks that can go on, sleepers included
+        self.sleeping = 0  # bits of those that sleep
+        self.timed: list[Task] = []  # blocked with a deadline
+        self.now = 1_000_000.0
+        self.index = 0  # of the next decision
+        self.trace: list[int] = []  # per decision: the threads not chosen by default | FREE
+        self.stop_at = 0  # the next decision that the strategy wants to see
+        self.deviations: list[tuple[int, int]] = []  # (decision, task) wherever it was not the default
+        self.switches = 0
+        self.points = 0
+        self.preemptions: list[tuple[int, int, int]] = []  # (task left, its steps by then, task entered)
+        self.site: Any = None  # the change point of the preemption that the strategy is asked about
+        self.leaver: Task | None = None  # who could not go on, at a choice that is free
+        self.spin_mark = SPIN_LIMIT
+        self.dead = False
+        self.stuck: list[Task] = []
+        self.livelock = False
+        self.paused = 0  # > 0: no change points (set-up, sequential parts)
+        self.finished = raw_lock()
+        self.finished.acquire()
+        self.timeouts_fired = 0
+        self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
+        self.notified: set[int] = set()  # objects on which a wakeup was sent
+
+    # -- building
+
+    def spawn(self, name: str, body: Callable[[], Any], thread: threading.Thread | None = None) -> Task:
+        index = len(self.tasks)
+        worker = self.pool.worker(index)
+        task = Task(index, name, body, worker)
+        worker.task, worker.run = task, self
+        task.thread = thread
+        self.tasks.append(task)
+        self.enabled |= task.bit
+        if self.observer is not None:
+            self.observer.spawned(self, self.current, task)
+        self.strategy_wants_a_look()
+        return task
+
+    # -- called by the task that has the baton
+
+    def me(self) -> Task | None:
+        task = self.current
+        return task if task is not None and task.ident == get_ident() else None
+
+    def point(self, task: Task, site: Any) -> None:
+        """A change point of `task`, which has the baton: another thread may go first."""
+        if self.dead:
+            raise Abandon
+        self.points += 1
+        task.steps += 1
+        if self.observer is not None:
+            self.observer.at_point(self, task, site)
+            self._decide(task, site)
+            self.observer.passed(self, task, site)
+            return
+        # _decide, once more: this is the hot path
+        if self.enabled == task.bit or self.paused:
+            return
+        index = self.index
+        self.index = index + 1
+        self.trace.append(self.enabled & ~task.bit)
+        if index >= self.stop_at or index >= self.spin_mark:
+            self._stop(task, site, index)
+
+    def _decide(self, task: Task, site: Any) -> None:
+        if self.enabled == task.bit or self.paused:
+            return
+        index = self.index
+        self.index = index + 1
+        self.trace.append(self.enabled & ~task.bit)
+        if index >= self.stop_at or index >= self.spin_mark:
+            self._stop(task, site, index)
+
+    def _stop(self, task: Task, site: Any, index: int) -> None:
+        if index >= STEP_LIMIT:
+            self.livelock = True
+            self._end()
+            self._park(task)
+        if index >= self.spin_mark:
+            # A busy loop waits for the others: give them the baton and let time pass; this is no preemption.
+            self.trace[index] |= FREE
+            self.now += 0.05
+            self.spin_mark = index + SPIN_LIMIT
+            others = self.enabled & ~task.bit
+            awake = others & ~self.sleeping
+            default = self.tasks[_next_bit(awake or others, task.index)]
+            self.trace[index] = (others & ~default.bit) | FREE
+            target = self.strategy.pick(self, task, others, default) if index >= self.stop_at else default
+            if target is not default:
+                self.deviations.append((index, target.index))
+        else:
+            self.site = site
+            target = self.strategy.pick(self, task, self.enabled, task)
+            if target is task:
+                return
+            self.deviations.append((index, target.index))
+            self.preemptions.append((task.index, task.steps, target.index))
+        self._switch(task, target)
+
+    def _switch(self, task: Task, target: Task) -> None:
+        self.switches += 1
+        self._wake(target)
+        self.current = target
+        self.spin_mark = self.index + SPIN_LIMIT
+        target.worker.gate.release()
+        self._park(task)
+
+    def _park(self, task: Task) -> None:
+        task.worker.gate.acquire()
+        if self.dead:
+            raise Abandon
+
+    def _wake(self, target: Task) -> None:
+        if target.bit & self.sleeping:
+            self.sleeping &= ~target.bit
+            if target.deadline is not None and target.deadline > self.now:
+                self.now = target.deadline
+            target.deadline = None
+
+    def block(self, task: Task, on: Any, timeout: float | None) -> bool:
+        """Until `unblock`; False when `timeout` (s, virtual) ran out first, which happens only if no thread can go on."""
+        if self.dead:
+            raise Abandon
+        task.waiting_for = on
+        task.timed_out = False
+        self.enabled &= ~task.bit
+        if timeout is not None and timeout >= 0:
+            task.deadline = self.now + timeout
+            self.timed.append(task)
+        else:
+            task.deadline = None
+        task.wait_site = _stack(sys._getframe(1))
+        self._yield(task)
+        task.waiting_for = None
+        return not task.timed_out
+
+    def unblock(self, task: Task) -> None:
+        self.enabled |= task.bit
+        if task.deadline is not None:
+            task.deadline = None
+            if task in self.timed:
+                self.timed.remove(task)
+        self.strategy_wants_a_look()
+
+    def strategy_wants_a_look(self) -> None:
+        if self.strategy.eager:
+            self.stop_at = self.index
+
+    def sleep(self, task: Task, seconds: float) -> None:
+        if self.dead:
+            raise Abandon
+        self.points += 1
+        if self.paused:
+            self.now += max(seconds, 0.0)
+            return
+        task.deadline = self.now + max(seconds, 0.0)
+        task.sleeps += 1
+        self.sleeping |= task.bit
+        self._yield(task)
+
+    def finish(self, task: Task) -> None:
+        """The last thing a worker does for a task; afterwards the run belongs to somebody else."""
+        if self.dead:
+            with contextlib.suppress(RuntimeError):  # the controller gave this thread up and waits no more
+                self.finished.release()
+            return
+        task.done = True
+        self.enabled &= ~task.bit
+        if self.observer is not None:
+            self.observer.finished(self, task)
+        for waiter in task.on_done:
+            if not waiter.done and waiter.waiting_for is task:
+                self.unblock(waiter)
+        target = None if task.index == 0 else self._next(task)  # the first thread's end is the run's
+        if target is None:
+            self._end()
+            return
+        self.current = target
+        self._wake(target)
+        target.worker.gate.release()
+
+    def _yield(self, task: Task) -> None:
+        target = self._next(task)
+        if target is None:
+            self._end()
+            self._park(task)
+        elif target is task:
+            self._wake(task)
+        else:
+            self._switch(task, target)
+
+    def _next(self, task: Task | None) -> Task | None:
+        """Whom the baton goes to when `task` cannot go on; None when nobody can."""
+        self.leaver = task
+        choices = self.enabled
+        awake = choices & ~self.sleeping
+        start = -1 if task is None else task.index
+        if awake:
+            default = self.tasks[_next_bit(awake, start)]
+        else:
+            timed = [t for t in self.tasks if t.bit & self.sleeping] + self.timed
+            if not timed:
+                return None
+            default = min(timed, key=lambda t: (t.deadline or 0.0, t.index))
+            if not default.bit & choices:
+                self.timed.remove(default)
+                self.now = max(self.now, default.deadline or self.now)
+                default.deadline = None
+                default.timed_out = True
+                self.timeouts_fired += 1
+                self.enabled |= default.bit
+                choices |= default.bit
+        if task is not None and task.bit & self.sleeping and task.sleeps > SELF_WAKES and awake:
+            choices &= ~task.bit
+        if self.paused or choices == default.bit:
+            return default
+        index = self.index
+        self.index = index + 1
+        self.trace.append((choices & ~default.bit) | FREE)
+        if index >= STEP_LIMIT:
+            self.livelock = True
+            return None
+        if index < self.stop_at and not self.strategy.eager:
+            return default
+        target = self.strategy.pick(self, None, choices, default)
+        if target is not default:
+            self.deviations.append((index, target.index))
+        return target
+
+    def _end(self) -> None:
+        if not self.livelock:
+            self.stuck = [t for t in self.tasks if not t.done]
+        self.current = None
+        self.finished.release()
+
+    # -- called by the controller
+
+    def start(self) -> None:
+        self.strategy.begin(self)
+        first = self._next(None)
+        if first is None:
+            self._end()
+            return
+        self._wake(first)
+        self.current = first
+        first.worker.gate.release()
+
+    def abandon(self, lost: Task | None = None) -> list[Task]:
+        """Unwinds what is left, one thread at a time; returns the tasks that did not end within a second.
+
+        `lost` sits in a call that nobody controls: it is left where it is.
+        """
+        self.dead = True
+        left = []
+        if lost is not None:
+            left.append(lost)
+            self.pool.forget(lost.worker)
+        for task in self.tasks:
+            if task.done or task is lost or task.worker.task is not task:
+                continue
+            self.current = task
+            task.worker.gate.release()
+            if not self.finished.acquire(timeout=1.0):
+                left.append(task)
+                self.pool.forget(task.worker)
+        self.current = None
+        return left
+
+
+def _next_bit(mask: int, after: int) -> int:
+    """The lowest set bit above `after`, else the lowest."""
+    high = mask >> (after + 1) << (after + 1)
+    mask = high or mask
+    return (mask & -mask).bit_length() - 1
+
+
+def _stack(frame: FrameType | None) -> list[tuple[str, str, int]]:
+    """(file, qualified name, line) from the innermost outwards, as far as it says where a thread waits."""
+    found = []
+    while frame is not None and len(found) < 40:
+        code = frame.f_code
+        found.append((code.co_filename, code.co_qualname, frame.f_lineno or 0))
+        frame = frame.f_back
+    return found

@@ -1,0 +1,303 @@
+"""Which schedules are run: iterative context bounding, then PCT, then at random.
+
+A schedule is its deviations from the default one (nobody is preempted; when a thread cannot go on the next one does):
+(number of the decision, thread).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gilprobe.explore.engine import Outcome
+from gilprobe.explore.points import Site
+from gilprobe.explore.scheduler import FREE, Run, Strategy, Task, raw_monotonic
+
+Deviations = tuple[tuple[int, int], ...]
+Execute = Callable[[Strategy], Outcome]
+_NEVER = 1 << 60
+FURTHER = 2  # more preemptions than asked for, where that takes few schedules
+BEYOND = 300  # schedules, after all with the preemptions asked for were run
+_SHUFFLE_MAX = 200_000  # children of a level put in random order; more are run as they come
+
+
+class Fixed:
+    """Follows given deviations."""
+
+    eager = False
+
+    def __init__(self, deviations: Deviations) -> None:
+        self.deviations = deviations
+        self.position = 0
+        self.diverged: int | None = None
+
+    def begin(self, run: Run) -> None:
+        run.stop_at = self.deviations[0][0] if self.deviations else _NEVER
+
+    def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task:
+        index = run.index - 1
+        if self.position >= len(self.deviations) or index != self.deviations[self.position][0]:
+            return default
+        target = self.deviations[self.position][1]
+        self.position += 1
+        run.stop_at = self.deviations[self.position][0] if self.position < len(self.deviations) else _NEVER
+        if target >= len(run.tasks) or not choices >> target & 1:
+            self.diverged = index
+            return default
+        return run.tasks[target]
+
+
+class Pct:
+    """Random priorities, lowered at `depth - 1` random decisions (Burckhardt et al., ASPLOS 2010)."""
+
+    eager = True
+
+    def __init__(self, rng: random.Random, length: int, depth: int) -> None:
+        self.rng = rng
+        self.changes = sorted(rng.sample(range(max(length, depth)), depth - 1))
+        self.lowest = 0.0
+
+    def begin(self, run: Run) -> None:
+        run.stop_at = 0
+
+    def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task:
+        index = run.index - 1
+        while self.changes and self.changes[0] <= index:
+            self.changes.pop(0)
+            if current is not None:
+                self.lowest -= 1.0
+                current.priority = self.lowest
+        run.stop_at = self.changes[0] if self.changes else _NEVER
+        best = default
+        found = False
+        for task in run.tasks:
+            if choices & task.bit:
+                if task.priority == 0.0:
+                    task.priority = self.rng.random() + 0.001
+                if not found or task.priority > best.priority:
+                    best, found = task, True
+        return best
+
+
+class Aimed:
+    """PCT that changes priorities only at synchronisation and at accesses of what two threads touch."""
+
+    eager = True
+
+    def __init__(self, rng: random.Random, hot: Hot, depth: int) -> None:
+        self.rng = rng
+        self.sites = hot.sites
+        self.changes = set(rng.sample(range(max(hot.count, depth)), depth - 1))
+        self.met = 0
+        self.lowest = 0.0
+
+    def begin(self, run: Run) -> None:
+        run.stop_at = 0
+
+    def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task:
+        run.stop_at = 0
+        if current is not None and (not isinstance(run.site, Site) or run.site in self.sites):
+            if self.met in self.changes:
+                self.lowest -= 1.0
+                current.priority = self.lowest
+            self.met += 1
+        best = default
+        found = False
+        for task in run.tasks:
+            if choices & task.bit:
+                if task.priority == 0.0:
+                    task.priority = self.rng.random() + 0.001
+                if not found or task.priority > best.priority:
+                    best, found = task, True
+        return best
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """Where threads meet: the sites, how many decisions of a run lie there, and which of the default schedule's."""
+
+    sites: frozenset[Site] = frozenset()
+    count: int = 0
+    decisions: frozenset[int] = frozenset()
+
+
+class Randomly:
+    """At every decision another thread with a given probability."""
+
+    eager = True
+
+    def __init__(self, rng: random.Random, probability: float) -> None:
+        self.rng = rng
+        self.probability = probability
+
+    def begin(self, run: Run) -> None:
+        run.stop_at = 0
+
+    def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task:
+        if current is not None and self.rng.random() > self.probability:
+            return default
+        bits = [t for t in run.tasks if choices & t.bit]
+        return self.rng.choice(bits)
+
+
+@dataclass(slots=True)
+class Found:
+    """How a search ended."""
+
+    outcome: Outcome | None = None  # the failing or uncontrolled one
+    deviations: Deviations = ()
+    bound: int | None = None  # highest number of preemptions of which every schedule was run
+    schedules: int = 0
+    complete: bool = False  # every level asked for was
+    length: int = 0  # decisions in the longest schedule
+    inconclusive: int = 0
+    passed: list[Deviations] = field(default_factory=list)
+
+
+def search(
+    execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
+    accept: Callable[[Outcome], bool] | None = None, guided: bool = True, look: Callable[[], Hot] | None = None,
+) -> Found:  # fmt: skip
+    """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed.
+
+    look: finds where threads meet; those places are tried first. guided: False keeps to context bounding.
+    """
+    found = Found()
+    rng = random.Random(seed)
+    hot = Hot() if look is None else look()
+    levels = _levels(execute, preemptions, rng, found, hot, guided)
+    out_of = _Budget(deadline, max_schedules, found)
+    for outcome, deviations in levels:
+        if _ends(outcome, deviations, found, accept) or out_of():
+            return found
+        if guided and found.bound is not None and found.bound >= 1 and found.schedules % 40 == 0:
+            for strategy in _random_strategies(rng, found.length, 20, hot):
+                outcome = execute(strategy)
+                found.schedules += 1
+                if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
+                    return found
+    found.complete = not found.inconclusive
+    if guided and found.complete and found.length:
+        # Beyond what was asked: a schedule with more preemptions may fail yet.
+        for strategy in _random_strategies(rng, found.length, min(BEYOND, found.length * 12), hot):
+            outcome = execute(strategy)
+            found.schedules += 1
+            if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
+                found.complete = found.outcome is None
+                return found
+    if found.inconclusive:
+        found.bound = None
+        while not out_of():
+            for strategy in _random_strategies(rng, found.length, 20, hot):
+                outcome = execute(strategy)
+                found.schedules += 1
+                if _ends(outcome, tuple(outcome.run.deviations), found, accept):
+                    return found
+    return found
+
+
+class _Budget:
+    def __init__(self, deadline: float, max_schedules: int | None, found: Found) -> None:
+        self.deadline = deadline
+        self.max_schedules = max_schedules
+        self.found = found
+
+    def __call__(self) -> bool:
+        if self.max_schedules is not None and self.found.schedules >= self.max_schedules:
+            return True
+        return raw_monotonic() > self.deadline
+
+
+def _ends(outcome: Outcome, deviations: Deviations, found: Found, accept: Callable[[Outcome], bool] | None) -> bool:
+    if outcome.inconclusive:
+        found.inconclusive += 1
+    found.length = max(found.length, outcome.run.index)
+    if outcome.uncontrolled is not None or (outcome.failed and (accept is None or accept(outcome))):
+        found.outcome = outcome
+        found.deviations = deviations
+        return True
+    return False
+
+
+def _random_strategies(rng: random.Random, length: int, count: int, hot: Hot) -> Iterator[Strategy]:
+    for number in range(count):
+        kind = number % 5
+        if number % 2 and hot.count:
+            yield Aimed(rng, hot, 2 + number // 2 % 3)
+        elif kind == 4:
+            yield Randomly(rng, rng.choice((0.05, 0.2, 0.5)))
+        else:
+            yield Pct(rng, max(length, 2), 2 + kind % 3)
+
+
+def _levels(
+    execute: Execute, preemptions: int, rng: random.Random, found: Found, hot: Hot, further: bool
+) -> Iterator[tuple[Outcome, Deviations]]:
+    parents: list[tuple[Deviations, list[int]]] = []
+    for level in range(preemptions + 1 + (FURTHER if further else 0)):
+        if level > preemptions and sum(len(trace) for _, trace in parents) > BEYOND * 3:
+            return
+        children = _children(parents, rng, hot) if level else iter([()])
+        next_parents: list[tuple[Deviations, list[int]]] = []
+        kept = 0
+        for child in children:
+            stack: list[Deviations] = [child]
+            while stack:
+                deviations = stack.pop()
+                strategy = Fixed(deviations)
+                outcome = execute(strategy)
+                found.schedules += 1
+                if strategy.diverged is not None:
+                    raise Diverged(outcome.run, strategy.diverged)
+                yield outcome, deviations
+                trace = outcome.run.trace
+                start = deviations[-1][0] + 1 if deviations else 0
+                for index in range(len(trace) - 1, start - 1, -1):
+                    if trace[index] & FREE:
+                        stack.extend((*deviations, (index, target)) for target in _bits(trace[index] & ~FREE))
+                if not outcome.inconclusive and (level < preemptions or kept < BEYOND * 3):
+                    next_parents.append((deviations, trace))
+                    kept += len(trace)
+        found.bound = min(level, preemptions)
+        parents = next_parents
+
+
+def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random, hot: Hot) -> Iterator[Deviations]:
+    total = sum(len(trace) for _, trace in parents)
+
+    def each() -> Iterator[Deviations]:
+        for deviations, trace in parents:
+            for index in range(deviations[-1][0] + 1 if deviations else 0, len(trace)):
+                if not trace[index] & FREE:
+                    for target in _bits(trace[index]):
+                        yield (*deviations, (index, target))
+
+    if total > _SHUFFLE_MAX:
+        return each()
+    everything = list(each())
+    rng.shuffle(everything)
+    if hot.decisions:  # of the default schedule: those of the first level
+        everything.sort(key=lambda d: len(d) > 1 or d[0][0] not in hot.decisions)
+    return iter(everything)
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+class Diverged(Exception):
+    """The code under test did something else when the same schedule was run again."""
+
+    def __init__(self, run: Run, index: int) -> None:
+        super().__init__(f"decision {index}")
+        self.run = run
+        self.index = index
+
+
+def cpu_s() -> float:
+    return time.process_time()

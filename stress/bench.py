@@ -1,0 +1,239 @@
+"""Measures the explorer on the corpus for the running interpreter: python -m stress.bench [--seeds N] [--out FILE].
+
+CPU seconds are those of the whole process. Results are merged into the file by interpreter build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gilprobe.explore import check, run
+from gilprobe.explore.engine import Bodies, Session, files_of
+from gilprobe.explore.linearize import Operation, linearizable
+from gilprobe.explore.search import Randomly
+from stress.corpus import classic, harder, unseen
+from stress.corpus.classic import Case
+
+ROOT = Path(__file__).parents[1]
+
+
+def build() -> str:
+    free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    return f"{platform.python_version()}{free}"
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4)
+
+
+def planted(cases: list[Case], seeds: int) -> dict[str, Any]:
+    rows = {}
+    for case in cases:
+        if not case.oracles:
+            continue
+        times, found, least = [], 0, 0
+        for seed in range(seeds):
+            before = time.process_time()
+            result = run(*case.bodies, state=case.state, final=case.final, seed=seed, budget_s=10)
+            times.append(time.process_time() - before)
+            right = result.failed and result.oracle in case.oracles
+            found += right
+            least += right and result.preemptions == case.preemptions
+        rows[case.name] = {
+            "seeds": seeds, "found": found, "least_preemptions": least, "cpu_s_median": round(statistics.median(times), 4),
+            "cpu_s_p95": percentile(times, 0.95),
+        }  # fmt: skip
+    return rows
+
+
+def twins(cases: list[Case], schedules: int) -> dict[str, Any]:
+    quiet = [c for c in cases if not c.oracles]
+    share = schedules // len(quiet)
+    rows = {}
+    for case in quiet:
+        done = failures = seed = 0
+        while done < share:
+            result = run(*case.bodies, state=case.state, final=case.final, seed=seed, budget_s=5)
+            done += result.schedules
+            failures += result.failed
+            seed += 1
+        rows[case.name] = {"schedules": done, "failures": failures}
+    return {"schedules": sum(r["schedules"] for r in rows.values()), "failures": sum(r["failures"] for r in rows.values()),
+            "cases": rows}  # fmt: skip
+
+
+CLASSES = {
+    "counter": (classic.Counter, "linearizability"), "cache": (classic.Cache, "linearizability"),
+    "abba": (classic.Accounts, "deadlock"), "gate": (classic.Gate, "lost-wakeup"),
+}  # fmt: skip
+
+
+def checked(seeds: int) -> dict[str, Any]:
+    """check(): found, shrunk to at most two operations a thread."""
+    rows = {}
+    for name, (cls, _oracle) in CLASSES.items():
+        times, found, small = [], 0, 0
+        for seed in range(seeds):
+            before = time.process_time()
+            result = check(cls, seed=seed, budget_s=10)
+            times.append(time.process_time() - before)
+            found += result.failed
+            small += result.failed and all(len(t) <= 2 for t in result.operations) and result.preemptions == 1
+        rows[name] = {"seeds": seeds, "found": found, "least": small, "cpu_s_p95": percentile(times, 0.95)}
+    return rows
+
+
+def throughput(schedules: int = 1500) -> dict[str, Any]:
+    """Random schedules of the locked cache, looked up by each of two threads until a run has about 26 points."""
+    cache = classic.LockedCache
+
+    def look_up(shared: Any, _task: Any) -> None:
+        for key in "ab":
+            shared.get(key)
+
+    plan = Bodies(cache, [look_up, look_up], ["T1", "T2"])
+    rng = random.Random(0)
+    points = switches = 0
+    with Session(files_of(cache), [cache]) as session:
+        for _ in range(200):
+            session.execute(plan, Randomly(rng, 0.5))
+        before = time.process_time()
+        for _ in range(schedules):
+            outcome = session.execute(plan, Randomly(rng, 0.5))
+            points += outcome.run.points
+            switches += outcome.run.switches
+        cpu_s = time.process_time() - before
+    return {
+        "schedules": schedules, "points_mean": round(points / schedules, 1), "switches_mean": round(switches / schedules, 1),
+        "schedules_per_cpu_s": round(schedules / cpu_s),
+    }  # fmt: skip
+
+
+def uncontrolled() -> dict[str, Any]:
+    def read(_: Any) -> None:
+        reader, _writer = os.pipe()
+        os.read(reader, 1)
+
+    before = time.monotonic()
+    result = run(read, state=dict)
+    return {"verdict": result.verdict, "wall_s": round(time.monotonic() - before, 3)}
+
+
+def register(state: Any, value: tuple[str, int]) -> list[Any]:
+    if value[0] == "write":
+        return [value[1]]
+    return [state] if state == value[1] else []
+
+
+def by_every_order(history: list[Operation]) -> bool:
+    for order in itertools.permutations(range(len(history))):
+        place = {n: at for at, n in enumerate(order)}
+        if any((r := history[a].returned) is not None and r < history[b].called and place[a] > place[b]
+               for a in place for b in place):  # fmt: skip
+            continue
+        state: Any = 0
+        for n in order:
+            after = register(state, history[n].value)
+            if not after:
+                break
+            state = after[0]
+        else:
+            return True
+    return False
+
+
+def linearizability(histories: int) -> dict[str, Any]:
+    disagree = positive = 0
+    for seed in range(histories):
+        rng = random.Random(seed)
+        history = []
+        for _ in range(rng.randint(1, 3)):
+            now = 0.0
+            for _ in range(rng.randint(1, 2)):
+                called = now + rng.random()
+                now = called + rng.random()
+                history.append(Operation(called, now, (rng.choice(("read", "write")), rng.randint(0, 2))))
+        expected = by_every_order(history)
+        positive += expected
+        disagree += linearizable(history, 0, register) != expected
+    rng = random.Random(1)
+    values = dict.fromkeys(range(50), 0)
+    long = []
+    for number in range(2_000):
+        key = rng.randrange(50)
+        if rng.random() < 0.5:
+            values[key] = number
+        value = ("write", number) if values[key] == number else ("read", values[key])
+        long.append(Operation(number - rng.random() * 2, number + rng.random() * 2, value, key))
+    before = time.process_time()
+    accepted = linearizable(long, 0, register, partitioned=True)
+    return {"histories": histories, "linearizable": positive, "disagreements": disagree,
+            "long_history_ms": round((time.process_time() - before) * 1e3, 2), "long_history_accepted": accepted}  # fmt: skip
+
+
+SUBJECT = "class Counter:\n    def __init__(self):\n        self._n = 0\n\n    def inc(self):\n        self._n += 1\n\n    def get(self):\n        return self._n\n"
+
+
+def replays(count: int) -> dict[str, Any]:
+    """Fresh processes that reproduce a saved schedule."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "subject.py").write_text(SUBJECT)
+        code = "import subject, gilprobe.explore as e; print(e.check(subject.Counter, replay_dir='.').replay_path)"
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), folder])}
+        path = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True).stdout.strip()
+        again = f"import gilprobe.explore as e; r = e.replay({path!r}); print(r.verdict, r.oracle, r.preemptions)"
+        said = [
+            subprocess.run([sys.executable, "-c", again], cwd=folder, env=env, capture_output=True, text=True).stdout.strip()
+            for _ in range(count)
+        ]
+    return {"processes": count, "reproduced": said.count("FAILED linearizability 1")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--harder-seeds", type=int, default=20)
+    parser.add_argument("--twin-schedules", type=int, default=100_000)
+    parser.add_argument("--histories", type=int, default=10_000)
+    parser.add_argument("--replays", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "stress" / "summary.json")
+    options = parser.parse_args()
+    every = [*classic.CASES, *harder.CASES, *unseen.CASES]
+    rows: list[tuple[str, Callable[[], Any]]] = [
+        ("schedules", throughput),
+        ("classic", lambda: planted(classic.CASES, options.seeds)),
+        ("harder", lambda: planted(harder.CASES, options.harder_seeds)),
+        ("unseen", lambda: planted(unseen.CASES, options.harder_seeds)),
+        ("check", lambda: checked(options.harder_seeds)),
+        ("uncontrolled", uncontrolled),
+        ("linearizability", lambda: linearizability(options.histories)),
+        ("replay", lambda: replays(options.replays)),
+        ("twins", lambda: twins(every, options.twin_schedules)),
+    ]
+    found: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "system": platform.system()}
+    for name, measure in rows:
+        found[name] = measure()
+        print(name, json.dumps(found[name]), flush=True)
+    summary = json.loads(options.out.read_text()) if options.out.exists() else {}
+    summary[build()] = found
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(dict(sorted(summary.items())), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
