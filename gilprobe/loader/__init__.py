@@ -9,8 +9,9 @@ try:
 except ImportError as error:  # pragma: no cover - tested in a process without torch
     raise GilprobeError("the loader needs torch, which is not installed", "pip install 'gilprobe[loader]'") from error
 
+from gilprobe.loader.advise import Advice, Trial, advise
 from gilprobe.loader.dataloader import ThreadDataLoader
 from gilprobe.loader.isolation import Isolation
 from gilprobe.loader.stats import LoaderStats, WorkerStats
 
-__all__ = ["Isolation", "LoaderStats", "ThreadDataLoader", "WorkerStats"]
+__all__ = ["Advice", "Isolation", "LoaderStats", "ThreadDataLoader", "Trial", "WorkerStats", "advise"]

@@ -39,7 +39,7 @@ class NvImageCodec:
     """nvImageCodec on the CPU. One Decoder a worker: shared by threads, version 0.9.0 loses images."""
 
     def __init__(self) -> None:
-        from nvidia import nvimgcodec
+        from nvidia import nvimgcodec  # type: ignore[import-untyped]
 
         self.decoder = nvimgcodec.Decoder(
             device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,
@@ -54,7 +54,7 @@ class NvImageCodec:
         return np.array(image)
 
 
-DECODERS = {"pillow": Pillow, "nvimagecodec": NvImageCodec}
+DECODERS: dict[str, Any] = {"pillow": Pillow, "nvimagecodec": NvImageCodec}
 
 
 def pixels_differ(files: list[bytes], codec: str) -> int:

@@ -6,6 +6,7 @@ import io
 import pickle
 import random
 from pathlib import Path
+from typing import Any
 
 from gilprobe.errors import GilprobeError
 
@@ -42,16 +43,18 @@ def pictures(folder: Path, size: tuple[int, int], seed: int = 1) -> Path:
     return path
 
 
-def _photographs() -> list[object]:
-    found: list[object] = []
+def _photographs() -> list[Any]:
+    found: list[Any] = []
     try:
-        from skimage import data
+        import skimage.data
+
+        data: Any = skimage.data
 
         found += [data.rocket(), data.coffee(), data.astronaut(), data.chelsea()]
     except ImportError:
         pass
     try:
-        from sklearn.datasets import load_sample_images
+        from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 
         found += load_sample_images().images
     except ImportError:
