@@ -13,5 +13,6 @@ from gilprobe.loader.advise import Advice, Trial, advise
 from gilprobe.loader.dataloader import ThreadDataLoader
 from gilprobe.loader.isolation import Isolation
 from gilprobe.loader.stats import LoaderStats, WorkerStats
+from gilprobe.loader.writes import SharedWrite
 
-__all__ = ["Advice", "Isolation", "LoaderStats", "ThreadDataLoader", "Trial", "WorkerStats", "advise"]
+__all__ = ["Advice", "Isolation", "LoaderStats", "SharedWrite", "ThreadDataLoader", "Trial", "WorkerStats", "advise"]

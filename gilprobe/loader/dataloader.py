@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
-from gilprobe.errors import GilprobeError
+from gilprobe.errors import GilprobeError, UsageError
 from gilprobe.loader import torch_seams, worker_info
 from gilprobe.loader.isolation import Isolation, Mode, Replicas, check_mode
 from gilprobe.loader.iterator import ThreadIterator
 from gilprobe.loader.stats import ConsumerClock, LoaderStats
 from gilprobe.loader.worker import Job
+from gilprobe.loader.writes import SharedWrite, WriteWatch
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -28,6 +29,8 @@ class ThreadDataLoader(DataLoader[T_co]):
     isolate: "auto" copies the dataset's Python objects for each worker and shares the storage of tensors, arrays,
     bytes and mmaps; what cannot be copied, or takes over 64 MB, is shared whole, with a warning. "copy" copies
     everything. "share" gives all workers the same dataset.
+
+    debug_writes: with isolate="share", warns of objects of the dataset that two workers write, with both stacks.
 
     Workers seed no global generator: random numbers of a worker's own come from get_worker_info().rng.
     DataPipes and StatefulDataLoader are out of scope.
@@ -56,8 +59,15 @@ class ThreadDataLoader(DataLoader[T_co]):
         pin_memory_device: str = "",
         in_order: bool = True,
         isolate: Mode = "auto",
+        debug_writes: bool = False,
     ) -> None:
         self._isolate = check_mode(isolate)
+        if debug_writes and isolate != "share":
+            raise UsageError(
+                f"debug_writes looks at shared datasets only, not at isolate={isolate!r}", "Add isolate='share'."
+            )
+        self._debug_writes = debug_writes
+        self._watch: WriteWatch | None = None
         self._isolation: Isolation | None = None
         self._clock: ConsumerClock | None = None
         self._thread_iterator: ThreadIterator[T_co] | None = None
@@ -101,6 +111,16 @@ class ThreadDataLoader(DataLoader[T_co]):
             )
         return self._clock.read()
 
+    @property
+    def shared_writes(self) -> tuple[SharedWrite, ...]:
+        """What debug_writes found so far."""
+        return self._watch.found if self._watch is not None else ()
+
+    @property
+    def unseen_writes(self) -> tuple[str, ...]:
+        """Parts of the dataset whose writes debug_writes cannot see: tensors, arrays, and what else C code writes."""
+        return tuple(self._watch.unseen) if self._watch is not None else ()
+
     def __len__(self) -> int:
         if isinstance(self.dataset, IterableDataset):
             self.reported_length = len(self.dataset)  # type: ignore[arg-type]
@@ -130,6 +150,8 @@ class ThreadDataLoader(DataLoader[T_co]):
         accelerator = self._accelerator()
         # One draw an iterator, as torch does it, so that `generator` stays in step with torch's own loader.
         base_seed = int(torch.empty((), dtype=torch.int64).random_(generator=self.generator).item())
+        if self._debug_writes and self._watch is None:
+            self._watch = WriteWatch(self.dataset)
         replicas = Replicas(self.dataset, self.worker_init_fn, self._isolate)
         self._isolation = replicas.isolation
         job = Job(
@@ -141,6 +163,7 @@ class ThreadDataLoader(DataLoader[T_co]):
             base_seed=base_seed,
             num_workers=self.num_workers,
             accelerator=accelerator,
+            watch=self._watch,
             device_index=torch.accelerator.current_device_index() if accelerator else None,
         )
         self._clock = ConsumerClock(self.num_workers)

@@ -16,6 +16,7 @@ from gilprobe.loader.isolation import Replicas
 from gilprobe.loader.stats import WorkerClock
 from gilprobe.loader.torch_seams import Failure
 from gilprobe.loader.worker_info import set_worker_info
+from gilprobe.loader.writes import WriteWatch, enter_worker
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Job:
     results: SimpleQueue[tuple[int, int, int, Any]] = field(default_factory=SimpleQueue)
     epoch: int = 0
     stopped: bool = False
-    # Set by a debugging aid or a recorder: called with (worker id, task number) before a batch is fetched.
+    watch: WriteWatch | None = None
+    # The recorder's seam: called with (worker id, task number) before a batch is fetched.
     on_batch: Callable[[int, int], None] | None = None
 
 
@@ -86,6 +88,7 @@ def _run(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], cl
     failure: Failure | None = None
     try:
         torch.set_num_threads(1)
+        enter_worker(job.watch)
         _serve(job, worker_id, tasks, clock)
         told_to_end = True
     except BaseException:

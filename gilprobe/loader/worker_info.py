@@ -21,6 +21,11 @@ def set_worker_info(info: Any) -> None:
     _here.info = info
 
 
+def current_worker_id() -> int | None:
+    info = _here.info
+    return None if info is None else int(info.id)
+
+
 def install() -> None:
     """Makes get_worker_info() thread-local in every module that has imported it, and default_collate aware of threads."""
     original = torch.utils.data.get_worker_info

@@ -71,7 +71,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "This DataLoader will create")
     build = _build()
-    summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {"schema": 1, "builds": {}}
+    summary: dict[str, Any] = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {"schema": 1, "builds": {}}
     entry = summary["builds"].setdefault(build, {})
     for name, measure in _bars(chosen.work, build).items():
         if chosen.only and name not in chosen.only:
