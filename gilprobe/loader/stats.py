@@ -1,0 +1,67 @@
+"""Where the workers' and the consumer's time went: the first level, without a recorder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WorkerStats:
+    """One worker's seconds by what it did. `output_wait_s` is the hand-over: torch's dispatch leaves room for every batch."""
+
+    id: int
+    batches: int
+    index_wait_s: float
+    dataset_s: float
+    collate_s: float
+    output_wait_s: float
+
+
+@dataclass(frozen=True)
+class LoaderStats:
+    """`starved_s` is the consumer's wait for a batch. Depths and counts are in batches."""
+
+    workers: tuple[WorkerStats, ...]
+    starved_s: float
+    batches: int
+    queue_depth_max: int
+    in_flight_max: int
+
+
+class WorkerClock:
+    """One worker's running sums in nanoseconds of CLOCK_MONOTONIC. Written by that worker only, so it needs no lock."""
+
+    __slots__ = ("batches", "collate_ns", "dataset_ns", "id", "index_wait_ns", "output_wait_ns")
+
+    def __init__(self, worker_id: int) -> None:
+        self.id = worker_id
+        self.batches = self.index_wait_ns = self.dataset_ns = self.collate_ns = self.output_wait_ns = 0
+
+    def read(self) -> WorkerStats:
+        return WorkerStats(
+            self.id,
+            self.batches,
+            self.index_wait_ns / 1e9,
+            self.dataset_ns / 1e9,
+            self.collate_ns / 1e9,
+            self.output_wait_ns / 1e9,
+        )
+
+
+class ConsumerClock:
+    """The consumer's side, written by the consumer only."""
+
+    __slots__ = ("batches", "in_flight_max", "queue_depth_max", "starved_ns", "workers")
+
+    def __init__(self, num_workers: int) -> None:
+        self.workers = tuple(WorkerClock(worker_id) for worker_id in range(num_workers))
+        self.starved_ns = self.batches = self.queue_depth_max = self.in_flight_max = 0
+
+    def read(self) -> LoaderStats:
+        return LoaderStats(
+            tuple(clock.read() for clock in self.workers),
+            self.starved_ns / 1e9,
+            self.batches,
+            self.queue_depth_max,
+            self.in_flight_max,
+        )

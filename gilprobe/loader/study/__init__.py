@@ -1,0 +1,1 @@
+"""Threads or processes, Pillow or nvImageCodec: the experiment, its page and its verdict."""

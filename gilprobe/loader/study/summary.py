@@ -1,0 +1,209 @@
+"""From answers to medians, ratios and a verdict in words."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from gilprobe.loader.study import usl
+from gilprobe.loader.study.matrix import SIZES, STEPS, Build, Cell
+
+Answers = Mapping[tuple[str, int], dict[str, Any]]
+SCHEMA = 1
+_ESTIMATED_CORES = (16, 64, 96)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Threads over one kind of process, in images a second, one value a round. `outcome` looks at the whole range."""
+
+    build: str
+    codec: str
+    against: str
+    workers: int
+    batch: int
+    size: tuple[int, int]
+    step: str
+    values: tuple[float, ...]
+
+    @property
+    def outcome(self) -> str:
+        if len(self.values) < 2:
+            return "undecided"
+        return "ahead" if min(self.values) > 1 else "behind" if max(self.values) < 1 else "undecided"
+
+
+def summarize(builds: Sequence[Build], matrix: Sequence[Cell], answers: Answers, command: str) -> dict[str, Any]:
+    """The committed summary.json: environment, a row a cell, the ratios, the steps of the loss, the verdict."""
+    rows = [row for cell in matrix if (row := _row(cell, answers)) is not None]
+    ratios = _ratios(matrix, answers)
+    steps = _steps(rows)
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "environment": {
+            "builds": [build.label for build in builds],
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "internal_threads": 1,
+            "load_average_at_end": round(os.getloadavg()[0], 2),
+        },
+        "rows": rows,
+        "ratios": [
+            {
+                **{
+                    name: getattr(r, name) for name in ("build", "codec", "against", "workers", "batch", "size", "step")
+                },
+                "median": median(r.values),
+                "range": [min(r.values), max(r.values)],
+                "rounds": len(r.values),
+                "outcome": r.outcome,
+            }
+            for r in ratios
+        ],
+        "steps": steps,
+        "scaling": _scaling(rows, answers),
+        "failures": [
+            {"cell": key, "round": number, "error": answer["error"]}
+            for (key, number), answer in answers.items()
+            if "error" in answer
+        ],
+        "pixels_differ_max": max((a["pixels_differ"] for a in answers.values() if "pixels_differ" in a), default=None),
+        "verdict": verdict(ratios, steps, rows),
+    }
+
+
+def verdict(ratios: Sequence[Ratio], steps: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """One paragraph a build and codec: who was faster, in what range, where the time went, what the kernel counted."""
+    said = []
+    for ratio in ratios:
+        if (ratio.against, ratio.size, ratio.step) != ("fork", SIZES[0], STEPS[-1]) or ratio.workers != 2:
+            continue
+        how = {"ahead": "are ahead of", "behind": "are behind", "undecided": "cannot be told from"}[ratio.outcome]
+        text = (
+            f"{ratio.build}, {_name(ratio.codec)}, batch {ratio.batch}, {ratio.workers} workers: threads {how} forked "
+            f"processes, {median(ratio.values):.2f}x ({min(ratio.values):.2f}-{max(ratio.values):.2f}, "
+            f"{len(ratio.values)} rounds)."
+        )
+        text += _where(ratio, steps) + _counted(ratio, rows)
+        said.append(text)
+    return said
+
+
+def _where(ratio: Ratio, steps: Sequence[dict[str, Any]]) -> str:
+    for entry in steps:
+        if (entry["build"], entry["codec"], entry["batch"]) == (ratio.build, ratio.codec, ratio.batch):
+            parts = ", ".join(f"{step} {entry['difference_us'][step]:+.0f}" for step in STEPS)
+            return f" Threads minus processes in us of wall time an image, by step: {parts}."
+    return ""
+
+
+def _counted(ratio: Ratio, rows: Sequence[dict[str, Any]]) -> str:
+    found = {
+        row["method"]: row
+        for row in rows
+        if (row["build"], row["codec"], row["batch"], row["workers"], row["step"], tuple(row["size"]))
+        == (ratio.build, ratio.codec, ratio.batch, ratio.workers, ratio.step, ratio.size)
+    }
+    if not {"threads", "fork"} <= found.keys():
+        return ""
+    threads, fork = found["threads"], found["fork"]
+    return (
+        f" CPU an image {threads['cpu_ms_per_image']:.2f} ms against {fork['cpu_ms_per_image']:.2f} ms, page faults "
+        f"{threads['page_faults_per_image']:.0f} against {fork['page_faults_per_image']:.0f}, context switches "
+        f"{threads['switches_per_image']:.1f} against {fork['switches_per_image']:.1f}."
+    )
+
+
+def _row(cell: Cell, answers: Answers) -> dict[str, Any] | None:
+    found = [answer for (key, _), answer in sorted(answers.items()) if key == cell.key and "error" not in answer]
+    if not found:
+        return None
+    speeds = [speed for answer in found for speed in answer["images_per_s"]]
+    row: dict[str, Any] = {**cell.as_json(), "size": list(cell.size), "rounds": len(found)}
+    row["images_per_s"] = {"median": median(speeds), "range": [min(speeds), max(speeds)]}
+    for name in found[0]:
+        if name not in ("images_per_s", "gil_enabled", "pixels_differ"):
+            row[name] = median(answer[name] for answer in found)
+    row["switches_per_image"] = row["voluntary_switches_per_image"] + row["involuntary_switches_per_image"]
+    return row
+
+
+def _ratios(matrix: Sequence[Cell], answers: Answers) -> list[Ratio]:
+    speeds = {place: median(answer["images_per_s"]) for place, answer in answers.items() if "error" not in answer}
+    rounds = sorted({number for _, number in speeds})
+    found = []
+    for cell in matrix:
+        if cell.method == "threads":
+            continue
+        twin = cell.key.replace(f"|{cell.method}|", "|threads|")
+        values = tuple(
+            speeds[twin, number] / speeds[cell.key, number]
+            for number in rounds
+            if (twin, number) in speeds and (cell.key, number) in speeds
+        )
+        if values:
+            shape = (cell.workers, cell.batch, cell.size, cell.step)
+            found.append(Ratio(cell.build, cell.codec, cell.method, *shape, values))
+    return found
+
+
+def _steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Wall microseconds an image that each step adds, at two workers and the largest size, threads against fork."""
+    wall: dict[tuple[str, str, int], dict[str, dict[str, float]]] = {}
+    for row in rows:
+        if row["workers"] == 2 and tuple(row["size"]) == SIZES[0] and row["method"] in ("threads", "fork"):
+            place = wall.setdefault((row["build"], row["codec"], row["batch"]), {"threads": {}, "fork": {}})
+            place[row["method"]][row["step"]] = 1e6 / row["images_per_s"]["median"]
+    found = []
+    for (build, codec, batch), methods in wall.items():
+        if all(set(STEPS) <= set(times) for times in methods.values()):
+            added = {method: _added(times) for method, times in methods.items()}
+            difference = {step: added["threads"][step] - added["fork"][step] for step in STEPS}
+            found.append(
+                {"build": build, "codec": codec, "batch": batch, "added_us": added, "difference_us": difference}
+            )
+    return found
+
+
+def _added(times: Mapping[str, float]) -> dict[str, float]:
+    totals = [times[step] for step in STEPS]
+    return {step: total - before for step, total, before in zip(STEPS, totals, [0.0, *totals], strict=False)}
+
+
+def _scaling(rows: Sequence[dict[str, Any]], answers: Answers) -> list[dict[str, Any]]:
+    """Fits of the Universal Scalability Law. Figures for more cores than were used are estimates."""
+    groups: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
+    for row in rows:
+        if row["step"] == STEPS[-1] and tuple(row["size"]) == SIZES[0]:
+            cell = Cell(**{**{n: row[n] for n in Cell.__dataclass_fields__}, "size": tuple(row["size"])})
+            speeds = [s for (key, _), a in answers.items() if key == cell.key for s in a.get("images_per_s", ())]
+            groups.setdefault((row["build"], row["codec"], row["method"], row["batch"]), {})[row["workers"]] = speeds
+    found = []
+    for (build, codec, method, batch), samples in groups.items():
+        fitted = usl.fit(samples)
+        if fitted is not None:
+            estimates = {str(cores): fitted.throughput(cores) for cores in _ESTIMATED_CORES}
+            found.append(
+                {
+                    "build": build,
+                    "codec": codec,
+                    "method": method,
+                    "batch": batch,
+                    "contention": fitted.contention,
+                    "contention_interval": fitted.contention_interval,
+                    "coherency": fitted.coherency,
+                    "coherency_interval": fitted.coherency_interval,
+                    "peak_workers_estimate": fitted.peak_workers,
+                    "images_per_s_estimate": estimates,
+                }
+            )
+    return found
+
+
+def _name(codec: str) -> str:
+    return {"pillow": "Pillow", "nvimagecodec": "nvImageCodec on the CPU"}[codec]

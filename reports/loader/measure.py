@@ -1,0 +1,257 @@
+"""The loader's bars, each as a ratio of interleaved pairs with its bootstrap interval.
+
+Run as `python reports/loader/measure.py` with the interpreter to measure: it updates that build's entries in summary.json.
+A bar is met when the whole interval is on its good side, missed when none of it is, else undecided.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import pickle
+import platform
+import statistics
+import sys
+import sysconfig
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from gilprobe.loader import ThreadDataLoader
+from gilprobe.loader.stats import WorkerClock
+from gilprobe.loader.study.counters import memory_mb
+from gilprobe.loader.study.dataset import Pictures
+from gilprobe.loader.study.pictures import pictures
+
+PAIRS = 31
+SUMMARY = Path(__file__).with_name("summary.json")
+
+
+class Identity(Dataset[Any]):
+    """Small arrays that exist already: what is left is the loader."""
+
+    def __init__(self, length: int) -> None:
+        self.arrays = [np.arange(8) for _ in range(64)]
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        return self.arrays[index % 64]
+
+
+class InMemory(Dataset[Any]):
+    """1 GB of distinct bytes objects of 64 KB."""
+
+    def __init__(self, files: int) -> None:
+        self.files = [os.urandom(16) * 4096 for _ in range(files)]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> int:
+        return self.files[index][0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", help="names of bars")
+    parser.add_argument("--work", type=Path, default=Path.home() / ".cache/gilprobe/study", help="where pictures are")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "This DataLoader will create")
+    build = _build()
+    summary: dict[str, Any] = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {"schema": 1, "builds": {}}
+    entry = summary["builds"].setdefault(build, {})
+    for name, measure in _bars(chosen.work, build).items():
+        if chosen.only and name not in chosen.only:
+            continue
+        entry[name] = {**measure(), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
+        print(build, name, json.dumps(entry[name]), flush=True)
+        SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _bars(work: Path, build: str) -> dict[str, Callable[[], dict[str, Any]]]:
+    bars: dict[str, Callable[[], dict[str, Any]]] = {
+        "instruments_us_per_batch": _instruments,
+        "first_batch_ms": lambda: _absolute([_first_batch("threads") * 1e3 for _ in range(PAIRS)], 20.0),
+        "first_batch_over_fork": lambda: _pairs(lambda: _first_batch("threads"), lambda: _first_batch("fork"), 0.5),
+    }
+    for workers in (1, 2):
+        bars[f"overhead_over_processes_{workers}"] = lambda workers=workers: _overhead(workers, "fork", 0.3)  # type: ignore[misc]
+    bars["overhead_over_no_workers_1"] = lambda: _overhead(1, None, 1.5)
+    if "free-threaded" in build:
+        for codec in ("pillow", "nvimagecodec"):
+            bars[f"two_workers_over_bare_threads_{codec}"] = lambda codec=codec: _bare_threads(codec, work)  # type: ignore[misc]
+    bars["memory_over_fork"] = lambda: _memory("fork", 1.0)
+    bars["memory_over_forkserver"] = lambda: _memory("forkserver", 0.4)
+    return bars
+
+
+def _build() -> str:
+    free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED") == 1
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    kind = "gil" if not free_threaded else "free-threaded, gil=1" if gil else "free-threaded"
+    return f"{platform.python_version()} {kind}"
+
+
+def _loader(dataset: Dataset[Any], method: str | None, workers: int, **options: Any) -> DataLoader[Any]:
+    if method == "threads":
+        return ThreadDataLoader(dataset, num_workers=workers, **options)
+    if method is None:
+        options.pop("persistent_workers", None)
+        return DataLoader(dataset, **options)
+    return DataLoader(dataset, num_workers=workers, multiprocessing_context=method, **options)
+
+
+def _pairs(
+    ours: Callable[[], float], theirs: Callable[[], float], bar: float, *, at_least: bool = False
+) -> dict[str, Any]:
+    """ours / theirs, measured by turns, each first every other time."""
+    ratios = []
+    for number in range(PAIRS):
+        if number % 2:
+            other, own = theirs(), ours()
+        else:
+            own, other = ours(), theirs()
+        ratios.append(own / other)
+    return _absolute(ratios, bar, at_least=at_least)
+
+
+def _absolute(values: list[float], bar: float, *, at_least: bool = False) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    medians = np.median(rng.choice(values, (2000, len(values))), axis=1)
+    low, high = (float(bound) for bound in np.percentile(medians, [2.5, 97.5]))
+    good, bad = (low >= bar, high < bar) if at_least else (high <= bar, low > bar)
+    return {
+        "median": statistics.median(values),
+        "interval": [low, high],
+        "range": [min(values), max(values)],
+        "bar": bar,
+        "bar_is": "at least" if at_least else "at most",
+        "pairs": len(values),
+        "outcome": "met" if good else "missed" if bad else "undecided",
+    }
+
+
+def _epoch(loader: DataLoader[Any]) -> float:
+    start = time.monotonic()
+    for _ in loader:
+        pass
+    return time.monotonic() - start
+
+
+def _overhead(workers: int, against: str | None, bar: float) -> dict[str, Any]:
+    dataset = Identity(32 * 200)
+    options = {"batch_size": 32, "persistent_workers": True}
+    theirs = _loader(dataset, against, workers, **options)
+    _epoch(theirs)
+    ours = _loader(dataset, "threads", workers, **options)
+    _epoch(ours)
+    return _pairs(lambda: _epoch(ours), lambda: _epoch(theirs), bar)
+
+
+def _first_batch(method: str) -> float:
+    gc.collect()
+    dataset = Identity(3200)
+    start = time.monotonic()
+    iterator = iter(_loader(dataset, method, 2, batch_size=32))
+    next(iterator)
+    return time.monotonic() - start
+
+
+def _instruments() -> dict[str, Any]:
+    """CPU of the clocks' own statements for one batch (worker and consumer), replayed 10^5 times a value."""
+    clock, count, now = WorkerClock(0), 100_000, time.monotonic_ns
+
+    def empty() -> None:
+        for _ in range(count):
+            pass
+
+    def stamps() -> None:
+        before = now()
+        for _ in range(count):
+            clock.index_wait_ns += now() - before
+            before = now()
+            start = now()
+            middle = now()
+            clock.dataset_ns += middle - start
+            clock.collate_ns += now() - middle
+            handed = now()
+            before = now()
+            clock.output_wait_ns += before - handed
+            clock.batches += 1
+            begin = now()
+            clock.index_wait_ns += now() - begin
+            clock.batches = max(clock.batches, 3 + 1)
+            clock.batches = max(clock.batches, 3)
+            clock.batches += 1
+
+    def cpu_s(work: Callable[[], None]) -> float:
+        start = time.thread_time()
+        work()
+        return time.thread_time() - start
+
+    return _absolute([(cpu_s(stamps) - cpu_s(empty)) / count * 1e6 for _ in range(PAIRS)], 2.0)
+
+
+def _discard(samples: list[Any]) -> int:
+    return len(samples)
+
+
+def _bare_threads(codec: str, work: Path) -> dict[str, Any]:
+    """Images a second of two workers, decode and discard, over the same decode loop in two bare threads."""
+    files = pickle.loads(pictures(work, (640, 408)).read_bytes())
+    length = 32 * 8
+    loader = ThreadDataLoader(
+        Pictures(files, length, codec), batch_size=32, num_workers=2, collate_fn=_discard, persistent_workers=True
+    )
+    datasets = [Pictures(files, length, codec) for _ in range(2)]
+
+    def bare() -> float:
+        def decode(dataset: Pictures, begin: int) -> None:
+            for index in range(begin, length, 2):
+                dataset[index]
+
+        threads = [threading.Thread(target=decode, args=(dataset, n)) for n, dataset in enumerate(datasets)]
+        start = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return length / (time.monotonic() - start)
+
+    _epoch(loader)
+    bare()
+    return _pairs(lambda: length / _epoch(loader), bare, 0.95, at_least=True)
+
+
+def _memory(against: str, bar: float) -> dict[str, Any]:
+    """PSS of all processes with four workers on 1 GB in memory, after an epoch. Three pairs: it hardly varies."""
+    dataset = InMemory((1 << 30) >> 16)
+
+    def pss_mb(method: str) -> float:
+        loader = _loader(dataset, method, 4, batch_size=256, persistent_workers=True)
+        _epoch(loader)
+        iterator: Any = loader._iterator
+        workers = [] if method == "threads" else [worker.pid for worker in iterator._workers]
+        found = memory_mb([os.getpid(), *workers])[0]
+        del loader, iterator
+        gc.collect()
+        return found
+
+    return _absolute([pss_mb("threads") / pss_mb(against) for _ in range(3)], bar)
+
+
+if __name__ == "__main__":
+    main()

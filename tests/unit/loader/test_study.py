@@ -1,0 +1,58 @@
+"""The study's own arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("numpy")
+pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[loader]")
+
+from gilprobe.loader.study import usl  # noqa: E402
+from gilprobe.loader.study.matrix import Build, Cell, cells  # noqa: E402
+from gilprobe.loader.study.summary import summarize  # noqa: E402
+
+GIL = Build("python", "3.11.7", "gil")
+
+
+def test_the_law_is_recovered_from_its_own_figures() -> None:
+    truth = usl.Fit(100.0, 0.08, (0, 0), 0.002, (0, 0), None)
+    samples = {n: [truth.throughput(n) * noise for noise in (0.99, 1.0, 1.01)] for n in (1, 2, 4, 8, 16)}
+    fitted = usl.fit(samples)
+    assert fitted is not None
+    assert fitted.contention == pytest.approx(0.08, rel=0.05) and fitted.coherency == pytest.approx(0.002, rel=0.05)
+    assert fitted.contention_interval[0] <= 0.08 <= fitted.contention_interval[1]
+    assert fitted.peak_workers == pytest.approx(21.4, rel=0.05)
+
+
+def test_no_law_is_fitted_below_four_worker_counts() -> None:
+    assert usl.fit({1: [1.0], 2: [2.0], 4: [4.0]}) is None
+
+
+def answer(speed: float) -> dict[str, object]:
+    names = (
+        "cpu_ms_per_image",
+        "page_faults_per_image",
+        "voluntary_switches_per_image",
+        "involuntary_switches_per_image",
+    )
+    return {"images_per_s": [speed], "gil_enabled": True, **dict.fromkeys(names, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("threads", "outcome"),
+    [((120, 130), "ahead"), ((80, 90), "behind"), ((80, 130), "undecided"), ((120,), "undecided")],
+)
+def test_a_ratio_is_called_by_its_whole_range(threads: tuple[int, ...], outcome: str) -> None:
+    matrix = [Cell(GIL.label, method, "pillow", 2, 32, (640, 408), "hand over", 96) for method in ("threads", "fork")]
+    answers = {(matrix[0].key, n): answer(speed) for n, speed in enumerate(threads)}
+    answers |= {(matrix[1].key, n): answer(100) for n in range(len(threads))}
+    found = summarize([GIL], matrix, answers, "")
+    assert [ratio["outcome"] for ratio in found["ratios"]] == [outcome]
+    word = {"ahead": "ahead of", "behind": "behind", "undecided": "cannot be told"}[outcome]
+    assert word in found["verdict"][0]
+
+
+def test_the_whole_matrix_has_every_shape_once() -> None:
+    matrix = cells([GIL], (1, 2, 4), quick=False)
+    assert len({cell.key for cell in matrix}) == len(matrix) == 2 * 3 * 2 * 3 * 3 * 3
+    assert {cell.key for cell in cells([GIL], (1, 2, 4), quick=True)} < {cell.key for cell in matrix}
