@@ -62,8 +62,8 @@ def classify(
         return Classified(WaitKind.STOP_THE_WORLD)
     if op == Op.JOIN:
         return Classified(IdleKind.JOIN)
-    if op == Op.SEM and any(name.startswith("_queue.") for name in callers):
-        return Classified(IdleKind.QUEUE)  # SimpleQueue.get, which is C
+    if type_name.endswith("SimpleQueue") or (op == Op.SEM and any(name.startswith("_queue.") for name in callers)):
+        return Classified(IdleKind.QUEUE)  # its get is C: told by the object it parks on, up to 3.12 by the caller
     if op in (Op.COND, Op.FUTEX):
         # A condition of a C++ library: its threads wait there for work, and others for its results.
         return Classified(IdleKind.CONDITION)
@@ -71,8 +71,6 @@ def classify(
         return Classified(WaitKind.NATIVE)
     if subject == Subject.OBJECT:
         kind = _idle_by_frames(sites)
-        if type_name.endswith("SimpleQueue") and kind is None:
-            kind = _idle_by_expression(sites)
         return Classified(kind if kind else WaitKind.OBJECT)
     if op in (Op.MUTEX, Op.RWLOCK) or in_library or subject == Subject.RUNTIME:
         return Classified(WaitKind.NATIVE)

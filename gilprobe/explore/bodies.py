@@ -47,7 +47,9 @@ def run(
         final=_final(final, invariant),
     )
     target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
-    with Session(files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction, restore_globals) as session:
+    with Session(
+        files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction, restore_globals
+    ) as session:
         try:
 
             def execute(strategy: Strategy, observer: Any = None) -> Outcome:

@@ -57,7 +57,9 @@ class Session:
     restore_globals: module globals start each run as they are now, as attributes of classes do.
     """
 
-    def __init__(self, files: Iterable[str], roots: Iterable[Any], every: bool = False, restore_globals: bool = True) -> None:
+    def __init__(
+        self, files: Iterable[str], roots: Iterable[Any], every: bool = False, restore_globals: bool = True
+    ) -> None:
         self.under = UnderTest(set(files))
         self.instrument = Instrument(self.under, every)
         self.patches = Patches(self.under, roots, restore_globals)
