@@ -1,11 +1,13 @@
-"""`hammer`: many real threads at once on what cannot be controlled, in a child process whose crash is a finding.
+"""`hammer`: many real threads at once on what cannot be controlled, in a child whose crash is a finding.
 
-The child runs rounds: all threads meet at a barrier, call the function, with a tiny switch interval and yields at random.
+The child runs rounds: all threads meet at a barrier and call the function; the switch interval is tiny, yields come at
+random.
 It logs through a shared mapping, which outlives a segmentation fault.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import inspect
 import mmap
@@ -118,10 +120,8 @@ def _wait(child: int, reader: int, budget_s: float) -> tuple[int | None, str]:
             time.sleep(0.2)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            try:
+            with contextlib.suppress(BlockingIOError):
                 chunks.append(os.read(reader, 1 << 20))
-            except BlockingIOError:
-                pass
             break
         time.sleep(0.005)
     os.close(reader)
