@@ -95,14 +95,14 @@ def explore_schedules(
 ) -> Found:  # fmt: skip
     """`search`, and where it finds nothing a look at which accesses nothing orders."""
 
-    def look() -> Hot:
-        observer = Observer()
-        execute(Fixed(()), observer)
-        return Hot(*observer.meetings())
-
+    observer = Observer()
+    first = execute(Fixed(()), observer)
+    if first.uncontrolled is not None or first.failed:
+        return Found(first, (), schedules=1)
+    hot = Hot(*observer.meetings())
     found = search(
         lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed, max_schedules=max_schedules,
-        look=look, beyond=beyond,
+        hot=hot, beyond=beyond,
     )  # fmt: skip
     if found.outcome is not None:
         return found
@@ -200,6 +200,7 @@ def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
         return least
     fewer = search(
         lambda s: execute(s, None), preemptions=len(again.run.preemptions) - 1, deadline=raw_monotonic() + 1.0, seed=0,
-        accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions), guided=False, beyond=False,
+        accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions),
+        guided=False, beyond=False,
     )  # fmt: skip
     return fewer.deviations if fewer.outcome is not None and fewer.outcome.failed else least

@@ -158,16 +158,17 @@ class Found:
 
 def search(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
-    accept: Callable[[Outcome], bool] | None = None, guided: bool = True, look: Callable[[], Hot] | None = None, beyond: bool = True,
+    accept: Callable[[Outcome], bool] | None = None, guided: bool = True,
+    hot: Hot | None = None, beyond: bool = True,
 ) -> Found:  # fmt: skip
     """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed.
 
-    look: finds where threads meet; those places are tried first. guided: False keeps to context bounding,
+    hot: where threads meet; those places are tried first. guided: False keeps to context bounding,
     beyond: False to the preemptions asked for.
     """
     found = Found()
     rng = random.Random(seed)
-    hot = Hot() if look is None else look()
+    hot = hot or Hot()
     levels = _levels(execute, preemptions, rng, found, hot, beyond)
     out_of = _Budget(deadline, max_schedules, found)
     for outcome, deviations in levels:
