@@ -18,8 +18,8 @@ from gilprobe.render.wording import percent, plain
 def diff(before: Path, after: Path, force: bool) -> None:
     """Say what changed between two recordings.
 
-    Shares are of all threads' time less what they idled or slept. One recording a side: a difference of a few points may
-    be chance; record each side several times before you believe it.
+    Shares are of all threads' time less what they idled or slept. With one recording a side a few points may be
+    chance; record each side several times before you believe it.
     """
     from gilprobe.analysis import load
 

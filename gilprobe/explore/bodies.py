@@ -26,8 +26,9 @@ def run(
 ) -> Result:  # fmt: skip
     """Interleaves `bodies`, each called with what `state()` makes, one thread each.
 
-    final: raises on a bad end. invariant: the same, or returns False. threads, max_ops, operations, model: as in `check`,
-    not used here. every_instruction: change points at each bytecode instruction (slow; to check the explorer itself).
+    final: raises on a bad end. invariant: the same, or returns False. threads, max_ops, operations, model:
+    `check`'s and not used here. every_instruction: change points at each bytecode instruction (slow; it checks the
+    explorer itself).
     restore_globals: module globals start each schedule as they are now; default: they are `state`'s business.
     """
     if not bodies:
@@ -47,9 +48,8 @@ def run(
         final=_final(final, invariant),
     )
     target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
-    with Session(
-        files_of(*bodies, state, final), [*bodies, state, final, args], every_instruction, restore_globals
-    ) as session:
+    roots = [*bodies, state, final, args]
+    with Session(files_of(*bodies, state, final), roots, every_instruction, restore_globals) as session:
         try:
 
             def execute(strategy: Strategy, observer: Any = None) -> Outcome:
@@ -90,23 +90,24 @@ def place(site: tuple[str, str, int]) -> Place:
 
 
 def explore_schedules(
-    execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None
+    execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
+    beyond: bool = True,
 ) -> Found:  # fmt: skip
     """`search`, and where it finds nothing a look at which accesses nothing orders."""
 
-    def look() -> Hot:
-        observer = Observer()
-        execute(Fixed(()), observer)
-        return Hot(*observer.meetings())
-
+    observer = Observer()
+    first = execute(Fixed(()), observer)
+    if first.uncontrolled is not None or first.failed:
+        return Found(first, (), schedules=1)
+    hot = Hot(*observer.meetings())
     found = search(
         lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed, max_schedules=max_schedules,
-        look=look,
+        hot=hot, beyond=beyond,
     )  # fmt: skip
     if found.outcome is not None:
         return found
     rng = random.Random(seed)
-    for number in range(3):
+    for number in range(3 if beyond else 1):
         strategy = Fixed(()) if number == 0 else Pct(rng, max(found.length, 2), 2)
         outcome, _ = race(execute, strategy)
         found.schedules += 2
@@ -181,7 +182,7 @@ def finish(
 
 
 def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
-    """Context bounding found it: it has the fewest preemptions already. Else fewer are looked for, then some left out."""
+    """What context bounding found has the fewest preemptions already; else some are left out and fewer looked for."""
     outcome = found.outcome
     if outcome is None or oracle == "race":
         return found.deviations
@@ -199,6 +200,7 @@ def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
         return least
     fewer = search(
         lambda s: execute(s, None), preemptions=len(again.run.preemptions) - 1, deadline=raw_monotonic() + 1.0, seed=0,
-        accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions), guided=False,
+        accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions),
+        guided=False, beyond=False,
     )  # fmt: skip
     return fewer.deviations if fewer.outcome is not None and fewer.outcome.failed else least

@@ -1,7 +1,8 @@
-"""`check`: scenarios of a class's operations, each run in many schedules, judged against the same class run by one thread."""
+"""`check`: scenarios of a class's operations, each in many schedules, judged against the class run by one thread."""
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import inspect
 import itertools
@@ -77,8 +78,8 @@ def check(
 
 def _target(setup: Setup, scenario: Scenario | None, post: list[str]) -> dict[str, Any]:
     return {
-        "kind": "check", "target": setup.cls, "post": post, "scenario": scenario, "args": setup.args, "model": setup.model,
-        "invariant": setup.invariant, "operations": setup.operations,
+        "kind": "check", "target": setup.cls, "post": post, "scenario": scenario, "args": setup.args,
+        "model": setup.model, "invariant": setup.invariant, "operations": setup.operations,
     }  # fmt: skip
 
 
@@ -105,9 +106,9 @@ class Explorer:
 
     def new_trial(self, scenario: Scenario) -> Trial:
         model = self.setup.model
+        make_model = None if model is None else lambda: model(*_model_args(model, self.setup.args))
         return Trial(
-            self.session, self.make, scenario, model=None if model is None else lambda: model(*_model_args(model, self.setup.args)),
-            invariant=self.setup.invariant, post=self.post,
+            self.session, self.make, scenario, model=make_model, invariant=self.setup.invariant, post=self.post,
         )  # fmt: skip
 
     def attempt(self, scenario: Scenario, max_schedules: int | None, deadline: float) -> tuple[Found, Trial]:
@@ -115,7 +116,7 @@ class Explorer:
         self._sane_alone(trial)
         found = explore_schedules(
             trial.execute, preemptions=self.setup.preemptions, deadline=deadline, seed=self.setup.seed,
-            max_schedules=max_schedules,
+            max_schedules=max_schedules, beyond=False,
         )  # fmt: skip
         return found, trial
 
@@ -127,7 +128,8 @@ class Explorer:
         for op in order:
             if first[0].get(op) != again[0].get(op):
                 raise Nondeterministic(
-                    f"{trial.calls[op]} of the same operations by one thread gave {first[0].get(op)} and {again[0].get(op)}",
+                    f"{trial.calls[op]} of the same operations by one thread gave {first[0].get(op)}, "
+                    f"then {again[0].get(op)}",
                     "give the code no wall clock, random source or state kept between objects",
                 )
         if trial.model is not None:
@@ -182,12 +184,11 @@ class Explorer:
         module = hypothesis()
         explorer = self
 
-        @module.seed(self.setup.seed)
-        @module.settings(
+        settings = module.settings(
             database=None, deadline=None, max_examples=100_000, phases=[module.Phase.generate],
             suppress_health_check=list(module.HealthCheck), verbosity=module.Verbosity.quiet,
         )  # fmt: skip
-        @module.given(self.operations.scenarios(self.setup.threads, self.setup.max_ops))
+
         def loop(scenario: Scenario) -> None:
             if raw_monotonic() > explorer.deadline:
                 raise _Stop
@@ -197,10 +198,9 @@ class Explorer:
             if explorer._try(scenario):
                 raise _Stop
 
-        try:
-            loop()
-        except _Stop:
-            pass
+        scenarios = self.operations.scenarios(self.setup.threads, self.setup.max_ops)
+        with contextlib.suppress(_Stop):
+            module.seed(self.setup.seed)(settings(module.given(scenarios)(loop)))()
 
     def _try(self, scenario: Scenario) -> bool:
         key = repr(sorted(scenario, key=repr))

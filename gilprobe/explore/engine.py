@@ -166,12 +166,12 @@ class Session:
     def _stuck_oracle(self, run: Run, stuck: list[Task]) -> str:
         for task in stuck:
             names = {name for _, name, _ in task.wait_site}
-            if "Condition.wait" in names and "Barrier.wait" not in names and "Semaphore.acquire" not in names:
-                if not names & {"Queue.get", "Queue.put", "Future.result"}:
-                    return "lost-wakeup"
+            if "Condition.wait" in names and not names & _NO_WAKEUPS:
+                return "lost-wakeup"
         return "deadlock"
 
 
+_NO_WAKEUPS = {"Barrier.wait", "Semaphore.acquire", "Queue.get", "Queue.put", "Future.result"}  # built on a condition
 _one_session = threading.Lock()
 
 

@@ -39,7 +39,7 @@ class Freezer:
             if kind in (dict, OrderedDict, defaultdict):
                 items = [(self(k, depth + 1), self(v, depth + 1)) for k, v in list(value.items())]
                 return (kind.__name__, *items) if kind is OrderedDict else (kind.__name__, *sorted(items, key=repr))
-            if dataclasses.is_dataclass(value) and kind.__eq__ is not object.__eq__:
+            if dataclasses.is_dataclass(value) and "__eq__" in vars(kind):
                 fields = [self(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value) if f.compare]
                 return (kind.__qualname__, *fields)
         if isinstance(value, BaseException):

@@ -1,11 +1,13 @@
-"""`hammer`: many real threads at once on what cannot be controlled, in a child process whose crash is a finding.
+"""`hammer`: many real threads at once on what cannot be controlled, in a child whose crash is a finding.
 
-The child runs rounds: all threads meet at a barrier, call the function, with a tiny switch interval and yields at random.
+The child runs rounds: all threads meet at a barrier and call the function; the switch interval is tiny, yields come at
+random.
 It logs through a shared mapping, which outlives a segmentation fault.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import inspect
 import mmap
@@ -19,9 +21,12 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from gilprobe.errors import UsageError
+from gilprobe.explore.engine import files_of
+from gilprobe.explore.points import UnderTest
 from gilprobe.explore.result import FAILED, NOT_FOUND, UNCONTROLLED, Result
 
 _LOG_BYTES = 1 << 16
@@ -118,10 +123,8 @@ def _wait(child: int, reader: int, budget_s: float) -> tuple[int | None, str]:
             time.sleep(0.2)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            try:
+            with contextlib.suppress(BlockingIOError):
                 chunks.append(os.read(reader, 1 << 20))
-            except BlockingIOError:
-                pass
             break
         time.sleep(0.005)
     os.close(reader)
@@ -140,12 +143,30 @@ def _child(
         os._exit(code)
 
 
+def _yielding(rng: random.Random, under: UnderTest) -> Callable[..., Any]:
+    """A trace function that gives the processor away before a line of the code under test, now and then."""
+
+    def local(_frame: FrameType, _event: str, _arg: Any) -> Any:
+        if rng.random() < 0.05:
+            time.sleep(rng.choice((0.0, 0.0, 1e-5, 1e-4)))
+        return local
+
+    def call(frame: FrameType, _event: str, _arg: Any) -> Any:
+        if not under.has(frame.f_code.co_filename):
+            return None
+        frame.f_trace_opcodes = sys.version_info < (3, 12)  # later ones lose most of these events with several threads
+        return local
+
+    return call
+
+
 def _rounds(
     fn: Callable[..., Any], takes_number: bool, threads: int, budget_s: float, seed: int, shared: mmap.mmap, writer: int
 ) -> int:
     sys.setswitchinterval(1e-5)
     end = time.monotonic() + budget_s
     barrier = threading.Barrier(threads)
+    under = UnderTest(set(files_of(fn)))
     failed = threading.Event()
     first = threading.Lock()
 
@@ -153,9 +174,11 @@ def _rounds(
         rng = random.Random(seed * 1_000_003 + number)
         begun = done = 0
         at = _LOG_BYTES + _SLOT.size * number
+        tracer = _yielding(rng, under)
         while not failed.is_set() and time.monotonic() < end:
             try:
                 barrier.wait()
+                sys.settrace(tracer if rng.random() < 0.5 else None)
                 for _ in range(rng.randrange(1, 20)):
                     begun += 1
                     _SLOT.pack_into(shared, at, done, begun)
@@ -168,6 +191,7 @@ def _rounds(
                     done += 1
                     _SLOT.pack_into(shared, at, done, begun)
             except threading.BrokenBarrierError:
+                sys.settrace(None)
                 return
             except BaseException:
                 with first:

@@ -15,7 +15,7 @@ _TOOL_IDS = (4, 3, 1)
 
 
 class Instrument:
-    """On while a session lasts. A point's key is id(code) + its offset, unique since the bytecode lies inside the object."""
+    """On while a session lasts. A point's key is id(code) + offset: unique, as the bytecode is inside the object."""
 
     def __init__(self, under: UnderTest, every: bool = False) -> None:
         self.under = under
@@ -37,7 +37,7 @@ class Instrument:
             self.tracer = self._make_tracer()
 
     def _install_monitoring(self) -> None:
-        monitoring = sys.monitoring
+        monitoring: Any = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
         for tool in _TOOL_IDS:
             if monitoring.get_tool(tool) is None:
                 break
@@ -108,7 +108,7 @@ class Instrument:
 
     def remove(self) -> None:
         if self.tool is not None:
-            monitoring = sys.monitoring
+            monitoring: Any = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
             monitoring.set_events(self.tool, 0)
             for code in self.codes.values():
                 monitoring.set_local_events(self.tool, code, 0)

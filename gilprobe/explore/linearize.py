@@ -1,7 +1,7 @@
-"""Linearizability: is there an order of the operations, true to real time, in which one thread would get these results?
+"""Linearizability: is there an order of the operations, true to real time, in which one thread gets these results?
 
-Wing and Gong's search with Lowe's memo on (operations done, state); histories split by key where operations on different
-keys are independent (P-compositionality; Horn and Kroening 2015).
+Wing and Gong's search with Lowe's memo on (operations done, state); histories split by key where operations on
+different keys are independent (P-compositionality; Horn and Kroening 2015).
 """
 
 from __future__ import annotations

@@ -227,9 +227,9 @@ class Observer:
     def updates_in_race(self) -> tuple[Event, Event] | None:
         """Two writes of one location that nothing orders, one of them of a value computed from an unprotected read."""
         for first, second in self.races:
-            if first.write and second.write and (first.read_first or second.read_first):
-                if not first.location or first.location[0] != "content":
-                    return first, second
+            both_write = first.write and second.write and (first.read_first or second.read_first)
+            if both_write and (not first.location or first.location[0] != "content"):
+                return first, second
         return None
 
 
@@ -324,9 +324,10 @@ def conflict(one: Event, other: Event) -> bool:
     if one.location == other.location:
         return True
     for reader, writer in ((one, other), (other, one)):
-        if reader.content is not None and writer.write and writer.location is not None:
-            if writer.location[0] in ("content", "item") and writer.location[1] == reader.content:
-                return True
+        if reader.content is None or not writer.write or writer.location is None:
+            continue
+        if writer.location[0] in ("content", "item") and writer.location[1] == reader.content:
+            return True
     kinds = {one.location[0], other.location[0]}
     return one.location[1] == other.location[1] and "content" in kinds and kinds <= {"content", "item"}
 
@@ -402,7 +403,7 @@ def _shown(value: Any, depth: int = 0) -> str:
         text = repr(value)
     elif kind in (list, tuple, set, frozenset) and depth < 2 and len(value) <= 6:
         inner = ", ".join(_shown(v, depth + 1) for v in value)
-        text = {list: f"[{inner}]", tuple: f"({inner})"}.get(kind, f"{{{inner}}}")
+        text = f"[{inner}]" if kind is list else f"({inner})" if kind is tuple else f"{{{inner}}}"
     elif kind is dict and depth < 2 and len(value) <= 6:
         text = "{" + ", ".join(f"{_shown(k, depth + 1)}: {_shown(v, depth + 1)}" for k, v in value.items()) + "}"
     else:

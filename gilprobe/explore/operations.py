@@ -83,11 +83,10 @@ def _public(cls: Any) -> list[str]:
         if name.startswith("_"):
             continue
         value = inspect.getattr_static(cls, name)
-        if isinstance(value, FunctionType) or (
-            callable(value) and not isinstance(value, (type, property, staticmethod))
+        if isinstance(value, (FunctionType, classmethod, staticmethod)) or (
+            callable(value) and not isinstance(value, (type, property))
         ):
-            if not isinstance(value, classmethod):
-                found.append(name)
+            found.append(name)
     return found
 
 

@@ -172,7 +172,7 @@ class Patches:
                 lock = ModelLock()
                 self.initial.append((lock, 0))
                 count._cond = threading.Condition(lock)  # type: ignore[attr-defined, arg-type]
-                count._value = 0  # type: ignore[attr-defined]
+                count._value = 0
                 model._count = count
                 self._restore_later(model._queue)
                 self._restore_later(count.__dict__)
@@ -312,11 +312,12 @@ class Patches:
                 self._set_attr(function, "__defaults__", defaults, new)
             for value in new:
                 self._walk(value)
-        for key, value in list((function.__kwdefaults__ or {}).items()):
+        keyword: dict[str, Any] = function.__kwdefaults__ or {}
+        for key, value in list(keyword.items()):
             replaced = self._replacement(value)
             if replaced is not value:
-                function.__kwdefaults__[key] = replaced
-                self.undo.append(lambda k=key, v=value: function.__kwdefaults__.__setitem__(k, v))  # type: ignore[misc]
+                keyword[key] = replaced
+                self.undo.append(lambda k=key, v=value: keyword.__setitem__(k, v))  # type: ignore[misc]
             else:
                 self._walk(value)
         space = function.__globals__

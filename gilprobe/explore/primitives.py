@@ -1,6 +1,6 @@
-"""Models of what threads block on. Everything else of `threading`, `queue` and `concurrent.futures` runs as it is, on top.
+"""Models of what threads block on. All else of `threading`, `queue` and `concurrent.futures` runs as it is, on top.
 
-Outside a controlled thread each of them behaves as an uncontended one, so that what a run built can be looked at afterwards.
+Outside a controlled thread each of them behaves as an uncontended one, so that what a run built can be looked at.
 """
 
 from __future__ import annotations

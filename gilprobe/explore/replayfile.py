@@ -1,7 +1,7 @@
 """Replay files: a failing schedule keyed by what the code says, so that it survives edits elsewhere and other bytecode.
 
-A switch is named by thread, operation, function, source expression and how often the thread had been there; functions by
-qualified name and a digest of their syntax trees. Line numbers and offsets are not in it.
+A switch is named by thread, operation, function, source expression and how often the thread had been there; functions
+by qualified name and a digest of their syntax trees. Line numbers and offsets are not in it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class KeyFollowing:
         if target is None or target >= len(run.tasks) or not choices >> target & 1:
             return default
         self.taken.add(place)
-        return run.tasks[target]
+        chosen: Task = run.tasks[target]
+        return chosen
 
     def missed(self) -> list[str]:
         return [place for place in self.wanted if place not in self.taken]
@@ -188,9 +189,13 @@ def resolve(described: dict[str, Any]) -> Any:
             raise ReplayMismatch(f"{described['module']} has no {name} any more", "explore it again")
         return value
     for candidate in gc.get_objects():
-        if isinstance(candidate, FunctionType) and candidate.__qualname__ == name:
-            if candidate.__module__ == module.__name__ and _code_digest(candidate.__code__) == described.get("digest"):
-                return candidate
+        if (
+            isinstance(candidate, FunctionType)
+            and candidate.__qualname__ == name
+            and candidate.__module__ == module.__name__
+            and _code_digest(candidate.__code__) == described.get("digest")
+        ):
+            return candidate
     raise ReplayMismatch(
         f"{name} of {described['module']} cannot be found in a fresh process, or was changed",
         "define bodies and state as functions at the top of a module",

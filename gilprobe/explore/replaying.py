@@ -69,8 +69,8 @@ def _resolve(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _session(target: dict[str, Any]) -> Session:
-    things = [*target.get("bodies", ()), target.get("state"), target.get("final"), target.get("target"), target.get("model"),
-              target.get("invariant")]  # fmt: skip
+    names = ("state", "final", "target", "model", "invariant")
+    things = [*target.get("bodies", ()), *(target.get(name) for name in names)]
     return Session(files_of(*things), [*things, target["args"]], restore_globals=target["kind"] == "check")
 
 

@@ -29,10 +29,10 @@ class Place:
 class Result:
     """The end of an exploration.
 
-    verdict: FAILED; EXHAUSTED: every schedule with at most `bound` preemptions at modelled points was run, C calls taken
-    as atomic; NOT_FOUND: the budget ended first (`bound`: what was exhausted by then, or None); UNCONTROLLED: a blocking
-    call that is not modelled, at `uncontrolled`. cpu_s: CPU seconds of the process. preemptions: how many the failing
-    schedule has. operations: per thread.
+    verdict: FAILED; EXHAUSTED: every schedule with at most `bound` preemptions at modelled points was run, C calls
+    taken as atomic; NOT_FOUND: the budget ended first (`bound`: what was exhausted by then, or None); UNCONTROLLED: a
+    blocking call that is not modelled, at `uncontrolled`. cpu_s: CPU seconds of the process. preemptions: how
+    many the failing schedule has. operations: per thread.
     """
 
     verdict: str

@@ -277,7 +277,7 @@ class Run:
             target.deadline = None
 
     def block(self, task: Task, on: Any, timeout: float | None) -> bool:
-        """Until `unblock`; False when `timeout` (s, virtual) ran out first, which happens only if no thread can go on."""
+        """Until `unblock`; False when `timeout` (s, virtual) ran out, which happens only if no thread can go on."""
         if self.dead:
             raise Abandon
         task.waiting_for = on
@@ -435,7 +435,7 @@ def _next_bit(mask: int, after: int) -> int:
 
 def _stack(frame: FrameType | None) -> list[tuple[str, str, int]]:
     """(file, qualified name, line) from the innermost outwards, as far as it says where a thread waits."""
-    found = []
+    found: list[tuple[str, str, int]] = []
     while frame is not None and len(found) < 40:
         code = frame.f_code
         found.append((code.co_filename, code.co_qualname, frame.f_lineno or 0))

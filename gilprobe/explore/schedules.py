@@ -1,4 +1,4 @@
-"""Schedules that survive edits: switches named by (thread, change points it has passed), not by the number of the decision."""
+"""Schedules that survive shrinking: switches named by (thread, change points it has passed), not by decision."""
 
 from __future__ import annotations
 

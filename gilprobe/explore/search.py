@@ -158,16 +158,18 @@ class Found:
 
 def search(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
-    accept: Callable[[Outcome], bool] | None = None, guided: bool = True, look: Callable[[], Hot] | None = None,
+    accept: Callable[[Outcome], bool] | None = None, guided: bool = True,
+    hot: Hot | None = None, beyond: bool = True,
 ) -> Found:  # fmt: skip
     """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed.
 
-    look: finds where threads meet; those places are tried first. guided: False keeps to context bounding.
+    hot: where threads meet; those places are tried first. guided: False keeps to context bounding,
+    beyond: False to the preemptions asked for.
     """
     found = Found()
     rng = random.Random(seed)
-    hot = Hot() if look is None else look()
-    levels = _levels(execute, preemptions, rng, found, hot, guided)
+    hot = hot or Hot()
+    levels = _levels(execute, preemptions, rng, found, hot, beyond)
     out_of = _Budget(deadline, max_schedules, found)
     for outcome, deviations in levels:
         if _ends(outcome, deviations, found, accept) or out_of():
@@ -179,7 +181,7 @@ def search(
                 if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
                     return found
     found.complete = not found.inconclusive
-    if guided and found.complete and found.length:
+    if beyond and found.complete and found.length:
         # Beyond what was asked: a schedule with more preemptions may fail yet.
         for strategy in _random_strategies(rng, found.length, min(BEYOND, found.length * 12), hot):
             outcome = execute(strategy)

@@ -1,4 +1,4 @@
-"""The shortest story of a failure: threads side by side, what they read and wrote, which pair raced, what would forbid it."""
+"""The story of a failure: threads side by side, what they read and wrote, which pair raced, what would forbid it."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ def _cure(outcome: Outcome, pair: tuple[Event, Event] | None) -> str:
     if outcome.oracle == "deadlock":
         return "right: the locks taken in one order by every thread, or none held while waiting for another"
     if outcome.oracle == "lost-wakeup":
-        return "right: test the condition and wait under one lock (while not ...: wait()), and change it under the same lock"
+        return "right: test and wait under one lock (while not ...: wait()), and change what is tested under it too"
     if pair is None:
-        return "right: the steps of each operation without the other thread's in between; one lock around each forbids this"
+        return "right: each operation without the other thread's steps in between; one lock around each forbids this"
     first, second = pair
     return (
         f"right: all of {first.function} before {second.function} or after it; a lock held over "

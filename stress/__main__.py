@@ -1,0 +1,57 @@
+"""Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. Ends with 1 when one is not quiet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from stress.bench import ROOT, build
+from stress.campaigns import CAMPAIGNS, Campaign, missing
+
+
+def measure(campaign: Campaign, budget_s: float, seed: int) -> dict[str, Any]:
+    planted = campaign.planted(budget_s, seed)
+    subject = campaign.subject(budget_s, seed)
+    return {
+        "subject": {"verdict": subject.verdict, "oracle": subject.oracle, "runs": subject.schedules, "story": _end(subject.story)},
+        "planted": {"verdict": planted.verdict, "oracle": planted.oracle, "runs": planted.schedules},
+        "quiet": subject.verdict in ("EXHAUSTED", "NOT_FOUND") and planted.verdict in ("FAILED", "UNCONTROLLED"),
+    }
+
+
+def _end(story: str) -> str:
+    return "" if len(story) < 80 else story[:2000]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--budget", type=float, default=5.0, help="seconds for each subject and each twin")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only")
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "stress" / "campaigns.json")
+    options = parser.parse_args()
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    rows: dict[str, Any] = results.setdefault(build(), {})
+    quiet = True
+    for campaign in CAMPAIGNS:
+        if options.only not in (None, campaign.name):
+            continue
+        lacking = missing(campaign)
+        if lacking is not None:
+            rows[campaign.name] = {"skipped": f"{lacking} is not installed"}
+            print(f"SKIPPED {campaign.name}: {lacking} is not installed", flush=True)
+            continue
+        row = rows[campaign.name] = {"seed": options.seed, "budget_s": options.budget, **measure(campaign, options.budget, options.seed)}
+        quiet &= row["quiet"]
+        print(f"{'quiet' if row['quiet'] else 'LOUD '} {campaign.name}: subject {row['subject']['verdict']} in "
+              f"{row['subject']['runs']} runs, twin {row['planted']['verdict']} {row['planted']['oracle']}", flush=True)  # fmt: skip
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    return 0 if quiet else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""Seeded, budgeted campaigns over code that ships, each with a planted twin that must be found.
+
+A campaign is quiet when its subject shows nothing and its twin fails: a suite that never fires proves nothing. Subjects
+that run under control are explored; C extensions are hammered in a child process.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gilprobe.explore import Result, hammer, run
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """`subject` and `planted` explore or hammer within a budget (s) from a seed."""
+
+    name: str
+    subject: Callable[[float, int], Result]
+    planted: Callable[[float, int], Result]
+    needs: str | None = None  # a module without which it is skipped
+
+
+# -- queue.Queue, explored: its own code has change points
+
+
+class Pipe:
+    def __init__(self, kind: type[queue.Queue[int]] = queue.Queue) -> None:
+        self.queue = kind(1)
+        self.got: list[int] = []
+
+    def put(self) -> None:
+        for item in (1, 2):
+            self.queue.put(item)
+
+    def take(self) -> None:
+        for _ in range(2):
+            self.got.append(self.queue.get())
+
+
+class ForgetfulQueue(queue.Queue[int]):
+    """get() without its notify of the putters."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> int:
+        with self.not_empty:
+            while not self._qsize():
+                self.not_empty.wait()
+            return self._get()
+
+
+def _in_order(pipe: Pipe) -> None:
+    assert pipe.got == [1, 2]
+
+
+def explore_queue(kind: type[queue.Queue[int]], budget_s: float, seed: int) -> Result:
+    return run(Pipe.put, Pipe.take, state=lambda: Pipe(kind), final=_in_order, budget_s=budget_s, seed=seed)
+
+
+# -- logging, explored
+
+
+class Lines(logging.Handler):
+    """Counts what it is given; without its lock the count is a race."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+
+
+class UnlockedLines(Lines):
+    def acquire(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+class Logged:
+    def __init__(self, kind: type[Lines]) -> None:
+        self.handler = kind()
+        self.logger = logging.Logger("stress")
+        self.logger.addHandler(self.handler)
+
+    def log(self) -> None:
+        self.logger.warning("said")
+
+
+def _two_lines(logged: Logged) -> None:
+    assert logged.handler.count == 2
+
+
+def explore_logging(kind: type[Lines], budget_s: float, seed: int) -> Result:
+    return run(Logged.log, Logged.log, state=lambda: Logged(kind), final=_two_lines, budget_s=budget_s, seed=seed)
+
+
+# -- functools.lru_cache, dict and list, hammered
+
+
+@functools.lru_cache(maxsize=8)
+def _squared(number: int) -> int:
+    return number * number
+
+
+def hammer_lru(number: int) -> None:
+    wanted = random.randrange(16)
+    assert _squared(wanted) == wanted * wanted
+
+
+class HandmadeCache:
+    """A bounded cache with the test and the eviction apart."""
+
+    items: dict[int, int] = {}
+
+    @classmethod
+    def squared(cls, number: int) -> int:
+        if number not in cls.items:
+            if len(cls.items) >= 4:
+                for key in cls.items:
+                    del cls.items[key]
+                    break
+            cls.items[number] = number * number
+        return cls.items[number]
+
+
+def hammer_handmade(number: int) -> None:
+    for _ in range(50):
+        wanted = random.randrange(16)
+        assert HandmadeCache.squared(wanted) == wanted * wanted
+
+
+_shared_dict: dict[int, int] = {}
+_shared_list: list[int] = []
+_meeting = threading.Lock()
+
+
+def hammer_dict(number: int) -> None:
+    for turn in range(50):
+        _shared_dict[number * 1000 + turn] = turn
+        assert _shared_dict.pop(number * 1000 + turn) == turn
+
+
+def hammer_dict_wrongly(number: int) -> None:
+    for turn in range(50):
+        _shared_dict[turn % 4] = turn
+        for _key in _shared_dict:
+            pass
+        _shared_dict.pop(turn % 4, None)
+
+
+def hammer_list(number: int) -> None:
+    for turn in range(50):
+        _shared_list.append(turn)
+        _shared_list.pop()
+
+
+def hammer_list_wrongly(number: int) -> None:
+    for turn in range(50):
+        if not _shared_list:
+            _shared_list.append(turn)
+        if _shared_list:
+            _shared_list.pop()
+
+
+# -- C extensions, where they are installed
+
+
+def _encoded() -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def hammer_pillow(number: int) -> None:
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(_encoded()))
+    assert image.resize((16, 16)).size == (16, 16)
+
+
+class SharedImage:
+    image: Any = None
+
+
+def hammer_shared_image(number: int) -> None:
+    """One lazily loaded Image for all threads: its file is read and closed under the others."""
+    from PIL import Image
+
+    with _meeting:
+        if SharedImage.image is None or random.random() < 0.2:
+            SharedImage.image = Image.open(io.BytesIO(_encoded()))
+        image = SharedImage.image
+    image.load()
+    assert image.getpixel((0, 0)) is not None
+
+
+def _decoder() -> Any:
+    from nvidia import nvimgcodec
+
+    return nvimgcodec.Decoder(backends=[nvimgcodec.Backend(nvimgcodec.CPU_ONLY)])
+
+
+_local = threading.local()
+
+
+def hammer_decoder(number: int) -> None:
+    if not hasattr(_local, "decoder"):
+        _local.decoder = _decoder()
+    assert _local.decoder.decode(_encoded()) is not None
+
+
+class SharedDecoder:
+    decoder: Any = None
+
+
+def hammer_shared_decoder(number: int) -> None:
+    with _meeting:
+        if SharedDecoder.decoder is None:
+            SharedDecoder.decoder = _decoder()
+    assert SharedDecoder.decoder.decode(_encoded()) is not None
+
+
+def _hammered(fn: Callable[[int], None]) -> Callable[[float, int], Result]:
+    return lambda budget_s, seed: hammer(fn, budget_s=budget_s, seed=seed)
+
+
+CAMPAIGNS = [
+    Campaign("queue.Queue", functools.partial(explore_queue, queue.Queue), functools.partial(explore_queue, ForgetfulQueue)),
+    Campaign("logging", functools.partial(explore_logging, Lines), functools.partial(explore_logging, UnlockedLines)),
+    Campaign("functools.lru_cache", _hammered(hammer_lru), _hammered(hammer_handmade)),
+    Campaign("dict", _hammered(hammer_dict), _hammered(hammer_dict_wrongly)),
+    Campaign("list", _hammered(hammer_list), _hammered(hammer_list_wrongly)),
+    Campaign("Pillow", _hammered(hammer_pillow), _hammered(hammer_shared_image), needs="PIL"),
+    Campaign("nvImageCodec on the CPU", _hammered(hammer_decoder), _hammered(hammer_shared_decoder), needs="nvidia.nvimgcodec"),
+]  # fmt: skip
+
+
+def missing(campaign: Campaign) -> str | None:
+    if campaign.needs is None:
+        return None
+    try:
+        for needed in {campaign.needs, "PIL"}:
+            if importlib.util.find_spec(needed) is None:
+                return needed
+    except ImportError:
+        return campaign.needs
+    return None
