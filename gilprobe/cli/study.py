@@ -76,7 +76,7 @@ def _study(
         budget_s = budget if budget is not None else _QUICK_BUDGET_S if quick else None
         measured.run(
             rounds,
-            epochs=2 if quick else 5,
+            epochs=1 if quick else 5,
             warm_up=1 if quick else 2,
             budget_s=budget_s,
             progress=lambda done, _: bar.update(done - bar.pos),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -126,8 +125,9 @@ class ThreadDataLoader(DataLoader[T_co]):
             self.reported_length = len(self.dataset)  # type: ignore[arg-type]
             if self.batch_size is None:
                 return self.reported_length
-            batches = self.reported_length / self.batch_size
-            return math.floor(batches) if self.drop_last else math.ceil(batches)
+            if self.drop_last:
+                return self.reported_length // self.batch_size
+            return -(-self.reported_length // self.batch_size)
         return super().__len__()
 
     def __iter__(self) -> Any:

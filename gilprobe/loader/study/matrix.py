@@ -92,8 +92,8 @@ def _is_quick(build: Build, method: Method, count: int, size: tuple[int, int], s
 
 
 def _images(size: tuple[int, int], batch: int, quick: bool) -> int:
-    """Images an epoch: enough batches for four workers, and time in the order of half a second."""
+    """Images an epoch: eight batches at least, so that four workers have like shares, and about half a second."""
     width, height = size
-    wanted = max(96, min(1536, 25_000_000 // (width * height))) * (1 if quick else 4)
-    batches = max(4 if batch == 512 else 3, wanted // batch)
+    wanted = max(256, min(2048, 50_000_000 // (width * height))) * (1 if quick else 4)
+    batches = max(8, wanted // batch)
     return batches * batch

@@ -104,6 +104,7 @@ def _throughput(rows: Sequence[dict[str, Any]]) -> str:
                     axis.errorbar(workers, middle, [low, high], color=color, marker="o", capsize=3, label=method)
             axis.set(title=f"{build}\n{_CODECS[codec]}", xlabel="workers", ylabel="images/s")
             axis.set_ylim(bottom=0)
+            axis.set_xticks(sorted({r["workers"] for r in chosen}))
             axis.legend()
     return _svg(figure)
 
@@ -134,16 +135,18 @@ def _steps(steps: Sequence[dict[str, Any]]) -> str:
         return "<p>The steps were not measured.</p>"
     figure, axes = _plots(1, len(steps), 3.2 * len(steps), 3.2)
     for axis, entry in zip(axes[0], steps, strict=True):
-        labels, start = ["fork"], sum(entry["added_us"]["fork"].values())
+        start = sum(entry["added_us"]["fork"].values())
+        top = start
         axis.bar(["fork"], [start], color=_COLORS["fork"])
         for step in STEPS:
             change = entry["difference_us"][step]
             axis.bar([step], [change], bottom=[start], color="#b03000" if change > 0 else "#006020")
             start += change
-            labels.append(step)
+            top = max(top, start)
         axis.bar(["threads"], [start], color=_COLORS["threads"])
         axis.set(title=f"{entry['build']}\n{_CODECS[entry['codec']]}", ylabel="us an image")
         axis.tick_params(axis="x", rotation=45)
+        axis.set_ylim(0, 1.08 * top)
     return _svg(figure)
 
 

@@ -61,8 +61,7 @@ class Study:
         with (self.folder / "answers.jsonl").open("a") as log:
             try:
                 for number in range(rounds):
-                    order = list(self.matrix)
-                    random.Random(number).shuffle(order)
+                    order = _order(self.matrix, number)
                     for cell in order:
                         done += 1
                         if (cell.key, number) in self.answers:
@@ -129,6 +128,19 @@ class Study:
                 continue  # the line that was being written when the study was broken off
             found[entry["key"], entry["round"]] = entry["answer"]
         return found
+
+
+def _order(matrix: Sequence[Cell], seed: int) -> list[Cell]:
+    """Shapes in random order, and within each shape the methods: what is compared runs back to back, either first."""
+    rng = random.Random(seed)
+    shapes: dict[str, list[Cell]] = {}
+    for cell in matrix:
+        shapes.setdefault(cell.key.replace(f"|{cell.method}|", "|"), []).append(cell)
+    groups = list(shapes.values())
+    rng.shuffle(groups)
+    for group in groups:
+        rng.shuffle(group)
+    return [cell for group in groups for cell in group]
 
 
 def _environment() -> dict[str, str]:

@@ -91,7 +91,21 @@ def verdict(ratios: Sequence[Ratio], steps: Sequence[dict[str, Any]], rows: Sequ
         )
         text += _where(ratio, steps) + _counted(ratio, rows)
         said.append(text)
-    return said
+    return [*said, *_beside_the_original(ratios)]
+
+
+def _beside_the_original(ratios: Sequence[Ratio]) -> list[str]:
+    """The experiment that this one repeats: Quansight and NVIDIA, "Improved Data Loading with Threads"."""
+    chosen = [r for r in ratios if (r.against, r.size, r.step, r.workers) == ("fork", SIZES[0], STEPS[-1], 2)]
+    if not chosen:
+        return []
+    found = "; ".join(f"{_name(r.codec)}, {r.build}, batch {r.batch}: {r.outcome}" for r in chosen)
+    same = all(r.outcome == ("behind" if r.codec == "pillow" else "ahead") for r in chosen)
+    return [
+        "The original experiment (batch 512, many cores, GPU decoding) found threads slightly behind for Pillow and clearly "
+        f"ahead for nvImageCodec. Threads here are: {found}. "
+        + ("The direction is the same." if same else "The direction is not reproduced on this machine.")
+    ]
 
 
 def _where(ratio: Ratio, steps: Sequence[dict[str, Any]]) -> str:
