@@ -27,6 +27,7 @@ FREE: Final = (
 )  # in a trace entry: choosing another thread here is no preemption (the running one could not go on)
 SPIN_LIMIT: Final = 1_000  # decisions in a row by one thread while others could run: it is spinning, let them
 STEP_LIMIT: Final = 60_000  # decisions in one run: taken for a livelock
+POINT_LIMIT: Final = 2_000_000  # change points in one run, decisions or not: an endless loop of a thread on its own
 SELF_WAKES: Final = 2  # sleeps of a thread that may end at once while others could run; more would never end a poll
 
 
@@ -214,12 +215,19 @@ class Run:
             return
         # _decide, once more: this is the hot path
         if self.enabled == task.bit or self.paused:
+            if self.points > POINT_LIMIT:
+                self._give_up(task)
             return
         index = self.index
         self.index = index + 1
         self.trace.append(self.enabled & ~task.bit)
         if index >= self.stop_at or index >= self.spin_mark:
             self._stop(task, site, index)
+
+    def _give_up(self, task: Task) -> None:
+        self.livelock = True
+        self._end()
+        self._park(task)
 
     def _decide(self, task: Task, site: Any) -> None:
         if self.enabled == task.bit or self.paused:
@@ -232,9 +240,7 @@ class Run:
 
     def _stop(self, task: Task, site: Any, index: int) -> None:
         if index >= STEP_LIMIT:
-            self.livelock = True
-            self._end()
-            self._park(task)
+            self._give_up(task)
         if index >= self.spin_mark:
             # A busy loop waits for the others: give them the baton and let time pass; this is no preemption.
             self.trace[index] |= FREE
