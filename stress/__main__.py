@@ -1,4 +1,4 @@
-"""Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. 1 at the end: one is loud."""
+"""Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. Ends with 1 if loud."""
 
 from __future__ import annotations
 

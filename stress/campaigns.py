@@ -210,7 +210,11 @@ def hammer_shared_image(number: int) -> None:
 def _decoder() -> Any:
     from nvidia import nvimgcodec  # type: ignore[import-not-found, unused-ignore]
 
-    return nvimgcodec.Decoder(backends=[nvimgcodec.Backend(nvimgcodec.CPU_ONLY)])
+    return nvimgcodec.Decoder(
+        device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,
+        backends=[nvimgcodec.Backend(nvimgcodec.CPU_ONLY)],
+        max_num_cpu_threads=1,
+    )
 
 
 _local = threading.local()
