@@ -80,11 +80,9 @@ class Lines(logging.Handler):
 
 
 class UnlockedLines(Lines):
-    def acquire(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
 
 
 class Logged:
@@ -208,7 +206,7 @@ def hammer_shared_image(number: int) -> None:
 
 
 def _decoder() -> Any:
-    from nvidia import nvimgcodec  # type: ignore[import-not-found, unused-ignore]
+    from nvidia import nvimgcodec  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     return nvimgcodec.Decoder(
         device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,

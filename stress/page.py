@@ -10,10 +10,10 @@ from stress.bench import ROOT
 FOLDER = ROOT / "reports" / "stress"
 INTRODUCTION = """# The explorer and the stress suite, measured
 
-Rebuild: `python -m stress.bench` (explorer; one interpreter a run), `python -m stress` (campaigns), `python -m stress.page`
-(this page). Figures are CPU seconds of the whole process on a shared, noisy machine. "least": shrunk to the known least
-preemptions. The corpus lies in `stress/corpus/`; its `unseen` part was written after the explorer and not used to tune it,
-but by the same author.
+Rebuild: `python -m stress.bench` (explorer; one interpreter a run), `python -m stress` (campaigns),
+`python -m stress.page` (this page). Figures are CPU seconds of the whole process on a shared, noisy machine. "least":
+shrunk to the known least preemptions. The corpus lies in `stress/corpus/`; its `unseen` part was written after the
+explorer and not used to tune it, but by the same author.
 """
 
 
@@ -39,14 +39,14 @@ def main() -> None:
         parts.append(table(["group", "bug", "found", "least", "median, CPU s", "p95, CPU s"], rows))
         speed, twins, lin, replay = (found[k] for k in ("schedules", "twins", "linearizability", "replay"))
         parts.append(
-            f"- {speed['schedules_per_cpu_s']} schedules a CPU second (locked cache, {speed['points_mean']} change points and "
-            f"{speed['switches_mean']} switches a schedule)\n"
+            f"- {speed['schedules_per_cpu_s']} schedules a CPU second (locked cache, {speed['points_mean']} change "
+            f"points and {speed['switches_mean']} switches a schedule)\n"
             f"- fixed twins: {twins['failures']} failures in {twins['schedules']} schedules\n"
             f"- replay in a fresh process: {replay['reproduced']} of {replay['processes']}\n"
             f"- a blocking call that is not modelled: {found['uncontrolled']['verdict']} after "
             f"{found['uncontrolled']['wall_s']} s\n"
-            f"- linearizability: {lin['disagreements']} disagreements with every order in {lin['histories']} histories; "
-            f"2,000 operations, partitioned: {lin['long_history_ms']} ms\n"
+            f"- linearizability: {lin['disagreements']} disagreements with every order in {lin['histories']} "
+            f"histories; 2,000 operations, partitioned: {lin['long_history_ms']} ms\n"
         )
     campaigns = FOLDER / "campaigns.json"
     if campaigns.exists():
@@ -58,8 +58,8 @@ def main() -> None:
                     rows.append([build, name, row["skipped"], "", ""])
                 else:
                     subject, planted = row["subject"], row["planted"]
-                    rows.append([build, name, subject["verdict"], subject["runs"],
-                                 f"{planted['verdict']} ({planted['oracle']})"])  # fmt: skip
+                    twin = f"{planted['verdict']} ({planted['oracle']})"
+                    rows.append([build, name, subject["verdict"], subject["runs"], twin])
         parts.append(table(["CPython", "subject", "verdict", "schedules or calls", "planted twin"], rows))
     (FOLDER / "README.md").write_text("\n".join(parts))
 
