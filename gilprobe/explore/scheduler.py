@@ -49,8 +49,8 @@ class Task:
     """One thread of the code under test, on whichever OS thread of the pool runs it."""
 
     __slots__ = (
-        "bit", "body", "deadline", "done", "error", "ident", "index", "name", "on_done", "op", "ops", "priority",
-        "sleeps", "steps", "thread", "timed_out", "waiting_for", "wait_site", "worker", "clock",
+        "bit", "body", "deadline", "done", "error", "ident", "index", "name", "on_done", "op", "priority",
+        "sleeps", "steps", "thread", "timed_out", "waiting_for", "wait_site", "worker",
     )  # fmt: skip
 
     def __init__(self, index: int, name: str, body: Callable[[], Any], worker: Worker) -> None:
@@ -70,10 +70,8 @@ class Task:
         self.steps = 0  # change points passed, all of them counted
         self.priority = 0.0
         self.op = -1  # index of the operation it is in
-        self.ops: list[Any] = []
         self.thread: threading.Thread | None = None
         self.on_done: list[Task] = []
-        self.clock: dict[int, int] = {}
 
 
 class Worker:
@@ -179,7 +177,6 @@ class Run:
         self.finished.acquire()
         self.timeouts_fired = 0
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
-        self.notified: set[int] = set()  # objects on which a wakeup was sent
 
     # -- building
 
