@@ -15,7 +15,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from gilprobe.explore import Result, hammer, run
 
@@ -119,7 +119,7 @@ def hammer_lru(number: int) -> None:
 class HandmadeCache:
     """A bounded cache with the test and the eviction apart."""
 
-    items: dict[int, int] = {}
+    items: ClassVar[dict[int, int]] = {}
 
     @classmethod
     def squared(cls, number: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from gilprobe.explore.scheduler import Abandon, Run, Task, get_ident
 
@@ -263,7 +263,7 @@ def thread_is_alive(thread: threading.Thread) -> bool:
 class PatchedThread:
     """Puts the three methods on threading.Thread itself, so subclasses defined at any time have them."""
 
-    names = {"start": start_thread, "join": join_thread, "is_alive": thread_is_alive}
+    names: ClassVar[dict[str, Any]] = {"start": start_thread, "join": join_thread, "is_alive": thread_is_alive}
 
     @classmethod
     def install(cls) -> None:

@@ -49,8 +49,24 @@ class Task:
     """One thread of the code under test, on whichever OS thread of the pool runs it."""
 
     __slots__ = (
-        "bit", "body", "deadline", "done", "error", "ident", "index", "name", "on_done", "op", "priority",
-        "sleeps", "steps", "thread", "timed_out", "waiting_for", "wait_site", "worker",
+        "bit",
+        "body",
+        "deadline",
+        "done",
+        "error",
+        "ident",
+        "index",
+        "name",
+        "on_done",
+        "op",
+        "priority",
+        "sleeps",
+        "steps",
+        "thread",
+        "timed_out",
+        "wait_site",
+        "waiting_for",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, index: int, name: str, body: Callable[[], Any], worker: Worker) -> None:

@@ -1,6 +1,6 @@
 """The loader's bars, each as a ratio of interleaved pairs with its bootstrap interval.
 
-Run as `python reports/loader/measure.py` with the interpreter to measure: it updates that build's entries in summary.json.
+Run as `python reports/loader/measure.py` with the interpreter to measure; it updates its build in summary.json.
 A bar is met when the whole interval is on its good side, missed when none of it is, else undecided.
 """
 

@@ -110,7 +110,8 @@ def _beside_the_original(ratios: Sequence[Ratio]) -> list[str]:
     found = "; ".join(f"{_name(r.codec)}, {r.build}, batch {r.batch}: {r.outcome}" for r in chosen)
     same = all(r.outcome == ("behind" if r.codec == "pillow" else "ahead") for r in chosen)
     return [
-        "The original experiment (batch 512, many cores, GPU decoding) found threads slightly behind for Pillow and clearly "
+        "The original experiment (batch 512, many cores, GPU decoding) found threads slightly behind for Pillow and "
+        "clearly "
         f"ahead for nvImageCodec. Threads here are: {found}. "
         + ("The direction is the same." if same else "The direction is not reproduced on this machine.")
     ]
