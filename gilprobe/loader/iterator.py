@@ -28,6 +28,7 @@ T = TypeVar("T")
 _STATUS_CHECK_S = 5.0
 # Workers that return at all do so at the next sample. One that never returns must not delay the exit.
 _JOIN_S = 0.5
+_EXIT_S = 1.0
 
 
 class ThreadIterator(Iterator[T], Generic[T]):
@@ -50,6 +51,7 @@ class ThreadIterator(Iterator[T], Generic[T]):
         self._unrestored = job.num_workers
         self._workers = [Worker(job, worker_id, clock.workers[worker_id]) for worker_id in range(job.num_workers)]
         _live.add(self)
+        _threads.update(worker.thread for worker in self._workers)
         self._begin(loader)
 
     def reset(self, loader: ThreadDataLoader[T]) -> None:
@@ -237,6 +239,8 @@ def _reraise(failure: torch_seams.Failure) -> None:
 
 
 _live: weakref.WeakSet[ThreadIterator[Any]] = weakref.WeakSet()
+# Workers outlive an iterator that was dropped: they end when they have seen it.
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @atexit.register
@@ -245,6 +249,8 @@ def _stop_all() -> None:
     iterators = list(_live)
     for iterator in iterators:
         iterator._job.stopped = True
-    deadline = time.monotonic() + _JOIN_S
+    deadline = time.monotonic() + _EXIT_S
     for iterator in iterators:
         iterator.shutdown(join_s=max(0.0, deadline - time.monotonic()))
+    for thread in list(_threads):
+        thread.join(max(0.0, deadline - time.monotonic()))
