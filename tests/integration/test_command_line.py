@@ -76,6 +76,21 @@ def test_a_signal_to_gilprobe_reaches_the_script(tmp_path: Path) -> None:
     assert time.monotonic() - start < 30
 
 
+def test_signals_ignored_by_the_shell_stay_ignored(any_python: Python, tmp_path: Path) -> None:
+    code = "import signal; print([int(s) for s in signal.valid_signals() if signal.getsignal(s) == signal.SIG_IGN])"
+    python = any_python.executable
+    words = [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", str(tmp_path / "r"), "--python", python]
+    for ignored in ("", "trap '' HUP INT TERM;"):
+        plain, profiled = (
+            subprocess.run(
+                ["bash", "-c", f'{ignored} "$@"', "bash", *command, "-c", code],
+                cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+            ).stdout
+            for command in ([python], [*words, "--force"])
+        )  # fmt: skip
+        assert plain == profiled and plain.startswith("[")
+
+
 MISTAKES = [
     (["profile"], 2, "no script given"),
     (["profile", "missing.py"], 2, "missing.py does not exist"),
