@@ -1,4 +1,4 @@
-"""Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. Ends with 1 when one is not quiet."""
+"""Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. Ends with 1 if loud."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gilprobe.explore import Result
 from stress.bench import ROOT, build
 from stress.campaigns import CAMPAIGNS, Campaign, missing
 
@@ -16,10 +17,14 @@ def measure(campaign: Campaign, budget_s: float, seed: int) -> dict[str, Any]:
     planted = campaign.planted(budget_s, seed)
     subject = campaign.subject(budget_s, seed)
     return {
-        "subject": {"verdict": subject.verdict, "oracle": subject.oracle, "runs": subject.schedules, "story": _end(subject.story)},
-        "planted": {"verdict": planted.verdict, "oracle": planted.oracle, "runs": planted.schedules},
+        "subject": {**_row(subject), "story": _end(subject.story)},
+        "planted": _row(planted),
         "quiet": subject.verdict in ("EXHAUSTED", "NOT_FOUND") and planted.verdict in ("FAILED", "UNCONTROLLED"),
     }
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {"verdict": result.verdict, "oracle": result.oracle, "runs": result.schedules}
 
 
 def _end(story: str) -> str:
@@ -44,10 +49,15 @@ def main() -> int:
             rows[campaign.name] = {"skipped": f"{lacking} is not installed"}
             print(f"SKIPPED {campaign.name}: {lacking} is not installed", flush=True)
             continue
-        row = rows[campaign.name] = {"seed": options.seed, "budget_s": options.budget, **measure(campaign, options.budget, options.seed)}
+        measured = measure(campaign, options.budget, options.seed)
+        row = rows[campaign.name] = {"seed": options.seed, "budget_s": options.budget, **measured}
         quiet &= row["quiet"]
-        print(f"{'quiet' if row['quiet'] else 'LOUD '} {campaign.name}: subject {row['subject']['verdict']} in "
-              f"{row['subject']['runs']} runs, twin {row['planted']['verdict']} {row['planted']['oracle']}", flush=True)  # fmt: skip
+        subject, planted = row["subject"], row["planted"]
+        print(
+            f"{'quiet' if row['quiet'] else 'LOUD'} {campaign.name}: subject {subject['verdict']} in {subject['runs']} "
+            f"runs, twin {planted['verdict']} {planted['oracle']}",
+            flush=True,
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     return 0 if quiet else 1

@@ -55,8 +55,8 @@ def planted(cases: list[Case], seeds: int) -> dict[str, Any]:
             found += right
             least += right and result.preemptions == case.preemptions
         rows[case.name] = {
-            "seeds": seeds, "found": found, "least_preemptions": least, "cpu_s_median": round(statistics.median(times), 4),
-            "cpu_s_p95": percentile(times, 0.95),
+            "seeds": seeds, "found": found, "least_preemptions": least,
+            "cpu_s_median": round(statistics.median(times), 4), "cpu_s_p95": percentile(times, 0.95),
         }  # fmt: skip
     return rows
 
@@ -73,8 +73,8 @@ def twins(cases: list[Case], schedules: int) -> dict[str, Any]:
             failures += result.failed
             seed += 1
         rows[case.name] = {"schedules": done, "failures": failures}
-    return {"schedules": sum(r["schedules"] for r in rows.values()), "failures": sum(r["failures"] for r in rows.values()),
-            "cases": rows}  # fmt: skip
+    total = {key: sum(row[key] for row in rows.values()) for key in ("schedules", "failures")}
+    return {**total, "cases": rows}
 
 
 CLASSES = {
@@ -119,8 +119,8 @@ def throughput(schedules: int = 1500) -> dict[str, Any]:
             switches += outcome.run.switches
         cpu_s = time.process_time() - before
     return {
-        "schedules": schedules, "points_mean": round(points / schedules, 1), "switches_mean": round(switches / schedules, 1),
-        "schedules_per_cpu_s": round(schedules / cpu_s),
+        "schedules": schedules, "points_mean": round(points / schedules, 1),
+        "switches_mean": round(switches / schedules, 1), "schedules_per_cpu_s": round(schedules / cpu_s),
     }  # fmt: skip
 
 
@@ -182,11 +182,24 @@ def linearizability(histories: int) -> dict[str, Any]:
         long.append(Operation(number - rng.random() * 2, number + rng.random() * 2, value, key))
     before = time.process_time()
     accepted = linearizable(long, 0, register, partitioned=True)
-    return {"histories": histories, "linearizable": positive, "disagreements": disagree,
-            "long_history_ms": round((time.process_time() - before) * 1e3, 2), "long_history_accepted": accepted}  # fmt: skip
+    long_ms = round((time.process_time() - before) * 1e3, 2)
+    return {
+        "histories": histories, "linearizable": positive, "disagreements": disagree, "long_history_ms": long_ms,
+        "long_history_accepted": accepted,
+    }  # fmt: skip
 
 
-SUBJECT = "class Counter:\n    def __init__(self):\n        self._n = 0\n\n    def inc(self):\n        self._n += 1\n\n    def get(self):\n        return self._n\n"
+SUBJECT = """
+class Counter:
+    def __init__(self):
+        self._n = 0
+
+    def inc(self):
+        self._n += 1
+
+    def get(self):
+        return self._n
+"""
 
 
 def replays(count: int) -> dict[str, Any]:
@@ -195,12 +208,14 @@ def replays(count: int) -> dict[str, Any]:
         (Path(folder) / "subject.py").write_text(SUBJECT)
         code = "import subject, gilprobe.explore as e; print(e.check(subject.Counter, replay_dir='.').replay_path)"
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), folder])}
-        path = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True).stdout.strip()
+
+        def python(program: str) -> str:
+            done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=env, capture_output=True, text=True)
+            return done.stdout.strip()
+
+        path = python(code)
         again = f"import gilprobe.explore as e; r = e.replay({path!r}); print(r.verdict, r.oracle, r.preemptions)"
-        said = [
-            subprocess.run([sys.executable, "-c", again], cwd=folder, env=env, capture_output=True, text=True).stdout.strip()
-            for _ in range(count)
-        ]
+        said = [python(again) for _ in range(count)]
     return {"processes": count, "reproduced": said.count("FAILED linearizability 1")}
 
 

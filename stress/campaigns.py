@@ -15,7 +15,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from gilprobe.explore import Result, hammer, run
 
@@ -80,11 +80,9 @@ class Lines(logging.Handler):
 
 
 class UnlockedLines(Lines):
-    def acquire(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
 
 
 class Logged:
@@ -121,7 +119,7 @@ def hammer_lru(number: int) -> None:
 class HandmadeCache:
     """A bounded cache with the test and the eviction apart."""
 
-    items: dict[int, int] = {}
+    items: ClassVar[dict[int, int]] = {}
 
     @classmethod
     def squared(cls, number: int) -> int:
@@ -177,7 +175,7 @@ def hammer_list_wrongly(number: int) -> None:
 
 
 def _encoded() -> bytes:
-    from PIL import Image
+    from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 
     out = io.BytesIO()
     Image.new("RGB", (64, 64), (1, 2, 3)).save(out, "JPEG")
@@ -208,9 +206,13 @@ def hammer_shared_image(number: int) -> None:
 
 
 def _decoder() -> Any:
-    from nvidia import nvimgcodec
+    from nvidia import nvimgcodec  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    return nvimgcodec.Decoder(backends=[nvimgcodec.Backend(nvimgcodec.CPU_ONLY)])
+    return nvimgcodec.Decoder(
+        device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,
+        backends=[nvimgcodec.Backend(nvimgcodec.CPU_ONLY)],
+        max_num_cpu_threads=1,
+    )
 
 
 _local = threading.local()
@@ -238,13 +240,17 @@ def _hammered(fn: Callable[[int], None]) -> Callable[[float, int], Result]:
 
 
 CAMPAIGNS = [
-    Campaign("queue.Queue", functools.partial(explore_queue, queue.Queue), functools.partial(explore_queue, ForgetfulQueue)),
+    Campaign(
+        "queue.Queue", functools.partial(explore_queue, queue.Queue), functools.partial(explore_queue, ForgetfulQueue)
+    ),
     Campaign("logging", functools.partial(explore_logging, Lines), functools.partial(explore_logging, UnlockedLines)),
     Campaign("functools.lru_cache", _hammered(hammer_lru), _hammered(hammer_handmade)),
     Campaign("dict", _hammered(hammer_dict), _hammered(hammer_dict_wrongly)),
     Campaign("list", _hammered(hammer_list), _hammered(hammer_list_wrongly)),
     Campaign("Pillow", _hammered(hammer_pillow), _hammered(hammer_shared_image), needs="PIL"),
-    Campaign("nvImageCodec on the CPU", _hammered(hammer_decoder), _hammered(hammer_shared_decoder), needs="nvidia.nvimgcodec"),
+    Campaign(
+        "nvImageCodec on the CPU", _hammered(hammer_decoder), _hammered(hammer_shared_decoder), "nvidia.nvimgcodec"
+    ),
 ]  # fmt: skip
 
 

@@ -36,7 +36,9 @@ class Unavailable(Exception):
 def candidates() -> list[Path]:
     names = [f"python3.{minor}{suffix}" for minor in range(11, 16) for suffix in ("", "t")] + ["python3"]
     found = [Path(path) for name in names if (path := shutil.which(name))]
-    roots = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python", CACHE]
+    found.append(Path(sys.executable))
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    roots = [pyenv / "versions", Path.home() / ".local/share/uv/python", CACHE]
     for root in roots:
         for folder in sorted(root.glob("*")):
             found += [

@@ -12,7 +12,7 @@ from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
 from gilprobe.model import NotObserved, Process, Profile, Thread
-from gilprobe.recording import Recording, read_folder
+from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag
 
 NOT_BUILT = (
@@ -88,6 +88,9 @@ def _process(recording: Recording) -> Process:
     )
 
 
+# Expected samples above which having less than a tenth of them is no chance.
+FEW_SAMPLES = 20
+
 # A free-threaded build takes its GIL a few times at start-up before it turns it off (16 on 3.13.5).
 FEW_GIL_HOLDS = 100
 
@@ -140,6 +143,11 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
             missing.append(NotObserved(f"Python stacks of {where}", f"Python {recording.python_version} is not known"))
         if header["end_kind"] == EndKind.NONE:
             missing.append(NotObserved(f"the end of {where}", "it was killed, crashed, or still runs"))
+        missing += [
+            NotObserved(f"samples of {thread.name or thread['tid']} in {where}", "it blocks the sampler's signal")
+            for thread in recording.threads.values()
+            if FEW_SAMPLES < _cpu_s(thread) * header["rate_hz"] > 10 * thread["samples"]
+        ]
         if header["sampler_errno"] and header["rate_hz"]:
             missing.append(NotObserved(f"perf in {where}", _error(header["sampler_errno"])))
     if not any(recording.header["rate_hz"] for recording in recordings):
@@ -147,6 +155,10 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
     elif not any(recording.free_threaded for recording in recordings):
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
+
+
+def _cpu_s(thread: RecordedThread) -> float:
+    return max(0, thread["cpu_ns"] - thread["start_cpu_ns"]) / 1e9
 
 
 def _error(number: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def explore(
     Ends with 0 when nothing was found or all was exhausted, 1 when it failed, 4 when a call cannot be controlled.
     """
     try:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, str(Path.cwd()))
         result = _explore(target, replay_file, model, threads, max_ops, preemptions, budget_s, seed, replay_dir)
     except GilprobeError as error:
         click.echo(str(error), err=True)

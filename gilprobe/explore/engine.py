@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -102,7 +103,11 @@ class Session:
             outcome = self._judge(run, bodies, box, lost)
         finally:
             if any(not t.done for t in run.tasks):
-                run.abandon(lost[0] if lost is not None else None)
+                _executors_log.disabled = True  # its workers would each log that they were unwound
+                try:
+                    run.abandon(lost[0] if lost is not None else None)
+                finally:
+                    _executors_log.disabled = False
             active.run = None
         outcome.run = run
         outcome.state = box.get("state")
@@ -172,6 +177,7 @@ class Session:
 
 
 _NO_WAKEUPS = {"Barrier.wait", "Semaphore.acquire", "Queue.get", "Queue.put", "Future.result"}  # built on a condition
+_executors_log = logging.getLogger("concurrent.futures")
 _one_session = threading.Lock()
 
 
@@ -194,6 +200,9 @@ def _main(run: Run, bodies: Bodies, box: dict[str, Any]) -> None:
             run.block(main, child, None)
         if run.observer is not None:
             run.observer.joined(run, main, child)
+    if len(run.tasks) > len(children) + 1:
+        # What threads of the code's own still work on counts as done at the end: wait until none can go on.
+        run.block(main, "quiet", 0.0)
     run.paused += 1
     if any(child.error is not None for child in children):
         return

@@ -266,8 +266,7 @@ def _user_frame(what: Any) -> FrameType | None:
 
 def _library(file: str) -> bool:
     return (
-        "/explore/" in file
-        and "/gilprobe/" in file
+        ("/explore/" in file and "/gilprobe/" in file)
         or file.endswith(("/threading.py", "/queue.py"))
         or "/concurrent/" in file
     )

@@ -11,6 +11,7 @@ import ast
 import builtins
 import collections
 import dis
+import itertools
 import linecache
 import os
 import sys
@@ -40,7 +41,7 @@ _INIT_CODE = ("<dataclass", "<attrs generated")
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _STDLIB = tuple(
     {os.path.realpath(p) for p in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))}
-    | {p for p in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))}
+    | {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 )
 
 
@@ -103,8 +104,8 @@ class UnderTest:
 def _holds(module: Any, file: str) -> bool:
     if not isinstance(module, ModuleType) or getattr(module, "__file__", None) not in (None, file):
         return False
-    return any(isinstance(v, FunctionType) and v.__code__.co_filename == file or isinstance(v, type)
-               and v.__module__ == module.__name__ for v in list(vars(module).values()))  # fmt: skip
+    return any((isinstance(v, FunctionType) and v.__code__.co_filename == file) or (isinstance(v, type)
+               and v.__module__ == module.__name__) for v in list(vars(module).values()))  # fmt: skip
 
 
 class Facts:
@@ -201,7 +202,7 @@ def _aliases(code: CodeType, instructions: list[dis.Instruction]) -> set[str]:
     """Local variables that may be a shared object: parameters, and what is loaded from one."""
     count = code.co_argcount + code.co_kwonlyargcount
     found = set(code.co_varnames[:count]) - {"self", "cls"}
-    for before, after in zip(instructions, instructions[1:], strict=False):
+    for before, after in itertools.pairwise(instructions):
         if after.opname == "STORE_FAST" and before.opname in (*_READS, "LOAD_ATTR"):
             found.add(after.argval)
     return found
@@ -296,7 +297,7 @@ class Calls:
                 return False
             return bool(call.args or call.keywords)
         if isinstance(call.func, ast.Attribute):
-            if call.func.attr in facts.defined and call.func.attr not in _BUILT_IN or call.func.attr in _SYNC_METHODS:
+            if (call.func.attr in facts.defined and call.func.attr not in _BUILT_IN) or call.func.attr in _SYNC_METHODS:
                 return False
             return any(_accesses(argument) for argument in [*call.args, *(k.value for k in call.keywords)])
         return True

@@ -5,11 +5,10 @@ Outside a controlled thread each of them behaves as an uncontended one, so that 
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from gilprobe.explore.scheduler import Abandon, Run, Task, get_ident
 
@@ -264,7 +263,7 @@ def thread_is_alive(thread: threading.Thread) -> bool:
 class PatchedThread:
     """Puts the three methods on threading.Thread itself, so subclasses defined at any time have them."""
 
-    names = {"start": start_thread, "join": join_thread, "is_alive": thread_is_alive}
+    names: ClassVar[dict[str, Any]] = {"start": start_thread, "join": join_thread, "is_alive": thread_is_alive}
 
     @classmethod
     def install(cls) -> None:
@@ -276,13 +275,3 @@ class PatchedThread:
     def remove(cls) -> None:
         for name in cls.names:
             setattr(threading.Thread, name, _original[name])
-
-
-def caller_site(files: Callable[[str], bool]) -> tuple[str, str, int] | None:
-    """The innermost frame of the code under test: (file, qualified name, line)."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if files(frame.f_code.co_filename):
-            return frame.f_code.co_filename, frame.f_code.co_qualname, frame.f_lineno or 0
-        frame = frame.f_back  # type: ignore[assignment]
-    return None

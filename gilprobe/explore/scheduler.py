@@ -27,6 +27,7 @@ FREE: Final = (
 )  # in a trace entry: choosing another thread here is no preemption (the running one could not go on)
 SPIN_LIMIT: Final = 1_000  # decisions in a row by one thread while others could run: it is spinning, let them
 STEP_LIMIT: Final = 60_000  # decisions in one run: taken for a livelock
+POINT_LIMIT: Final = 2_000_000  # change points in one run, decisions or not: an endless loop of a thread on its own
 SELF_WAKES: Final = 2  # sleeps of a thread that may end at once while others could run; more would never end a poll
 
 
@@ -48,8 +49,24 @@ class Task:
     """One thread of the code under test, on whichever OS thread of the pool runs it."""
 
     __slots__ = (
-        "bit", "body", "deadline", "done", "error", "ident", "index", "name", "on_done", "op", "ops", "priority",
-        "sleeps", "steps", "thread", "timed_out", "waiting_for", "wait_site", "worker", "clock",
+        "bit",
+        "body",
+        "deadline",
+        "done",
+        "error",
+        "ident",
+        "index",
+        "name",
+        "on_done",
+        "op",
+        "priority",
+        "sleeps",
+        "steps",
+        "thread",
+        "timed_out",
+        "wait_site",
+        "waiting_for",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, index: int, name: str, body: Callable[[], Any], worker: Worker) -> None:
@@ -69,10 +86,8 @@ class Task:
         self.steps = 0  # change points passed, all of them counted
         self.priority = 0.0
         self.op = -1  # index of the operation it is in
-        self.ops: list[Any] = []
         self.thread: threading.Thread | None = None
         self.on_done: list[Task] = []
-        self.clock: dict[int, int] = {}
 
 
 class Worker:
@@ -178,7 +193,6 @@ class Run:
         self.finished.acquire()
         self.timeouts_fired = 0
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
-        self.notified: set[int] = set()  # objects on which a wakeup was sent
 
     # -- building
 
@@ -214,12 +228,19 @@ class Run:
             return
         # _decide, once more: this is the hot path
         if self.enabled == task.bit or self.paused:
+            if self.points > POINT_LIMIT:
+                self._give_up(task)
             return
         index = self.index
         self.index = index + 1
         self.trace.append(self.enabled & ~task.bit)
         if index >= self.stop_at or index >= self.spin_mark:
             self._stop(task, site, index)
+
+    def _give_up(self, task: Task) -> None:
+        self.livelock = True
+        self._end()
+        self._park(task)
 
     def _decide(self, task: Task, site: Any) -> None:
         if self.enabled == task.bit or self.paused:
@@ -232,9 +253,7 @@ class Run:
 
     def _stop(self, task: Task, site: Any, index: int) -> None:
         if index >= STEP_LIMIT:
-            self.livelock = True
-            self._end()
-            self._park(task)
+            self._give_up(task)
         if index >= self.spin_mark:
             # A busy loop waits for the others: give them the baton and let time pass; this is no preemption.
             self.trace[index] |= FREE

@@ -14,6 +14,7 @@ from gilprobe.errors import GilprobeError, UsageError
 from gilprobe.loader.dataloader import ThreadDataLoader
 
 Method = Literal["threads", "processes"]
+METHODS: tuple[Method, ...] = ("threads", "processes")
 
 # Trials that differ by less cannot be told apart on a shared machine; the one with fewer workers is then preferred.
 _ALIKE = 1.05
@@ -21,7 +22,7 @@ _ALIKE = 1.05
 
 @dataclass(frozen=True)
 class Trial:
-    """batches_per_s: one value a visit. train_delay: the train step beside the workers over the step alone (1: no delay)."""
+    """batches_per_s: one value a visit. train_delay: the train step beside the workers over it alone (1: none)."""
 
     method: Method
     num_workers: int
@@ -65,7 +66,7 @@ def advise(
         raise UsageError(f"workers={workers!r} holds no worker counts", "Give counts of 1 or more, such as (1, 2, 4).")
     if budget_s <= 0:
         raise UsageError(f"budget_s={budget_s!r} is no time", "Give seconds, such as 60.")
-    plans: list[tuple[Method, int]] = [(method, count) for count in workers for method in ("threads", "processes")]
+    plans: list[tuple[Method, int]] = [(method, count) for count in workers for method in METHODS]
     options = {"batch_size": batch_size, "collate_fn": collate_fn}
     alone_s = _step_alone(dataset, options, train_step)
     visits = 2

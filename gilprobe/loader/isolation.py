@@ -38,7 +38,7 @@ class Replicas:
         self.isolation = self._decide(mode)
 
     def take(self) -> tuple[Any, Callable[[int], Any] | None]:
-        """Called in the worker's own thread: on free-threaded builds the copies then belong to it, with cheap counts."""
+        """Called in the worker's own thread: free-threaded builds then count references to the copies cheaply."""
         if self._packed is None:
             return self._original
         copied: tuple[Any, Callable[[int], Any] | None] = self._packed.load()

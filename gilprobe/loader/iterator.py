@@ -99,7 +99,7 @@ class ThreadIterator(Iterator[T], Generic[T]):
             self.shutdown(join_s=0.0)
 
     def shutdown(self, join_s: float = _JOIN_S) -> None:
-        """Ends the workers. Waits at most `join_s` for all of them together; a thread cannot be killed, but it is a daemon."""
+        """Ends the workers. Waits at most `join_s` for all of them; a thread cannot be killed, but is a daemon."""
         if self._shutdown:
             return
         self._shutdown = True
@@ -241,7 +241,7 @@ _live: weakref.WeakSet[ThreadIterator[Any]] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    # A daemon thread that is still inside C++ when the interpreter goes may abort the process (pthread_exit unwinds it).
+    # A daemon thread still inside C++ when the interpreter goes may abort the process (pthread_exit unwinds it).
     iterators = list(_live)
     for iterator in iterators:
         iterator._job.stopped = True

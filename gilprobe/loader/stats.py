@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WorkerStats:
-    """One worker's seconds by what it did. `output_wait_s` is the hand-over: torch's dispatch leaves room for every batch."""
+    """One worker's seconds by what it did. `output_wait_s` is the hand-over: there is room for every batch."""
 
     id: int
     batches: int

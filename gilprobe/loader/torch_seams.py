@@ -70,7 +70,7 @@ def failure(where: str) -> Failure:
 
 
 def worker_info(worker_id: int, num_workers: int, base_seed: int, dataset: Any) -> Any:
-    """What get_worker_info() answers in a worker, with generators of its own: the process's global state is not seeded."""
+    """What get_worker_info() answers in a worker, with generators of its own: nothing global is seeded."""
     module = _worker_module()
     seed = base_seed + worker_id
     generator = torch.Generator()

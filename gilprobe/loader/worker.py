@@ -47,7 +47,7 @@ class Died:
 
 @dataclass
 class Job:
-    """All that the workers of one iterator share. It knows nothing of the iterator: the garbage collector can take that."""
+    """All that the workers of one iterator share. It knows nothing of the iterator, which can so be collected."""
 
     replicas: Replicas
     iterable: bool

@@ -27,7 +27,7 @@ def current_worker_id() -> int | None:
 
 
 def install() -> None:
-    """Makes get_worker_info() thread-local in every module that has imported it, and default_collate aware of threads."""
+    """Makes get_worker_info() thread-local wherever it was imported, and default_collate aware of threads."""
     original = torch.utils.data.get_worker_info
     if getattr(original, "_gilprobe", False):
         return
@@ -36,7 +36,7 @@ def install() -> None:
 
 
 def _make_thread_local(original: Callable[[], Any]) -> None:
-    # The function object itself must change: `from torch.utils.data import get_worker_info` may have run long before us.
+    # The function object itself must change: `from torch.utils.data import get_worker_info` may have run before.
     if isinstance(original, FunctionType) and not original.__closure__:
         process_info = FunctionType(original.__code__, original.__globals__)
         original.__globals__["_gilprobe_worker_info"] = lambda: _here.info or process_info()

@@ -1,6 +1,6 @@
 """The loader's bars, each as a ratio of interleaved pairs with its bootstrap interval.
 
-Run as `python reports/loader/measure.py` with the interpreter to measure: it updates that build's entries in summary.json.
+Run as `python reports/loader/measure.py` with the interpreter to measure; it updates its build in summary.json.
 A bar is met when the whole interval is on its good side, missed when none of it is, else undecided.
 """
 
@@ -33,6 +33,7 @@ from gilprobe.loader.study.dataset import Pictures
 from gilprobe.loader.study.pictures import pictures
 
 PAIRS = 31
+BATCH = 32
 SUMMARY = Path(__file__).with_name("summary.json")
 
 
@@ -92,7 +93,9 @@ def _bars(work: Path, build: str) -> dict[str, Callable[[], dict[str, Any]]]:
     bars["overhead_over_no_workers_1"] = lambda: _overhead(1, None, 1.5)
     if "free-threaded" in build:
         for codec in ("pillow", "nvimagecodec"):
-            bars[f"two_workers_over_bare_threads_{codec}"] = lambda codec=codec: _bare_threads(codec, work)  # type: ignore[misc]
+            for hold in (1, BATCH):
+                name = f"two_workers_over_bare_threads_{codec}" + (f"_holding_{hold}" if hold > 1 else "")
+                bars[name] = lambda codec=codec, hold=hold: _bare_threads(codec, work, hold)  # type: ignore[misc]
     bars["memory_over_fork"] = lambda: _memory("fork", 1.0)
     bars["memory_over_forkserver"] = lambda: _memory("forkserver", 0.4)
     return bars
@@ -139,7 +142,7 @@ def _absolute(values: list[float], bar: float, *, at_least: bool = False) -> dic
         "range": [min(values), max(values)],
         "bar": bar,
         "bar_is": "at least" if at_least else "at most",
-        "pairs": len(values),
+        "values": len(values),
         "outcome": "met" if good else "missed" if bad else "undecided",
     }
 
@@ -209,21 +212,38 @@ def _discard(samples: list[Any]) -> int:
     return len(samples)
 
 
-def _bare_threads(codec: str, work: Path) -> dict[str, Any]:
-    """Images a second of two workers, decode and discard, over the same decode loop in two bare threads."""
+class Discards(Pictures):
+    """Decodes and lets go at once."""
+
+    def __getitem__(self, index: int) -> Any:
+        super().__getitem__(index)
+        return index
+
+
+def _bare_threads(codec: str, work: Path, hold: int) -> dict[str, Any]:
+    """Images a second of two workers over the same decode loop in two bare threads.
+
+    hold: pictures alive at once in each thread, in both alike. A batch of 32 is 25 MB: giving it back and taking it
+    anew costs page faults that a loop letting go of each picture does not have, loader or not.
+    """
     files = pickle.loads(pictures(work, (640, 408)).read_bytes())
-    length = 32 * 8
+    length = BATCH * 16
+    kind = Pictures if hold > 1 else Discards
     loader = ThreadDataLoader(
-        Pictures(files, length, codec), batch_size=32, num_workers=2, collate_fn=_discard, persistent_workers=True
+        kind(files, length, codec), batch_size=BATCH, num_workers=2, collate_fn=_discard, persistent_workers=True
     )
-    datasets = [Pictures(files, length, codec) for _ in range(2)]
+    datasets = [kind(files, length, codec) for _ in range(2)]
 
     def bare() -> float:
         def decode(dataset: Pictures, begin: int) -> None:
-            for index in range(begin, length, 2):
-                dataset[index]
+            for batch in range(begin, length, 2 * BATCH):
+                if hold > 1:
+                    _discard([dataset[index] for index in range(batch, batch + BATCH)])
+                else:
+                    for index in range(batch, batch + BATCH):
+                        dataset[index]
 
-        threads = [threading.Thread(target=decode, args=(dataset, n)) for n, dataset in enumerate(datasets)]
+        threads = [threading.Thread(target=decode, args=(dataset, n * BATCH)) for n, dataset in enumerate(datasets)]
         start = time.monotonic()
         for thread in threads:
             thread.start()

@@ -269,7 +269,9 @@ class SafeReset(Reset):
                 self.done += 1
 
 
-def _case(name: str, wrong: Any, right: Any, bodies: Any, final: Any, oracles: tuple[str, ...], least: int) -> list[Case]:
+def _case(
+    name: str, wrong: Any, right: Any, bodies: Any, final: Any, oracles: tuple[str, ...], least: int
+) -> list[Case]:
     return [
         Case(name, bodies, wrong, final, oracles, least),
         Case(f"{name}-twin", bodies, right, final),
@@ -285,14 +287,17 @@ def call(name: str, *args: Any) -> Any:
 
 CASES = [
     *_case("stock", Stock, SafeStock, (call("buy"), call("buy")), not_oversold, ("invariant",), 1),
-    *_case("singleton", lambda: Asked(Lazy), lambda: Asked(SafeLazy), (call("ask"), call("ask")), one_instance, ("invariant",), 1),
+    *_case("singleton", lambda: Asked(Lazy), lambda: Asked(SafeLazy), (call("ask"), call("ask")), one_instance,
+           ("invariant",), 1),
     *_case("half-published", Half, SafeHalf, (call("publish"), call("use")), None, ("exception",), 1),
     *_case("iteration", Registry, SafeRegistry, (call("register"), call("notify")), None, ("exception",), 1),
     *_case("stop-flag", Workers, SafeWorkers, (call("work"), call("close")), None, ("deadlock", "lost-wakeup"), 1),
-    *_case("permit", Semaphored, SafeSemaphored, (call("use"), call("use"), call("use")), None, ("deadlock", "lost-wakeup"), 0),
+    *_case("permit", Semaphored, SafeSemaphored, (call("use"), call("use"), call("use")), None,
+           ("deadlock", "lost-wakeup"), 0),
     *_case("wrong-waiter", Turns, SafeTurns, (call("wait_for_turn", 2), call("wait_for_turn", 1), call("go")), None,
            ("lost-wakeup",), 0),
     *_case("two-part-move", Ledger, SafeLedger, (call("move"), call("audit")), None, ("exception",), 1),
     *_case("expiry", Expiring, SafeExpiring, (call("read"), call("expire")), None, ("exception",), 1),
-    *_case("event-reset", Reset, SafeReset, (call("produce"), call("produce"), call("consume")), None, ("lost-wakeup",), 1),
+    *_case("event-reset", Reset, SafeReset, (call("produce"), call("produce"), call("consume")), None,
+           ("lost-wakeup",), 1),
 ]  # fmt: skip

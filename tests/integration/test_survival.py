@@ -28,14 +28,14 @@ def contend():
 
 
 def profile_of(
-    python: Python, code: str, folder: Path, *, check: bool = True
+    python: Python, code: str, folder: Path, *, check: bool = True, rate_hz: int = 0
 ) -> tuple[Profile, subprocess.CompletedProcess[str]]:
     folder.mkdir(exist_ok=True)
     script = folder.parent / "script.py"
     script.write_text(THREADS + code)
     done = subprocess.run(
         [python.executable, str(script)],
-        env=environment(folder, Options(rate_hz=0)),
+        env=environment(folder, Options(rate_hz=rate_hz)),
         capture_output=True,
         text=True,
         timeout=180,
@@ -142,6 +142,18 @@ def test_what_a_script_may_do_to_itself(any_python: Python, tmp_path: Path, host
     profile, done = profile_of(any_python, f"{hostility}\ncontend()\nprint('whole')\n", tmp_path / "r")
     assert done.stdout == "whole\n" and done.stderr == ""
     assert lock_waits(profile) >= 4
+
+
+def test_a_thread_that_blocks_all_signals_is_named_as_unsampled(any_python: Python, tmp_path: Path) -> None:
+    code = """
+def blocks():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    end = time.thread_time() + 0.5
+    while time.thread_time() < end: pass
+thread = threading.Thread(target=blocks, name="deaf"); thread.start(); thread.join()
+"""
+    profile, _ = profile_of(any_python, code, tmp_path / "r", rate_hz=100)
+    assert len([item for item in profile.not_observed if "blocks" in item.why]) == 1
 
 
 def test_the_script_goes_on_when_the_recordings_folder_goes(any_python: Python, tmp_path: Path) -> None:

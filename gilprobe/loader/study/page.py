@@ -25,7 +25,7 @@ td, th {{ padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd
 <h1>Pillow and nvImageCodec: threads or processes</h1>
 <p>A torch DataLoader over JPEG pictures in memory, its workers threads of one process or processes of their own.
 Medians with their whole range. One internal thread everywhere, one decoder a worker, persistent workers.</p>
-<h2>Verdict</h2>{verdict}
+<h2>Verdict</h2>{verdict}{notes}
 <h2>Throughput by workers</h2>{throughput}
 <h2>Threads over forked processes, by codec</h2>{ratios}
 <p class="note">Above 1 threads are faster. Bars are medians of the rounds, whiskers the whole range.</p>
@@ -47,6 +47,7 @@ def page(summary: dict[str, Any]) -> str:
     environment = summary["environment"]
     return _PAGE.format(
         verdict="".join(f"<p>{html.escape(text)}</p>" for text in summary["verdict"]) or "<p>Not measured.</p>",
+        notes="".join(f"<p class=note>{html.escape(text)}</p>" for text in summary.get("notes", ())),
         throughput=_throughput(summary["rows"]),
         ratios=_ratios(summary["ratios"]),
         steps=_steps(summary["steps"]),

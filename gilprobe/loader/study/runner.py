@@ -16,7 +16,7 @@ from gilprobe.errors import GilprobeError
 from gilprobe.loader.study.matrix import SIZES, Build, Cell
 from gilprobe.loader.study.pictures import pictures
 
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def find_builds(pythons: Sequence[str]) -> list[Build]:
@@ -26,7 +26,10 @@ def find_builds(pythons: Sequence[str]) -> list[Build]:
     """
     builds = []
     for python in pythons:
-        code = "import sysconfig, platform, torch; print(platform.python_version(), sysconfig.get_config_var('Py_GIL_DISABLED'))"
+        code = (
+            "import sysconfig, platform, torch; "
+            "print(platform.python_version(), sysconfig.get_config_var('Py_GIL_DISABLED'))"
+        )
         try:
             done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=_environment(), check=False)
         except OSError as error:

@@ -52,6 +52,7 @@ def summarize(builds: Sequence[Build], matrix: Sequence[Cell], answers: Answers,
             "internal_threads": 1,
             "load_average_at_end": round(os.getloadavg()[0], 2),
         },
+        "notes": _notes(),
         "rows": rows,
         "ratios": [
             {
@@ -75,6 +76,13 @@ def summarize(builds: Sequence[Build], matrix: Sequence[Cell], answers: Answers,
         "pixels_differ_max": max((a["pixels_differ"] for a in answers.values() if "pixels_differ" in a), default=None),
         "verdict": verdict(ratios, steps, rows),
     }
+
+
+def _notes() -> list[str]:
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= cores + 1:
+        return []
+    return [f"The machine was busy: load average {load:.1f} on {cores} cores. Trust the ranges, not the medians."]
 
 
 def verdict(ratios: Sequence[Ratio], steps: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -102,7 +110,8 @@ def _beside_the_original(ratios: Sequence[Ratio]) -> list[str]:
     found = "; ".join(f"{_name(r.codec)}, {r.build}, batch {r.batch}: {r.outcome}" for r in chosen)
     same = all(r.outcome == ("behind" if r.codec == "pillow" else "ahead") for r in chosen)
     return [
-        "The original experiment (batch 512, many cores, GPU decoding) found threads slightly behind for Pillow and clearly "
+        "The original experiment (batch 512, many cores, GPU decoding) found threads slightly behind for Pillow and "
+        "clearly "
         f"ahead for nvImageCodec. Threads here are: {found}. "
         + ("The direction is the same." if same else "The direction is not reproduced on this machine.")
     ]

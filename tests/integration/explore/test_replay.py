@@ -1,4 +1,4 @@
-"""A failing schedule is saved, and reproduced in a fresh process; an edit elsewhere does not matter, one inside is refused."""
+"""A failing schedule is saved and reproduced in a fresh process; an edit elsewhere does not matter, one inside does."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_an_edit_of_the_code_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("args", "status", "said"),
-    [(["nowhere:Class"], 2, "cannot import nowhere"), (["subject:Nothing"], 2, "has no Nothing"), ([], 2, "nothing to explore"),
+    [(["nowhere:Class"], 2, "cannot import nowhere"), (["subject:Nothing"], 2, "has no Nothing"),
+     ([], 2, "nothing to explore"),
      (["--replay", "subject.py"], 2, "is not a replay file")],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said(tmp_path: Path, args: list[str], status: int, said: str) -> None:

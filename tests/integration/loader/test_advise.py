@@ -64,7 +64,7 @@ def test_a_method_that_fails_is_not_advised_and_its_error_is_told() -> None:
 
 
 def test_nothing_is_advised_where_every_trial_fails() -> None:
-    with pytest.raises(GilprobeError, match="broken picture|ValueError"):
+    with pytest.raises(GilprobeError, match=r"broken picture|ValueError"):
         advise(Fails(), workers=(1,), budget_s=1)
 
 

@@ -81,6 +81,14 @@ class OnlyReads(Samples):
         torch.rand(1, generator=torch.random.thread_safe_generator())
 
 
+class WritesInOneWorker(Samples):
+    def act(self, index: int) -> None:
+        info = torch.utils.data.get_worker_info()
+        if info.id == 0:
+            self.cache[index] = index
+            self.count += 1
+
+
 PLANTED = {
     SetsAttribute: "dataset.count",
     FillsCache: "dataset.cache",
@@ -112,6 +120,10 @@ def test_the_twin_that_only_reads_is_not_flagged(tmp_path: Path) -> None:
     loader = run(OnlyReads, tmp_path)
     assert loader.shared_writes == ()
     assert any(name.startswith("dataset.table") for name in loader.unseen_writes)
+
+
+def test_the_twin_in_which_one_worker_writes_is_not_flagged(tmp_path: Path) -> None:
+    assert run(WritesInOneWorker, tmp_path).shared_writes == ()
 
 
 def test_a_copied_dataset_has_no_shared_writes_to_look_for() -> None:

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[loader]")
 pytest.importorskip("skimage", reason="the study crops its pictures from scikit-image's samples")
 
-from gilprobe.errors import GilprobeError  # noqa: E402
-from gilprobe.loader.study.matrix import Cell  # noqa: E402
-from gilprobe.loader.study.runner import Study, find_builds  # noqa: E402
+from gilprobe.errors import GilprobeError
+from gilprobe.loader.study.matrix import Cell
+from gilprobe.loader.study.runner import Study, find_builds
 
 
 def test_a_broken_off_study_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What code uses of threading, queue and concurrent.futures is controlled, however and whenever it was imported or made."""
+"""What code uses of threading, queue and concurrent.futures is controlled, whenever it was imported or made."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_what_cannot_be_copied_is_shared_and_named() -> None:
 
 
 def test_over_the_limit_is_shared_and_named() -> None:
-    dataset = Samples(small=[1], many=["%0200d" % n for n in range(COPY_LIMIT_BYTES // 190)])
+    dataset = Samples(small=[1], many=[f"{n:0200}" for n in range(COPY_LIMIT_BYTES // 190)])
     with pytest.warns(UserWarning, match=r"dataset\.many holds .* over the limit of 64 MB"):
         loader = ThreadDataLoader(dataset, num_workers=1)
         list(loader)

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[loader]")
 
-from gilprobe.loader.study import usl  # noqa: E402
-from gilprobe.loader.study.matrix import Build, Cell, cells  # noqa: E402
-from gilprobe.loader.study.summary import summarize  # noqa: E402
+from gilprobe.loader.study import usl
+from gilprobe.loader.study.matrix import Build, Cell, cells
+from gilprobe.loader.study.summary import summarize
 
 GIL = Build("python", "3.11.7", "gil")
 

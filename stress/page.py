@@ -1,0 +1,68 @@
+"""Writes reports/stress/README.md from summary.json and campaigns.json: python -m stress.page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stress.bench import ROOT
+
+FOLDER = ROOT / "reports" / "stress"
+INTRODUCTION = """# The explorer and the stress suite, measured
+
+Rebuild: `python -m stress.bench` (explorer; one interpreter a run), `python -m stress` (campaigns),
+`python -m stress.page` (this page). Figures are CPU seconds of the whole process on a shared, noisy machine. "least":
+shrunk to the known least preemptions. The corpus lies in `stress/corpus/`; its `unseen` part was written after the
+explorer and not used to tune it, but by the same author.
+"""
+
+
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
+
+
+def main() -> None:
+    summary = json.loads((FOLDER / "summary.json").read_text())
+    parts = [INTRODUCTION]
+    for build, found in summary.items():
+        parts.append(f"## CPython {build} ({found['system']}, {found['machine']})\n")
+        rows = []
+        for group in ("classic", "harder", "unseen"):
+            for name, row in found[group].items():
+                seeds = row["seeds"]
+                rows.append([group, name, f"{row['found']}/{seeds}", f"{row['least_preemptions']}/{seeds}",
+                             row["cpu_s_median"], row["cpu_s_p95"]])  # fmt: skip
+        for name, row in found["check"].items():
+            rows.append(["check()", name, f"{row['found']}/{row['seeds']}", f"{row['least']}/{row['seeds']}", "",
+                         row["cpu_s_p95"]])  # fmt: skip
+        parts.append(table(["group", "bug", "found", "least", "median, CPU s", "p95, CPU s"], rows))
+        speed, twins, lin, replay = (found[k] for k in ("schedules", "twins", "linearizability", "replay"))
+        parts.append(
+            f"- {speed['schedules_per_cpu_s']} schedules a CPU second (locked cache, {speed['points_mean']} change "
+            f"points and {speed['switches_mean']} switches a schedule)\n"
+            f"- fixed twins: {twins['failures']} failures in {twins['schedules']} schedules\n"
+            f"- replay in a fresh process: {replay['reproduced']} of {replay['processes']}\n"
+            f"- a blocking call that is not modelled: {found['uncontrolled']['verdict']} after "
+            f"{found['uncontrolled']['wall_s']} s\n"
+            f"- linearizability: {lin['disagreements']} disagreements with every order in {lin['histories']} "
+            f"histories; 2,000 operations, partitioned: {lin['long_history_ms']} ms\n"
+        )
+    campaigns = FOLDER / "campaigns.json"
+    if campaigns.exists():
+        parts.append("## Campaigns\n")
+        rows = []
+        for build, each in json.loads(campaigns.read_text()).items():
+            for name, row in each.items():
+                if "skipped" in row:
+                    rows.append([build, name, row["skipped"], "", ""])
+                else:
+                    subject, planted = row["subject"], row["planted"]
+                    twin = f"{planted['verdict']} ({planted['oracle']})"
+                    rows.append([build, name, subject["verdict"], subject["runs"], twin])
+        parts.append(table(["CPython", "subject", "verdict", "schedules or calls", "planted twin"], rows))
+    (FOLDER / "README.md").write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
