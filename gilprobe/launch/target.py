@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +112,6 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    sys.stdout.flush()
     return 128 - status if status < 0 else status
 
 
