@@ -14,6 +14,9 @@
 #define FIRST_CHUNK_BYTES (8u << 10)
 #define CHUNK_BYTES (32u << 10)
 #define ARRAY_CHUNK_BYTES (128u << 10)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #define RETRY_NS 1000000000u
 
 FileHeader *gp_header;
@@ -57,8 +60,12 @@ static void *map_range(uint64_t offset, uint64_t bytes, bool create, int *error)
         long address = gp_syscall6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (long)offset);
         if (address < 0 && address > -4096)
             *error = (int)-address;
-        else
+        else {
             memory = (void *)address;
+            /* One call now is cheaper than a fault for each page later; kernels before 5.14 refuse, which is no harm.
+             */
+            gp_syscall3(SYS_madvise, memory, bytes, MADV_POPULATE_WRITE);
+        }
     }
     gp_syscall3(SYS_close, fd, 0, 0);
     return memory;

@@ -10,6 +10,7 @@
 /* A yield that found nobody else takes 0.8 us; what goes beyond this was another thread's turn. */
 #define YIELD_NS 2000u
 #define REFRESH_NS 200000000u
+#define MOST_WITH_THREADS 256
 #define SAVED_REGISTERS 6u
 #define STACK_NEAR 65536u
 
@@ -35,6 +36,9 @@ static uint64_t wait_key(const OpenWait *wait, uint64_t releaser) {
 
 static WaitRecord *wait_record(Slot *slot, const OpenWait *wait, uint64_t releaser) {
     static _Atomic uint32_t next_wait;
+    /* A thread that meets thousands of others keeps the lines that released it, no longer the threads. */
+    if (GP_RARE(slot->waits.used > MOST_WITH_THREADS))
+        releaser &= UINT32_MAX;
     uint64_t key = wait_key(wait, releaser);
     IndexEntry *entry = gp_index_find(&slot->waits, key);
     if (entry)
