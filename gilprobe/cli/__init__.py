@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from gilprobe.errors import GilprobeError
+from gilprobe.errors import GilprobeError, OutputError
 
 COMMANDS = {
     "profile": "Run a script and report every wait of every thread, and who caused it.",
@@ -45,8 +46,13 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """The entry point. Exit status: 2 usage, 125 gilprobe's own failure, else the command's."""
+    # A closed stream is None; /dev/null in its place is not inherited, so the script finds it closed as well.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, nowhere())
     try:
         status = cli.main(args=arguments, prog_name="gilprobe", standalone_mode=False)
+        sys.stdout.flush()
     except GilprobeError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
@@ -59,7 +65,16 @@ def main(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        sys.stdout = nowhere()
+        what = f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}"
+        print(f"gilprobe: {what}\nMake room, or send the output elsewhere.", file=sys.stderr)
+        sys.exit(OutputError.exit_status)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
 
 
 def _usage_hint(error: click.ClickException) -> str:

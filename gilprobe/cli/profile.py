@@ -134,9 +134,13 @@ def _report(recording: Path, page: Path | None, quiet: bool, force: bool, open_p
 
     profiled = load(recording)
     if not quiet:
+        from gilprobe.cli import nowhere
         from gilprobe.render.text import print_summary
 
-        print_summary(profiled, sys.stderr, recording=str(recording))
+        try:
+            print_summary(profiled, sys.stderr, recording=str(recording))
+        except OSError:  # a full disk behind stderr: the script's status stands, at the interpreter's last flush too
+            sys.stderr = nowhere()
     if page is not None:
         from gilprobe.render import write_report
 

@@ -39,7 +39,7 @@ def inspect(python: str) -> Interpreter:
     found = shutil.which(python)
     if found is None:
         raise TargetError(f"{python} is not an executable", "Give --python the path of an interpreter.")
-    path = Path(found)
+    path = Path(found).absolute()  # ./python as a Path is python, which would be looked up in PATH
     problem = obstacle(path)
     if problem:
         raise TargetError(f"{path} {problem}", "Give --python a dynamically linked 64-bit interpreter of this machine.")

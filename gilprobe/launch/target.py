@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +89,13 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
         else:
             child.send_signal(number)
 
-    previous = {number: signal.signal(number, forward) for number in FORWARDED}
-    previous[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+    handlers = {**dict.fromkeys(FORWARDED, forward), signal.SIGINT: _stay}
+    # An ignored signal (nohup, a shell's background job) is inherited through exec: a handler here would end that.
+    previous = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         child = subprocess.Popen(
             [str(interpreter.path), *target.arguments],
@@ -108,5 +112,8 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    sys.stdout.flush()
     return 128 - status if status < 0 else status
+
+
+def _stay(_number: int, _frame: FrameType | None) -> None:
+    """The terminal's Ctrl-C reaches the script too; gilprobe outlives it for the summary."""

@@ -24,9 +24,17 @@ FORMATS = {
     "json": ("gilprobe.render.json_report", "Json"),
     "markdown": ("gilprobe.render.markdown", "Markdown"),
     "html": ("gilprobe.render.html", "Html"),
+    "collapsed": ("gilprobe.render.collapsed", "Collapsed"),
     "speedscope": ("gilprobe.render.speedscope", "Speedscope"),
 }
-SUFFIXES = {".speedscope.json": "speedscope", ".json": "json", ".md": "markdown", ".html": "html", ".txt": "text"}
+SUFFIXES = {
+    ".speedscope.json": "speedscope",
+    ".json": "json",
+    ".md": "markdown",
+    ".html": "html",
+    ".txt": "text",
+    ".collapsed": "collapsed",
+}
 
 
 def renderer(name: str) -> Renderer:

@@ -76,6 +76,45 @@ def test_a_signal_to_gilprobe_reaches_the_script(tmp_path: Path) -> None:
     assert time.monotonic() - start < 30
 
 
+def test_signals_ignored_by_the_shell_stay_ignored(any_python: Python, tmp_path: Path) -> None:
+    code = "import signal; print([int(s) for s in signal.valid_signals() if signal.getsignal(s) == signal.SIG_IGN])"
+    python = any_python.executable
+    words = [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", str(tmp_path / "r"), "--python", python]
+    for ignored in ("", "trap '' HUP INT TERM;"):
+        plain, profiled = (
+            subprocess.run(
+                ["bash", "-c", f'{ignored} "$@"', "bash", *command, "-c", code],
+                cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+            ).stdout
+            for command in ([python], [*words, "--force"])
+        )  # fmt: skip
+        assert plain == profiled and plain.startswith("[")
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_a_closed_stream_stays_closed_for_the_script(any_python: Python, tmp_path: Path, redirection: str) -> None:
+    code = "import sys; sys.exit(64 + 4 * (sys.stdin is None) + 2 * (sys.stdout is None) + (sys.stderr is None))"
+    words = [sys.executable, "-m", "gilprobe", "profile", "-o", str(tmp_path / "r"), "--python", any_python.executable]
+    plain, profiled = (
+        subprocess.run(
+            ["bash", "-c", f'"$@" {redirection}', "bash", *command, "-c", code],
+            cwd=ROOT, capture_output=True, timeout=120, check=False,
+        ).returncode
+        for command in ([any_python.executable], words)
+    )  # fmt: skip
+    assert plain == profiled > 64
+
+
+def test_a_full_disk_behind_the_streams(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        words = [sys.executable, "-m", "gilprobe"]
+        profiled = [*words, "profile", "-o", str(tmp_path / "r"), "-c", "raise SystemExit(4)"]
+        assert subprocess.run(profiled, cwd=ROOT, stderr=full, timeout=120, check=False).returncode == 4
+        done = subprocess.run([*words, "report", str(tmp_path / "r")], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
+                              text=True, timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 2 and "No space left" in done.stderr
+
+
 MISTAKES = [
     (["profile"], 2, "no script given"),
     (["profile", "missing.py"], 2, "missing.py does not exist"),

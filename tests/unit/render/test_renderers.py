@@ -66,9 +66,16 @@ def test_the_page_needs_no_network_and_closes_its_tags() -> None:
     assert len(page.encode()) < 400_000
 
 
+def test_collapsed_stacks_hold_no_separator_of_their_own() -> None:
+    (line,) = renderer("collapsed").render(profile("a;b\nc 7")).splitlines()
+    stack, _, microseconds = line.rpartition(" ")
+    assert (stack.count(";"), microseconds) == (2, "900000") and stack.endswith(";[wait: lock]")
+
+
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_an_empty_profile_makes_a_report_that_says_so(name: str) -> None:
-    assert renderer(name).render(Profile(meta={}, processes=(), threads=(), waits=()))
+    report = renderer(name).render(Profile(meta={}, processes=(), threads=(), waits=()))
+    assert report or name == "collapsed"  # no stacks, no lines
 
 
 def test_reports_are_whole_or_not_there(tmp_path: Path) -> None:
