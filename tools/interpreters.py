@@ -2,6 +2,7 @@
 
     interpreters.py list                                        every CPython found, as JSON
     interpreters.py free-threaded --make DIR --requirements F   a virtual environment on a free-threaded one
+    interpreters.py fetch-gil 3.14 3.15                         GIL builds from Debian's packages, into the cache
 
 Standard library only; runs on any Python from 3.9.
 """
@@ -29,8 +30,12 @@ PROBE = (
 )
 
 
+# What pip and ctypes in the built interpreter need of this machine: header, Debian package.
+HEADERS = {"openssl/ssl.h": "libssl-dev", "zlib.h": "zlib1g-dev", "ffi.h": "libffi-dev"}
+
+
 class Unavailable(Exception):
-    """No free-threaded interpreter can be had; the text says why."""
+    """An interpreter cannot be had; the text says why."""
 
 
 def candidates() -> list[Path]:
@@ -88,6 +93,7 @@ def build() -> Path:
             f"no free-threaded Python found: building 3.13t from Debian {SUITE}'s source (about three minutes)",
             flush=True,
         )
+        check_headers()
         archive = fetch_source(work)
         subprocess.run(["tar", "xf", archive, "-C", work], check=True)
         (source,) = (path for path in work.glob("Python-3.13*") if path.is_dir())
@@ -103,9 +109,13 @@ def build() -> Path:
             source,
         )
         run(["make", f"-j{os.cpu_count() or 1}"], source)
-        run(["make", "install"], source)
-    except (OSError, subprocess.CalledProcessError, Unavailable) as error:
+        # Staged, then renamed: an interrupted installation must not be found as an interpreter.
+        staged = work / "staged"
+        run(["make", "install", f"DESTDIR={staged}"], source)
+        prefix.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(prefix, ignore_errors=True)
+        shutil.move(staged / prefix.relative_to("/"), prefix)
+    except (OSError, subprocess.CalledProcessError, Unavailable) as error:
         raise Unavailable(str(error)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -116,6 +126,19 @@ def run(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise Unavailable(f"{command[0]} failed: {done.stdout[-600:]}")
+
+
+def check_headers() -> None:
+    """Raises Unavailable where the built interpreter would have no ssl (so no pip), zlib or ctypes."""
+    missing = [
+        package
+        for header, package in HEADERS.items()
+        if subprocess.run(
+            ["gcc", "-E", "-x", "c", "-"], input=f"#include <{header}>\n", text=True, capture_output=True, check=False
+        ).returncode
+    ]
+    if missing:
+        raise Unavailable(f"building 3.13t needs headers: apt-get install {' '.join(missing)}")
 
 
 def mirror() -> str:
@@ -131,8 +154,8 @@ def mirror() -> str:
     raise Unavailable("no Debian mirror in this machine's apt sources")
 
 
-def fetch_source(work: Path) -> Path:
-    """The upstream archive, its sha256 as the signed index has it. Touches no apt state but its own."""
+def private_apt(work: Path, kind: str, suite: str) -> list[str]:
+    """Options that keep apt-get to a state of its own under `work`. kind: deb or deb-src."""
     if not shutil.which("apt-get"):
         raise Unavailable("apt-get is missing: this is no Debian machine")
     state = work / "apt"
@@ -140,17 +163,26 @@ def fetch_source(work: Path) -> Path:
         (state / folder).mkdir(parents=True)
     keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
     signed = f"[signed-by={keyring}] " if keyring.exists() else ""
-    (state / "sources.list").write_text(f"deb-src {signed}{mirror()} {SUITE} main\n")
-    options = [
+    (state / "sources.list").write_text(f"{kind} {signed}{mirror()} {suite} main\n")
+    (state / "status").touch()
+    return [
         f"-oDir::Etc::SourceList={state}/sources.list",
         f"-oDir::Etc::SourceParts={state}/parts",
+        f"-oDir::State={state}",
         f"-oDir::State::Lists={state}/lists",
+        f"-oDir::State::status={state}/status",
         f"-oDir::Cache={state}/cache",
         "-oAPT::Sandbox::User=root",
+        "-q",
     ]
+
+
+def fetch_source(work: Path) -> Path:
+    """The upstream archive, its sha256 as the signed index has it. Touches no apt state but its own."""
+    options = private_apt(work, "deb-src", SUITE)
     before = apt_state()
-    run(["apt-get", *options, "-q", "update"], work)
-    run(["apt-get", *options, "-q", "source", "--download-only", SOURCE], work)
+    run(["apt-get", *options, "update"], work)
+    run(["apt-get", *options, "source", "--download-only", SOURCE], work)
     (archive,) = work.glob(f"{SOURCE}_*.orig.tar.xz")
     shown = subprocess.run(
         ["apt-cache", *options, "showsrc", SOURCE], capture_output=True, text=True, check=True
@@ -159,45 +191,78 @@ def fetch_source(work: Path) -> Path:
     if f" {digest} {archive.stat().st_size} {archive.name}" not in shown:
         raise Unavailable(f"{archive.name} is not the file that the package index describes")
     if apt_state() != before:
-        raise Unavailable("the system's apt lists changed during the download")
+        raise Unavailable("the system's apt or dpkg state changed during the download")
     return archive
 
 
+def fetch_gil(version: str) -> Path:
+    """Debian sid's GIL build of `version` ("3.14") with sid's own libc, under the cache. Raises Unavailable."""
+    prefix = CACHE / f"python-{version}"
+    binary = prefix / "bin" / f"python{version}"
+    if binary.exists():
+        return binary
+    if not shutil.which("patchelf"):
+        raise Unavailable("patchelf is missing: apt-get install patchelf")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # Under the cache, so that the last step is a rename and a half interpreter is never found.
+    work = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=CACHE))
+    try:
+        options = private_apt(work, "deb", "sid")
+        before = apt_state()
+        run(["apt-get", *options, "update"], work)
+        wanted = ["install", "-y", "--download-only", "--no-install-recommends", f"python{version}"]
+        run(["apt-get", *options, *wanted], work)
+        if apt_state() != before:
+            raise Unavailable("the system's apt or dpkg state changed during the download")
+        root = work / "root"
+        for package in sorted((work / "apt/cache/archives").glob("*.deb")):
+            run(["dpkg", "-x", str(package), str(root)], work)
+        libraries = "usr/lib/x86_64-linux-gnu"
+        # An RPATH, not a RUNPATH: it also holds for the libraries of extension modules.
+        pointed = ["--set-interpreter", f"{prefix}/{libraries}/ld-linux-x86-64.so.2"]
+        pointed += ["--force-rpath", "--set-rpath", f"{prefix}/{libraries}"]
+        run(["patchelf", *pointed, str(root / f"usr/bin/python{version}")], work)
+        for name in ("bin", "lib"):
+            if not (root / name).exists():
+                (root / name).symlink_to(f"usr/{name}")
+        shutil.rmtree(prefix, ignore_errors=True)
+        root.rename(prefix)
+        # Only now: the loader's path that patchelf wrote is the final one.
+        run([str(binary), "-c", "import ssl, ctypes, zlib"], work)
+    except (OSError, subprocess.SubprocessError, Unavailable) as error:
+        shutil.rmtree(prefix, ignore_errors=True)
+        raise Unavailable(str(error)) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return binary
+
+
 def apt_state() -> list[tuple[str, int, int]]:
-    lists = Path("/var/lib/apt/lists")
-    return sorted(
-        (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in lists.glob("*") if path.is_file()
-    )
+    """The system's lists, archives, automatic marks and dpkg status: (path, mtime in ns, bytes)."""
+    files = [Path("/var/lib/dpkg/status"), Path("/var/lib/apt/extended_states")]
+    files += [*Path("/var/lib/apt/lists").glob("*"), *Path("/var/cache/apt").glob("**/*")]
+    return sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())
 
 
 def make_environment(folder: Path, requirements: Path) -> None:
+    """A virtual environment in `folder`; where it cannot be had, one loud line and the reason in `folder`/missing."""
     folder.mkdir(exist_ok=True)
     missing = folder / "missing"
     try:
         python = free_threaded()
+        missing.unlink(missing_ok=True)
+        print(f"setting up {folder} with {python.name}", flush=True)
+        run([str(python), "-m", "venv", str(folder.absolute())], Path.cwd())
+        # Building numpy from source would take ten minutes: wheels only.
+        wheels = ["-q", "--disable-pip-version-check", "--only-binary=:all:", "-r", str(requirements)]
+        run([str(folder.absolute() / "bin/python"), "-m", "pip", "install", *wheels], Path.cwd())
     except Unavailable as error:
         reason = " ".join(str(error).split())
+        # make demo takes bin/python for a whole environment.
+        shutil.rmtree(folder / "bin", ignore_errors=True)
         missing.write_text(reason)
         print(f"NO FREE-THREADED PYTHON: {reason}. The tests that need one will be skipped.", flush=True)
         return
-    missing.unlink(missing_ok=True)
-    print(f"setting up {folder} with {python.name}", flush=True)
-    subprocess.run([str(python), "-m", "venv", str(folder)], check=True)
-    # Building numpy from source would take ten minutes: wheels only.
-    subprocess.run(
-        [
-            str(folder / "bin/python"),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "--only-binary=:all:",
-            "-r",
-            str(requirements),
-        ],
-        check=True,
-    )
     (folder / "interpreter").write_text(str(python))
 
 
@@ -208,9 +273,17 @@ def main() -> None:
     environment = commands.add_parser("free-threaded")
     environment.add_argument("--make", type=Path, required=True)
     environment.add_argument("--requirements", type=Path, required=True)
+    gil = commands.add_parser("fetch-gil")
+    gil.add_argument("versions", nargs="+", metavar="VERSION")
     arguments = parser.parse_args()
     if arguments.command == "list":
         json.dump(interpreters(), sys.stdout, indent=1)
+    elif arguments.command == "fetch-gil":
+        for version in arguments.versions:
+            try:
+                print(f"{version}: {fetch_gil(version)}", flush=True)
+            except Unavailable as error:
+                print(f"NO PYTHON {version}: {' '.join(str(error).split())}", flush=True)
     else:
         make_environment(arguments.make, arguments.requirements)
 
