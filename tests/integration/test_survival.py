@@ -141,7 +141,9 @@ thread = threading.Thread(target=forks); thread.start(); thread.join()
     ],
 )
 def test_what_a_script_may_do_to_itself(any_python: Python, tmp_path: Path, hostility: str) -> None:
-    profile, done = profile_of(any_python, f"{hostility}\ncontend()\nprint('whole')\n", tmp_path / "r")
+    profile, done = profile_of(
+        any_python, f"{hostility}\ncontend()\nsignal.setitimer(signal.ITIMER_PROF, 0)\nprint('whole')\n", tmp_path / "r"
+    )
     assert done.stdout == "whole\n" and done.stderr == ""
     assert lock_waits(profile) >= 2
 
