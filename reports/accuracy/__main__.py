@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.environment import interpreters, write_summary
-from reports.zoo.record import record
+from gilprobe.model import Profile
+from reports.demo import pictures
+from reports.environment import ROOT, interpreters, write_summary
+from reports.zoo.record import Recorded, record, record_script
 
 HERE = Path(__file__).parent
 HOT = ("list_element", "attribute", "tuple_element", "dict_value", "closure_cell", "module_global", "bound_method")
 IDLE = (
     "condition", "event", "semaphore", "barrier", "queue_get", "simple_queue", "queue_put", "join", "executor",
-    "event_loop", "processes", "sleep",
+    "event_loop", "processes", "sleep", "pipe", "sockets", "polling",
 )  # fmt: skip
+LOCAL = (
+    ("locks.py", "lock_local"), ("locks.py", "rlock_local"), ("locks.py", "logging_local"),
+    ("locks.py", "imports_local"), ("native.py", "mutex_local"), ("busy.py", "list_append_local"),
+    ("busy.py", "dict_set_local"),
+)  # fmt: skip
+# Two threads that are to fight over one object must run at once: beyond this share of waiting for a core they do not.
+MOST_READY_SHARE = 0.1
+TRIES = 3
 
 
 class Table:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, what: str, build: str, measured: str, bar: str, met: bool) -> None:
-        verdict = "met" if met else "missed"
+    def add(self, what: str, build: str, measured: str, bar: str, met: bool, *, decided: bool = True) -> None:
+        """decided: False where the machine did not let the program do what the row is about."""
+        verdict = "met" if met else "missed" if decided else "undecided"
         self.rows.append({"what": what, "build": build, "measured": measured, "bar": bar, "verdict": verdict})
         print(f"{what:58} {build:8} {measured:34} {bar:16} {verdict}", flush=True)
 
@@ -32,67 +45,108 @@ def waits(table: Table, item: dict[str, Any], quick: bool) -> None:
         for hold_ms in (1, 5, 50):
             rounds = max(3, int((60 if quick else 200) / hold_ms / threads))
             recorded = record(item["executable"], "locks.py", "lock", threads, hold_ms, rounds)
-            truth, got = recorded.truth["seconds"]["lock"], recorded.total_s("lock")
+            truth, got, lock_s = (
+                recorded.truth["seconds"]["lock"],
+                recorded.stopwatch_s("lock"),
+                recorded.total_s("lock"),
+            )
+            gil = "" if item["free_threaded"] else f" + GIL {(got - lock_s) * 1e3:.2f}"
             table.add(
                 f"total lock wait, holds of {hold_ms} ms, {threads} threads", item["label"],
-                f"{got * 1e3:.2f} ms, truth {truth * 1e3:.2f} ms", "2 % or 1 ms",
+                f"{lock_s * 1e3:.2f}{gil} ms, truth {truth * 1e3:.2f} ms", "2 % or 1 ms",
                 abs(got - truth) <= max(0.02 * truth, 0.001),
             )  # fmt: skip
-    recorded = record(item["executable"], "locks.py", "releasers", 2, 5, 10 if quick else 50)
+    recorded = record(item["executable"], "locks.py", "releasers", 2, 5, 10 if quick else 100)
     counted: dict[str, int] = {}
     for wait in recorded.profile.waits:
         for releaser in wait.releasers if wait.kind == "lock" else ():
             function = releaser.stack[0].function.rpartition(".")[2] if releaser.stack else "?"
             counted[function] = counted.get(function, 0) + releaser.count
-    right = sum(min(counted.get(name, 0), count) for name, count in recorded.truth["releases"].items())
-    wanted = sum(recorded.truth["releases"].values())
+    # A release too early for the waiter to have waited for it has no wait: between `waited` and `releases` is right.
+    waited, releases = recorded.truth["waited"], recorded.truth["releases"]
+    wanted = sum(waited.values())
+    lacking = sum(max(0, count - counted.get(name, 0)) for name, count in waited.items())
+    surplus = sum(max(0, count - releases.get(name, 0)) for name, count in counted.items())
+    right = wanted - max(lacking, surplus)
     table.add(
-        "waits blamed on the right releaser", item["label"], f"{right} of {wanted}", ">= 99 %", right >= 0.99 * wanted
-    )
+        "waits blamed on the right releaser", item["label"], f"{right} of {wanted}", ">= 99 %",
+        right >= 0.99 * wanted > 0,
+    )  # fmt: skip
 
 
-def idle_twins(table: Table, item: dict[str, Any]) -> None:
-    worst, which = 0.0, ""
-    for case in IDLE:
-        recorded = record(item["executable"], "idle.py", case)
-        share = recorded.contention_s() / recorded.thread_seconds()
-        if share >= worst:
+def twins(table: Table, item: dict[str, Any]) -> None:
+    _no_contention(table, item, "idle programs", [("idle.py", case) for case in IDLE])
+    _no_contention(table, item, "programs with a lock or object a thread", LOCAL)
+
+
+def _no_contention(table: Table, item: dict[str, Any], what: str, cases: Sequence[tuple[str, str]]) -> None:
+    """Waits for the GIL are real where a program has them, and left out: the twin of a lock still shares the GIL."""
+    worst, which = 0.0, "all"
+    for program, case in cases:
+        recorded = record(item["executable"], program, case)
+        contended_s = sum(wait.total_s for wait in recorded.profile.waits if not wait.idle and wait.kind != "gil")
+        share = contended_s / recorded.thread_seconds()
+        if share > worst:
             worst, which = share, case
     measured = f"at most {worst:.2%} of thread time ({which})"
-    table.add(f"contention shown by {len(IDLE)} idle programs", item["label"], measured, "<= 1 %", worst <= 0.01)
+    table.add(f"contention shown by {len(cases)} {what}", item["label"], measured, "<= 1 %", worst <= 0.01)
 
 
 def gil_shares(table: Table, item: dict[str, Any]) -> None:
-    for case in ("busy", "half_busy"):
+    for case in ("busy", "half_busy", "native"):
         recorded = record(item["executable"], "busy.py", "gil_shares", 2, case)
         (thread,) = [t for t in recorded.profile.threads if t.name == "subject"]
-        held, truth = thread.gil_held_s / thread.wall_s, recorded.truth["gil_share"]["subject"]
+        held, truth = thread.gil_held_s / thread.wall_s, recorded.truth["gil_share"]
         table.add(
             f"GIL held by a {case.replace('_', '-')} thread", item["label"], f"{held:.1%}, truth {truth:.1%}",
             "2 points", abs(held - truth) <= 0.02,
         )  # fmt: skip
-    recorded = record(item["executable"], "busy.py", "native_code", 2)
-    held = max(t.gil_held_s / t.wall_s for t in recorded.profile.threads if t.name != "MainThread")
-    table.add("GIL held by a thread in native code (zlib)", item["label"], f"{held:.1%}", "<= 10 %", held <= 0.1)
 
 
 def unaccounted(table: Table, item: dict[str, Any]) -> None:
-    programs = [("locks.py", "lock", (8, 5, 10)), ("idle.py", "sleep", ()), ("busy.py", "native_code", (1,)),
+    programs = [("locks.py", "lock", (8, 5, 10)), ("idle.py", "sockets", ()), ("busy.py", "native_code", (1,)),
                 ("busy.py", "gil", (1,))]  # fmt: skip
     if item["free_threaded"]:
         programs += [("busy.py", "list_append", (1,)), ("busy.py", "dict_set", (1,)), ("hot.py", "attribute", (2, 1))]
     for program, case, arguments in programs:
         recorded = record(item["executable"], program, case, *arguments, rate_hz=100)
-        share = sum(t.unaccounted_s for t in recorded.profile.threads) / recorded.thread_seconds()
-        table.add(f"unaccounted time of {case}", item["label"], f"{share:.2%} of thread time", "<= 2 %", share <= 0.02)
+        _unaccounted(table, case, item["label"], recorded.profile)
+
+
+def demo(table: Table) -> None:
+    pictures.make()
+    for python in (Path(sys.executable), ROOT / ".venv-t" / "bin" / "python"):
+        if python.exists():
+            script = ROOT / "reports" / "demo" / "thumbnails.py"
+            _, profile = record_script(str(python), script, "--rounds", 1, rate_hz=100)
+            _unaccounted(table, "the demo", profile.meta["python"], profile)
+
+
+def _unaccounted(table: Table, what: str, label: str, profile: Profile) -> None:
+    share = sum(t.unaccounted_s for t in profile.threads) / sum(t.wall_s for t in profile.threads)
+    table.add(f"unaccounted time of {what}", label, f"{share:.2%} of thread time", "<= 2 %", share <= 0.02)
+
+
+def _side_by_side(item: dict[str, Any], case: str, seconds: float, rate_hz: int) -> Recorded:
+    """Of TRIES runs on two threads the one that waited least for a core; the first that hardly waited, if any."""
+    best: Recorded | None = None
+    for _ in range(TRIES):
+        recorded = record(item["executable"], "hot.py", case, 2, seconds, rate_hz=rate_hz)
+        if best is None or recorded.ready_share() < best.ready_share():
+            best = recorded
+        if best.ready_share() <= MOST_READY_SHARE:
+            break
+    assert best is not None
+    return best
 
 
 def hot_objects(table: Table, item: dict[str, Any], quick: bool) -> None:
     for case in HOT:
         seconds = 1 if quick else 3
         alone = record(item["executable"], "hot.py", case, 1, 1, rate_hz=1000)
-        both = record(item["executable"], "hot.py", case, 2, seconds, rate_hz=1000)
-        low = record(item["executable"], "hot.py", case, 2, 3, rate_hz=100)
+        both = _side_by_side(item, case, seconds, 1000)
+        low = _side_by_side(item, case, 3, 100)
+        alike = both.ready_share() <= MOST_READY_SHARE
         twin = record(item["executable"], "hot.py", f"{case}_local", 2, seconds, rate_hz=1000)
         found = both.profile.hot_objects
         named = any(
@@ -100,12 +154,15 @@ def hot_objects(table: Table, item: dict[str, Any], quick: bool) -> None:
             for hot in found[:2]
         )
         shown = ", ".join(f"{hot.object_type} {hot.share:.0%}" for hot in found[:2])
-        table.add(f"planted {case}: type and line among the first two", item["label"], shown, "yes", named)
+        table.add(
+            f"planted {case}: type and line among the first two", item["label"], shown, "yes", named, decided=alike
+        )
         stall = 1 - alone.truth["cpu_ns"] / both.truth["cpu_ns"]
         total = sum(hot.share for hot in found)
         table.add(
-            f"planted {case}: share of all hot objects", item["label"], f"{total:.0%}, stall {stall:.0%}", "15 points",
-            abs(total - stall) <= 0.15,
+            f"planted {case}: share of all hot objects", item["label"],
+            f"{total:.0%}, stall {stall:.0%}, no core {both.ready_share():.0%}", "15 points",
+            abs(total - stall) <= 0.15, decided=alike,
         )  # fmt: skip
         same = bool(low.profile.hot_objects) and low.profile.hot_objects[0].object_type in both.truth["types"]
         first = low.profile.hot_objects[0].object_type if low.profile.hot_objects else "none"
@@ -121,12 +178,13 @@ def main() -> None:
     table = Table()
     for item in interpreters():
         waits(table, item, quick)
-        idle_twins(table, item)
+        twins(table, item)
         if not item["free_threaded"]:
             gil_shares(table, item)
         unaccounted(table, item)
         if item["free_threaded"]:
             hot_objects(table, item, quick)
+    demo(table)
     rows = [[str(row[key]) for key in ("what", "build", "measured", "bar", "verdict")] for row in table.rows]
     summary = {"command": "make accuracy", "quick": quick, "rows": table.rows}
     write_summary(HERE, summary, "How right the profile is", rows, ["what", "build", "measured", "bar", "verdict"])

@@ -1,5 +1,6 @@
 """busy.py CASE [SECONDS]: threads that want the interpreter, one object, or the world to stand still."""
 
+import ctypes
 import gc
 import os
 import sys
@@ -7,7 +8,7 @@ import threading
 import time
 import zlib
 
-from truth import Truth, kernel_seconds, together
+from truth import KernelClock, Truth, together
 
 truth = Truth()
 case, seconds = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
@@ -26,32 +27,32 @@ def gil():
 
 
 def gil_shares():
-    """Each thread's share of holding the GIL against its own CPU and run delay, less what it ran without the GIL."""
-    shares = {}
+    """A thread alone holds the GIL for its own CPU and run delay, less those of calls that give it up."""
 
-    def measured(body):
-        def run():
-            start, before = time.perf_counter(), kernel_seconds()
-            body()
-            shares[threading.current_thread().name] = (kernel_seconds() - before) / (time.perf_counter() - start)
-
-        return run
-
-    def busy():
+    def busy(clock):
         spin()
 
-    def half_busy():
+    def half_busy(clock):
         while time.perf_counter() < end:
             until = time.thread_time() + 0.01
             while time.thread_time() < until:
                 pass
-            time.sleep(0.01)
+            clock.away(time.sleep, 0.01)
 
-    which = {"busy": busy, "half_busy": half_busy}[sys.argv[3]]
-    thread = threading.Thread(target=measured(which), name="subject")
+    def native(clock):
+        library, data = ctypes.CDLL(None), ctypes.create_string_buffer(1 << 26)
+        library.memchr.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
+        while time.perf_counter() < end:
+            clock.away(library.memchr, data, 1, len(data))
+
+    def measured():
+        clock = KernelClock()
+        {"busy": busy, "half_busy": half_busy, "native": native}[sys.argv[3]](clock)
+        truth.facts["gil_share"] = clock.share()
+
+    thread = threading.Thread(target=measured, name="subject")
     thread.start()
     thread.join()
-    truth.facts["gil_share"] = shares
 
 
 def native_code():

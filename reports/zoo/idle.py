@@ -2,7 +2,10 @@
 
 import asyncio
 import multiprocessing
+import os
 import queue
+import select
+import socket
 import sys
 import threading
 import time
@@ -130,6 +133,54 @@ def processes():
 
 def sleep():
     together(*[lambda: truth.timed("sleep-io", time.sleep, PAUSE * ROUNDS)] * 2)
+
+
+def pipe():
+    reading, writing = os.pipe()
+
+    def reads():
+        while truth.timed("sleep-io", os.read, reading, 1) == b"1":
+            pass
+
+    def writes():
+        for _ in range(ROUNDS):
+            truth.timed("sleep-io", time.sleep, PAUSE)
+            os.write(writing, b"1")
+        os.write(writing, b"0")
+
+    together(reads, writes)
+
+
+def sockets():
+    left, right = socket.socketpair()
+
+    def reads():
+        while truth.timed("sleep-io", left.recv, 1):
+            pass
+
+    def writes():
+        for _ in range(ROUNDS):
+            truth.timed("sleep-io", time.sleep, PAUSE)
+            right.send(b"1")
+        right.close()
+
+    together(reads, writes)
+
+
+def polling():
+    reading, _writing = os.pipe()
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
+
+    def polls():
+        for _ in range(ROUNDS):
+            truth.timed("sleep-io", poll.poll, 1000 * PAUSE)
+
+    def selects():
+        for _ in range(ROUNDS):
+            truth.timed("sleep-io", select.select, [reading], [], [], PAUSE)
+
+    together(polls, selects)
 
 
 if __name__ == "__main__":

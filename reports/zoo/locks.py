@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 
 from truth import Truth, together
 
@@ -37,9 +38,16 @@ def lock_local():
     together(*[lambda: hold(threading.Lock())] * threads)
 
 
+def rlock_local():
+    together(*[lambda: hold(threading.RLock())] * threads)
+
+
 def releasers():
-    """One waiter; two releasers who take turns, so that each ends a known number of its waits."""
-    shared, ready = threading.Lock(), threading.Semaphore(0)
+    """One waiter; two releasers who take turns, so that each ends a known number of its waits.
+
+    releases: all of them. waited: those that ended a wait of 1 ms or more by the waiter's stopwatch.
+    """
+    shared, turns, waited = threading.Lock(), (threading.Semaphore(0), threading.Semaphore(0)), Counter()
 
     def release_often():
         shared.release()
@@ -48,42 +56,67 @@ def releasers():
         shared.release()
 
     def waiter():
-        for _ in range(4 * rounds):
-            ready.release()
-            truth.timed("lock", shared.acquire)
-
-    def releasing():
         for number in range(4 * rounds):
-            ready.acquire()
+            seldom = number % 4 == 0
+            turns[seldom].release()
+            before = truth.seconds["lock"]
+            truth.timed("lock", shared.acquire)
+            if truth.seconds["lock"] - before >= 0.001:
+                waited[("release_often", "release_seldom")[seldom]] += 1
+
+    def releasing(release, turn, count):
+        for _ in range(count):
+            turn.acquire()
             time.sleep(0.002)
-            release = release_seldom if number % 4 == 0 else release_often
             truth.releases[release.__name__] += 1
             release()
 
     shared.acquire()
-    together(waiter, releasing)
+    together(
+        waiter,
+        lambda: releasing(release_often, turns[False], 3 * rounds),
+        lambda: releasing(release_seldom, turns[True], rounds),
+    )
+    truth.facts["waited"] = waited
+
+
+class SlowHandler(logging.Handler):
+    """Its own part of a call, in slept_s, is what the caller does not wait for."""
+
+    def __init__(self):
+        super().__init__()
+        self.slept_s = 0.0
+
+    def emit(self, record):
+        start = time.perf_counter()
+        time.sleep(hold_ms / 1e3)
+        self.slept_s += time.perf_counter() - start
+
+
+def _log_through(handlers):
+    def body(number):
+        logger = logging.getLogger(f"zoo{number}")
+        logger.addHandler(handlers[number])
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        for _ in range(rounds):
+            truth.timed("logging", logger.info, "x")
+
+    together(*[lambda number=number: body(number) for number in range(threads)])
+    truth.seconds["lock"] = truth.total()["logging"] - sum(handler.slept_s for handler in set(handlers))
 
 
 def logging_handler():
-    class Slow(logging.Handler):
-        def emit(self, record):
-            time.sleep(hold_ms / 1e3)
+    """Loggers that share one handler wait for its lock."""
+    _log_through([SlowHandler()] * threads)
 
-    logger = logging.getLogger("zoo")
-    logger.addHandler(Slow())
-    logger.setLevel(logging.INFO)
 
-    def body():
-        for _ in range(rounds):
-            start = time.perf_counter()
-            logger.info("x")
-            truth.seconds["lock"] += time.perf_counter() - start - hold_ms / 1e3
-
-    together(*[body] * threads)
+def logging_local():
+    _log_through([SlowHandler() for _ in range(threads)])
 
 
 def queue_mutex():
-    """Many threads on one queue that is never empty or full: they contend for its mutex, if for anything."""
+    """Many threads on one queue that is never empty or full: they contend for its mutex, and not for work."""
     shared = queue.Queue()
     for number in range(1000):
         shared.put(number)
@@ -93,24 +126,32 @@ def queue_mutex():
             shared.put(shared.get())
 
     together(*[body] * threads)
-    truth.facts["contention_allowed"] = True
+
+
+def _import_together(modules):
+    barrier, spent = threading.Barrier(2), []
+
+    def body(module):
+        barrier.wait()
+        start = time.perf_counter()
+        __import__(module)
+        spent.append(time.perf_counter() - start)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for module in modules:
+            with open(os.path.join(folder, f"{module}.py"), "w") as file:
+                file.write("import time; time.sleep(0.1)\n")
+        sys.path.insert(0, folder)
+        together(*[lambda module=module: body(module) for module in modules])
+    return spent
 
 
 def imports():
-    folder = tempfile.mkdtemp()
-    with open(os.path.join(folder, "zoo_slow_module.py"), "w") as file:
-        file.write("import time; time.sleep(0.1)\n")
-    sys.path.insert(0, folder)
-    barrier, spent = threading.Barrier(2), []
+    truth.seconds["import"] = min(_import_together(["zoo_slow", "zoo_slow"]))
 
-    def body():
-        barrier.wait()
-        start = time.perf_counter()
-        __import__("zoo_slow_module")
-        spent.append(time.perf_counter() - start)
 
-    together(body, body)
-    truth.seconds["import"] = min(spent)
+def imports_local():
+    _import_together(["zoo_slow_one", "zoo_slow_two"])
 
 
 globals()[case]()

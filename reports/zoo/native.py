@@ -13,12 +13,18 @@ SOURCE = """
 #include <pthread.h>
 #include <unistd.h>
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t own[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static int posted;
 void hold(int milliseconds) {
     pthread_mutex_lock(&mutex);
     usleep(1000 * milliseconds);
     pthread_mutex_unlock(&mutex);
+}
+void hold_own(int milliseconds, int which) {
+    pthread_mutex_lock(&own[which]);
+    usleep(1000 * milliseconds);
+    pthread_mutex_unlock(&own[which]);
 }
 void await_work(void) {
     pthread_mutex_lock(&mutex);
@@ -49,6 +55,10 @@ def mutex():
             truth.seconds["native"] += time.perf_counter() - start - 0.005
 
     together(body, body)
+
+
+def mutex_local():
+    together(*[lambda which=which: [library.hold_own(5, which) for _ in range(10)] for which in range(2)])
 
 
 def condition():

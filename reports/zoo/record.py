@@ -25,6 +25,21 @@ class Recorded:
         """Whole waits of this kind: blocked, spinning and waking."""
         return sum(wait.total_s for wait in self.profile.waits if wait.kind == kind)
 
+    def stopwatch_s(self, kind: str) -> float:
+        """What a stopwatch around the call has: on GIL builds a thread also takes the GIL back there, a wait apart."""
+        sites = {wait.waiter for wait in self.profile.waits if wait.kind == kind and wait.waiter}
+        return self.total_s(kind) + sum(
+            wait.total_s for wait in self.profile.waits if wait.kind == "gil" and wait.waiter in sites
+        )
+
+    def sleep_io_s(self) -> float:
+        return sum(thread.sleep_io_s for thread in self.profile.threads)
+
+    def ready_share(self) -> float:
+        """Share of the time they wanted to run in which the threads had no core."""
+        ready_s = sum(thread.runnable_s for thread in self.profile.threads)
+        return ready_s / (ready_s + sum(thread.cpu_s for thread in self.profile.threads))
+
     def contention_s(self) -> float:
         return sum(wait.total_s for wait in self.profile.waits if not wait.idle)
 
@@ -34,13 +49,21 @@ class Recorded:
 
 def record(python: str, program: str, *arguments: object, rate_hz: int = 0, events: bool = False) -> Recorded:
     """Raises CalledProcessError where the program fails."""
+    output, profile = record_script(python, ZOO / program, *arguments, rate_hz=rate_hz, events=events)
+    return Recorded(json.loads(output.splitlines()[-1]), profile)
+
+
+def record_script(
+    python: str, script: Path, *arguments: object, rate_hz: int = 0, events: bool = False
+) -> tuple[str, Profile]:
+    """Its output and its Profile. Raises CalledProcessError where the script fails."""
     with tempfile.TemporaryDirectory(prefix="gilprobe-zoo-") as folder:
         done = subprocess.run(
-            [python, str(ZOO / program), *map(str, arguments)],
+            [python, str(script), *map(str, arguments)],
             env=environment(Path(folder), Options(events=events, rate_hz=rate_hz)),
             capture_output=True,
             text=True,
             check=True,
             timeout=120,
         )
-        return Recorded(json.loads(done.stdout.splitlines()[-1]), load(folder))
+        return done.stdout, load(folder)

@@ -1,6 +1,7 @@
 """What a zoo program knows of itself, printed as one JSON line. Runs in the target: standard library only."""
 
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -10,9 +11,25 @@ class Truth:
     """Seconds by kind as the program's own stopwatch has them, and who ended how many waits."""
 
     def __init__(self):
-        self.seconds = Counter()
+        self._own = threading.local()
+        self._counters = []
         self.releases = Counter()
         self.facts = {}
+
+    @property
+    def seconds(self):
+        """The calling thread's own: without the GIL, += from two threads would lose some."""
+        if not hasattr(self._own, "seconds"):
+            self._own.seconds = Counter()
+            self._counters.append(self._own.seconds)
+        return self._own.seconds
+
+    def total(self):
+        together_s = Counter()
+        for seconds in self._counters:
+            for kind, value in seconds.items():
+                together_s[kind] += value
+        return together_s
 
     def timed(self, kind, call, *arguments):
         start = time.perf_counter()
@@ -22,7 +39,7 @@ class Truth:
             self.seconds[kind] += time.perf_counter() - start
 
     def tell(self):
-        print(json.dumps({"seconds": self.seconds, "releases": self.releases, **self.facts}))
+        print(json.dumps({"seconds": self.total(), "releases": self.releases, **self.facts}))
 
 
 def together(*bodies):
@@ -33,8 +50,26 @@ def together(*bodies):
         thread.join()
 
 
-def kernel_seconds():
-    """CPU and run delay of the calling thread, as the kernel has them."""
-    with open(f"/proc/self/task/{threading.get_native_id()}/schedstat") as file:
-        run_ns, delay_ns, _ = file.read().split()
-    return (int(run_ns) + int(delay_ns)) / 1e9
+class KernelClock:
+    """CPU and run delay of the thread that made it, in seconds, less those of what ran in `away`."""
+
+    def __init__(self):
+        self._schedstat = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+        self._away_s = 0.0
+        self._start, self._start_wall = self._now(), time.perf_counter()
+
+    def _now(self):
+        # schedstat's own CPU column lags by up to a tick; its run delay does not.
+        delay_ns = int(os.pread(self._schedstat, 100, 0).split()[1])
+        return time.thread_time() + delay_ns / 1e9
+
+    def away(self, call, *arguments):
+        """A call that gives up the GIL for as long as it takes."""
+        start = self._now()
+        call(*arguments)
+        self._away_s += self._now() - start
+
+    def share(self):
+        """Of the wall time since it was made."""
+        elapsed = time.perf_counter() - self._start_wall
+        return (self._now() - self._start - self._away_s) / elapsed
