@@ -43,12 +43,15 @@ def described() -> dict[str, Any]:
     }
 
 
-def write_summary(folder: Path, summary: dict[str, Any], title: str, rows: list[list[str]], heads: list[str]) -> None:
-    """summary.json and README.md of a study."""
+def write_summary(
+    folder: Path, summary: dict[str, Any], title: str, rows: list[list[str]], heads: list[str], notes: str = ""
+) -> None:
+    """summary.json and README.md of a study. notes: how the figures were got, below the table."""
     summary = {"environment": described(), **summary}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     lines = [f"# {title}", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     environment = ", ".join(f"{key}: {value}" for key, value in summary["environment"].items())
+    lines += ["", notes] if notes else []
     lines += ["", f"Measured on {environment}. Rebuilt by `{summary['command']}`.", ""]
     (folder / "README.md").write_text("\n".join(lines))
