@@ -41,7 +41,7 @@ class Table:
 
     def add(self, what: str, build: str, measured: str, bar: str, met: bool, *, decided: bool = True) -> None:
         """decided: False where the machine did not let the program do what the row is about."""
-        verdict = "met" if met else "missed" if decided else "undecided"
+        verdict = "undecided" if not decided else "met" if met else "missed"
         self.rows.append({"what": what, "build": build, "measured": measured, "bar": bar, "verdict": verdict})
         print(f"{what:58} {build:8} {measured:34} {bar:16} {verdict}", flush=True)
 
@@ -161,7 +161,12 @@ def hot_objects(table: Table, item: dict[str, Any], quick: bool) -> None:
         )
         shown = ", ".join(f"{hot.object_type} {hot.share:.0%}" for hot in found[:2])
         table.add(
-            f"planted {case}: type and line among the first two", item["label"], shown, "yes", named, decided=alike
+            f"planted {case}: type and line among the first two",
+            item["label"],
+            shown,
+            "yes",
+            named,
+            decided=alike or named,
         )
         stall = 1 - alone.truth["cpu_ns"] / both.truth["cpu_ns"]
         total = sum(hot.share for hot in found)
