@@ -49,26 +49,30 @@ def candidates() -> list[Path]:
             found += [
                 path for path in sorted(folder.glob("bin/python3*")) if re.fullmatch(r"python3(\.\d+t?)?", path.name)
             ]
-    return [path for path in found if ".pyenv/shims" not in str(path)]
+    return found
 
 
 def interpreters() -> list[dict[str, object]]:
-    """Each once, by its real executable: {executable, version, free_threaded}."""
-    seen: dict[str, dict[str, object]] = {}
+    """Each once, by its real executable (behind a pyenv shim too): {executable, version, free_threaded}."""
+    seen: dict[tuple[int, int], dict[str, object]] = {}
+    asked: set[Path] = set()
     for path in candidates():
         try:
-            real = str(path.resolve(strict=True))
-            if real in seen:
+            if path.resolve(strict=True) in asked:
                 continue
+            asked.add(path.resolve())
             out = subprocess.run(
                 [str(path), "-c", PROBE], capture_output=True, text=True, timeout=20, check=True
             ).stdout
-            _, version, free_threaded, _, implementation, virtual = json.loads(out)
+            executable, version, free_threaded, _, implementation, virtual = json.loads(out)
+            real = Path(executable).resolve(strict=True)
+            file = real.stat()
         except (OSError, subprocess.SubprocessError, ValueError):
             continue
         if implementation == "cpython" and not virtual and tuple(version) >= (3, 11, 0):
-            seen[real] = {
-                "executable": real,
+            # By inode: python3.13 and python3.13t of one installation are hard links.
+            seen[file.st_dev, file.st_ino] = {
+                "executable": str(real),
                 "version": ".".join(map(str, version)),
                 "free_threaded": free_threaded,
             }
