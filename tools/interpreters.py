@@ -145,17 +145,37 @@ def check_headers() -> None:
         raise Unavailable(f"building 3.13t needs headers: apt-get install {' '.join(missing)}")
 
 
-def mirror() -> str:
-    """The Debian mirror this machine's own apt uses."""
-    etc = Path("/etc/apt")
-    files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]
-    for file in files:
-        if file.is_file():
-            for line in file.read_text(errors="replace").splitlines():
-                match = re.match(r"\s*(?:URIs:|deb(?:-src)?\s+(?:\[[^]]*\]\s+)?)\s*(\S+://\S*?/debian/?)(?:\s|$)", line)
-                if match:
-                    return match.group(1)
-    raise Unavailable("no Debian mirror in this machine's apt sources")
+def mirror(etc: Path = Path("/etc/apt")) -> str:
+    """The mirror of Debian's main archive that this machine's own apt uses. Raises Unavailable."""
+    suites: dict[str, set[str]] = {}
+    for file in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
+        if file.suffix in (".list", ".sources") and file.is_file():
+            read = deb822 if file.suffix == ".sources" else one_line
+            for uri, suite in read(file.read_text(errors="replace")):
+                suites.setdefault(uri, set()).add(suite)
+    # Vendors have a /debian with main too; only the archive itself has CODENAME-updates.
+    found = [uri for uri, its in suites.items() if any(suite.endswith("-updates") for suite in its)]
+    found += [uri for uri in suites if re.search(r"/debian/?$", uri)]
+    if not found:
+        raise Unavailable("no Debian mirror in this machine's apt sources")
+    return found[0]
+
+
+def one_line(text: str) -> list[tuple[str, str]]:
+    """(URI, suite) of the lines of a .list file that hold component main."""
+    lines = re.findall(r"^\s*deb(?:-src)?\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", text, re.MULTILINE)
+    return [(uri, suite) for uri, suite, components in lines if "main" in components.split()]
+
+
+def deb822(text: str) -> list[tuple[str, str]]:
+    """(URI, suite) of the enabled stanzas of a .sources file that hold component main."""
+    found = []
+    for stanza in re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n?", "", text)):
+        pairs = re.findall(r"(?m)^([\w-]+):((?:.*)(?:\n[ \t].*)*)", stanza)
+        fields = {name.lower(): value.split() for name, value in pairs}
+        if "main" in fields.get("components", []) and fields.get("enabled") != ["no"]:
+            found += [(uri, suite) for uri in fields.get("uris", []) for suite in fields.get("suites", [])]
+    return found
 
 
 def private_apt(work: Path, kind: str, suite: str) -> list[str]:
