@@ -92,6 +92,8 @@ def free_threaded() -> Path:
 def build() -> Path:
     prefix = CACHE / "python-3.13t"
     work = Path(tempfile.mkdtemp(prefix="gilprobe-python-"))
+    # Under the cache, where moving it is one rename: an interrupted installation must not be found.
+    staged = CACHE / f".installing-{os.getpid()}"
     try:
         print(
             f"no free-threaded Python found: building 3.13t from Debian {SUITE}'s source (about three minutes)",
@@ -113,16 +115,14 @@ def build() -> Path:
             source,
         )
         run(["make", f"-j{os.cpu_count() or 1}"], source)
-        # Staged, then renamed: an interrupted installation must not be found as an interpreter.
-        staged = work / "staged"
         run(["make", "install", f"DESTDIR={staged}"], source)
-        prefix.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(prefix, ignore_errors=True)
-        shutil.move(staged / prefix.relative_to("/"), prefix)
+        (staged / prefix.relative_to("/")).rename(prefix)
     except (OSError, subprocess.CalledProcessError, Unavailable) as error:
         raise Unavailable(str(error)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
     return prefix / "bin" / "python3.13t"
 
 
