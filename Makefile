@@ -36,7 +36,7 @@ $(NATIVE): $(NATIVE_SOURCES)
 
 .venv-t/ready: tools/interpreters.py tools/free_threaded.txt
 	@$(PYTHON) tools/interpreters.py free-threaded --make .venv-t --requirements tools/free_threaded.txt
-	@touch $@
+	@[ -e .venv-t/missing ] || touch $@ # what is missing is sought, and said, every time
 
 demo: setup ## profile the thumbnail service on both builds
 	@mkdir -p build

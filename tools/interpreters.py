@@ -49,26 +49,30 @@ def candidates() -> list[Path]:
             found += [
                 path for path in sorted(folder.glob("bin/python3*")) if re.fullmatch(r"python3(\.\d+t?)?", path.name)
             ]
-    return [path for path in found if ".pyenv/shims" not in str(path)]
+    return found
 
 
 def interpreters() -> list[dict[str, object]]:
-    """Each once, by its real executable: {executable, version, free_threaded}."""
-    seen: dict[str, dict[str, object]] = {}
+    """Each once, by its real executable (behind a pyenv shim too): {executable, version, free_threaded}."""
+    seen: dict[tuple[int, int], dict[str, object]] = {}
+    asked: set[Path] = set()
     for path in candidates():
         try:
-            real = str(path.resolve(strict=True))
-            if real in seen:
+            if path.resolve(strict=True) in asked:
                 continue
+            asked.add(path.resolve())
             out = subprocess.run(
                 [str(path), "-c", PROBE], capture_output=True, text=True, timeout=20, check=True
             ).stdout
-            _, version, free_threaded, _, implementation, virtual = json.loads(out)
+            executable, version, free_threaded, _, implementation, virtual = json.loads(out)
+            real = Path(executable).resolve(strict=True)
+            file = real.stat()
         except (OSError, subprocess.SubprocessError, ValueError):
             continue
         if implementation == "cpython" and not virtual and tuple(version) >= (3, 11, 0):
-            seen[real] = {
-                "executable": real,
+            # By inode: python3.13 and python3.13t of one installation are hard links.
+            seen[file.st_dev, file.st_ino] = {
+                "executable": str(real),
                 "version": ".".join(map(str, version)),
                 "free_threaded": free_threaded,
             }
@@ -88,6 +92,8 @@ def free_threaded() -> Path:
 def build() -> Path:
     prefix = CACHE / "python-3.13t"
     work = Path(tempfile.mkdtemp(prefix="gilprobe-python-"))
+    # Under the cache, where moving it is one rename: an interrupted installation must not be found.
+    staged = CACHE / f".installing-{os.getpid()}"
     try:
         print(
             f"no free-threaded Python found: building 3.13t from Debian {SUITE}'s source (about three minutes)",
@@ -109,16 +115,14 @@ def build() -> Path:
             source,
         )
         run(["make", f"-j{os.cpu_count() or 1}"], source)
-        # Staged, then renamed: an interrupted installation must not be found as an interpreter.
-        staged = work / "staged"
         run(["make", "install", f"DESTDIR={staged}"], source)
-        prefix.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(prefix, ignore_errors=True)
-        shutil.move(staged / prefix.relative_to("/"), prefix)
+        (staged / prefix.relative_to("/")).rename(prefix)
     except (OSError, subprocess.CalledProcessError, Unavailable) as error:
         raise Unavailable(str(error)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
     return prefix / "bin" / "python3.13t"
 
 
@@ -141,17 +145,37 @@ def check_headers() -> None:
         raise Unavailable(f"building 3.13t needs headers: apt-get install {' '.join(missing)}")
 
 
-def mirror() -> str:
-    """The Debian mirror this machine's own apt uses."""
-    etc = Path("/etc/apt")
-    files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]
-    for file in files:
-        if file.is_file():
-            for line in file.read_text(errors="replace").splitlines():
-                match = re.match(r"\s*(?:URIs:|deb(?:-src)?\s+(?:\[[^]]*\]\s+)?)\s*(\S+://\S*?/debian/?)(?:\s|$)", line)
-                if match:
-                    return match.group(1)
-    raise Unavailable("no Debian mirror in this machine's apt sources")
+def mirror(etc: Path = Path("/etc/apt")) -> str:
+    """The mirror of Debian's main archive that this machine's own apt uses. Raises Unavailable."""
+    suites: dict[str, set[str]] = {}
+    for file in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
+        if file.suffix in (".list", ".sources") and file.is_file():
+            read = deb822 if file.suffix == ".sources" else one_line
+            for uri, suite in read(file.read_text(errors="replace")):
+                suites.setdefault(uri, set()).add(suite)
+    # Vendors have a /debian with main too; only the archive itself has CODENAME-updates.
+    found = [uri for uri, its in suites.items() if any(suite.endswith("-updates") for suite in its)]
+    found += [uri for uri in suites if re.search(r"/debian/?$", uri)]
+    if not found:
+        raise Unavailable("no Debian mirror in this machine's apt sources")
+    return found[0]
+
+
+def one_line(text: str) -> list[tuple[str, str]]:
+    """(URI, suite) of the lines of a .list file that hold component main."""
+    lines = re.findall(r"^\s*deb(?:-src)?\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", text, re.MULTILINE)
+    return [(uri, suite) for uri, suite, components in lines if "main" in components.split()]
+
+
+def deb822(text: str) -> list[tuple[str, str]]:
+    """(URI, suite) of the enabled stanzas of a .sources file that hold component main."""
+    found = []
+    for stanza in re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n?", "", text)):
+        pairs = re.findall(r"(?m)^([\w-]+):((?:.*)(?:\n[ \t].*)*)", stanza)
+        fields = {name.lower(): value.split() for name, value in pairs}
+        if "main" in fields.get("components", []) and fields.get("enabled") != ["no"]:
+            found += [(uri, suite) for uri in fields.get("uris", []) for suite in fields.get("suites", [])]
+    return found
 
 
 def private_apt(work: Path, kind: str, suite: str) -> list[str]:
