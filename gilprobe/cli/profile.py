@@ -116,6 +116,8 @@ def make_folder(recording: Path, force: bool) -> None:
 
 
 def _check_page(page: Path, force: bool) -> None:
+    if page.is_dir():
+        raise OutputError(f"{page} is a folder", "Give the page a file name: --html report.html.")
     if page.exists() and not force:
         raise OutputError(f"{page} exists", "Choose another name, or add --force.")
     if not page.parent.is_dir():

@@ -12,9 +12,10 @@ from types import FrameType
 
 from gilprobe.errors import TargetError
 from gilprobe.launch.interpreter import Interpreter, library
+from gilprobe.launch.witness import Witness
 
-# Sent to gilprobe alone by a supervisor: the script is the one meant. SIGINT reaches the whole foreground group.
-FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+# Sent to gilprobe alone by a supervisor: the script is the one meant.
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +87,13 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
     def forward(number: int, _frame: FrameType | None) -> None:
         if child is None:
             pending.append(number)
-        else:
+        elif not witness.saw(number):
             child.send_signal(number)
 
-    handlers = {**dict.fromkeys(FORWARDED, forward), signal.SIGINT: _stay}
+    witness = Witness()
     # An ignored signal (nohup, a shell's background job) is inherited through exec: a handler here would end that.
     previous = {
-        number: signal.signal(number, handler)
-        for number, handler in handlers.items()
-        if signal.getsignal(number) != signal.SIG_IGN
+        number: signal.signal(number, forward) for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         child = subprocess.Popen(
@@ -112,8 +111,5 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        witness.close()
     return 128 - status if status < 0 else status
-
-
-def _stay(_number: int, _frame: FrameType | None) -> None:
-    """The terminal's Ctrl-C reaches the script too; gilprobe outlives it for the summary."""

@@ -127,6 +127,7 @@ MISTAKES = [
     (["profile", "-o", "there", "--force", "-c", "pass"], 2, "there is not a recording"),
     (["profile", "-o", "no/such/folder", "-c", "pass"], 2, "does not exist"),
     (["profile", "--html", "no/page.html", "-c", "pass"], 2, "does not exist"),
+    (["profile", "--html", "there", "--force", "-c", "print('ran')"], 2, "there is a folder"),
     (["report", "missing"], 3, "missing does not exist"),
     (["report", "there"], 3, "there holds no recording"),
     (["report", "there/file.txt"], 3, "is not a gilprobe recording"),
@@ -151,6 +152,7 @@ def test_a_mistake_gets_one_line_on_what_and_one_on_what_to_do(
     assert done.returncode == status, done.stderr
     if status:
         lines = done.stderr.splitlines()
+        assert not done.stdout, "the script ran before the mistake was told"
         assert len(lines) == 2 and lines[0].startswith("gilprobe: ") and says in lines[0], done.stderr
     assert (tmp_path / "there" / "file.txt").read_text() == "precious"
 

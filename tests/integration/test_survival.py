@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def contend():
     threads = [threading.Thread(target=hold, args=(gate,)) for _ in range(2)]
     for t in threads: t.start()
     for t in threads: t.join()
+"""
+
+
+# More threads at once than a small recording has room for.
+CROWD = """
+barrier = threading.Barrier(201)
+threads = [threading.Thread(target=lambda: (contend() if i == 0 else None, barrier.wait())) for i in range(200)]
+for t in threads: t.start()
+barrier.wait()
+for t in threads: t.join()
+print("whole")
 """
 
 
@@ -181,19 +193,38 @@ def test_the_script_goes_on_when_the_recordings_folder_goes(any_python: Python, 
 
 
 def test_a_full_file_is_reported_as_lost_records(any_python: Python, tmp_path: Path) -> None:
-    code = """
-import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (270336, 270336))
-barrier = threading.Barrier(201)
-threads = [threading.Thread(target=lambda: (contend() if i == 0 else None, barrier.wait())) for i in range(200)]
-for t in threads: t.start()
-barrier.wait()
-for t in threads: t.join()
-print("whole")
-"""
-    profile, done = profile_of(any_python, code, tmp_path / "r")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (270336, 270336))\n"
+    profile, done = profile_of(any_python, limit + CROWD, tmp_path / "r")
     assert done.stdout == "whole\n"
     assert any("records" in item.what for item in profile.not_observed)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of its own, as large as the parameter says."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "gilprobe-test", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"NO SMALL DISK: mount is refused here ({mounted.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+# 4k is full once the recording has its header, 512k when some of the threads have their place in it.
+@pytest.mark.parametrize("disk", ["4k", "512k"], indirect=True)
+def test_a_full_disk_does_not_stop_the_script(any_python: Python, disk: Path) -> None:
+    script = disk.parent / "script.py"
+    script.write_text(THREADS + CROWD)
+    folder = disk / "r"
+    folder.mkdir()
+    done = subprocess.run(
+        [any_python.executable, script], env=environment(folder, Options()),
+        capture_output=True, text=True, check=False, timeout=180,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "whole\n", "")
+    assert any("records" in item.what for item in load(folder).not_observed)
 
 
 def test_two_thousand_threads(any_python: Python, tmp_path: Path) -> None:

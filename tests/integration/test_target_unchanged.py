@@ -31,9 +31,8 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     folder.mkdir(exist_ok=True)
     variables = environment(folder, Options(rate_hz=100)) if recorded else dict(os.environ)
-    return subprocess.run(
-        [python.executable, *arguments], env=variables, capture_output=True, timeout=120, check=False, **more
-    )  # type: ignore[call-overload,no-any-return]
+    settings = {"timeout": 120, **more}
+    return subprocess.run([python.executable, *arguments], env=variables, capture_output=True, check=False, **settings)  # type: ignore[call-overload,no-any-return]
 
 
 # Sampling a free-threaded build takes one perf descriptor a thread, from 200 up: the one thing that can be seen.
@@ -95,17 +94,29 @@ def test_an_existing_preload_stays_first_for_the_script_and_its_children(any_pyt
     assert len(list((tmp_path / "r").glob("*.gpr"))) == 2
 
 
-CPYTHON_TESTS = ["test_thread", "test_queue", "test_fork1", "test_threading_local"]
+# The first three take seconds; GILPROBE_LONG=1 runs all, some minutes an interpreter.
+CPYTHON_TESTS = [
+    "test_thread", "test_queue", "test_fork1", "test_threading", "test_threading_local", "test_threadedtempfile",
+    "test_concurrent_futures", "test_subprocess", "test_signal", "test_multiprocessing_spawn",
+]  # fmt: skip
 
 
-def test_cpythons_own_tests_give_the_same_result(any_python: Python, tmp_path: Path) -> None:
-    probe = run(any_python, ["-c", "import test.test_thread"], tmp_path / "r", recorded=False)
+@pytest.mark.parametrize("name", CPYTHON_TESTS if os.environ.get("GILPROBE_LONG") else CPYTHON_TESTS[:3])
+def test_cpythons_own_tests_give_the_same_result(any_python: Python, tmp_path: Path, name: str) -> None:
+    probe = run(any_python, ["-c", f"import test.{name}"], tmp_path / "r", recorded=False)
     if probe.returncode:
-        pytest.skip(f"{any_python} ships no tests")
-    for name in CPYTHON_TESTS if os.environ.get("GILPROBE_LONG") else CPYTHON_TESTS[:3]:
-        plain = run(any_python, ["-m", "test", name], tmp_path / "r", recorded=False)
-        recorded = run(any_python, ["-m", "test", name], tmp_path / "r", recorded=True)
-        assert plain.returncode == recorded.returncode, recorded.stdout[-3000:].decode()
+        pytest.skip(f"NO TESTS OF ITS OWN: Python {any_python} ships no test.{name}")
+    plain, recorded = (
+        run(any_python, ["-m", "test", name], tmp_path / "r", recorded=recorded, timeout=900)
+        for recorded in (False, True)
+    )
+    assert plain.returncode == recorded.returncode, recorded.stdout[-3000:].decode()
+    assert counts(plain.stdout) == counts(recorded.stdout) != []
+
+
+def counts(output: bytes) -> list[str]:
+    """What regrtest says at its end: how many tests ran, failed and were skipped."""
+    return [line for line in output.decode().splitlines() if line.startswith(("Total tests:", "Result:"))]
 
 
 def test_nothing_of_gilprobe_is_imported_into_the_target(any_python: Python, tmp_path: Path) -> None:
