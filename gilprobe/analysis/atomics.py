@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gilprobe.analysis.code_ranges import code_file
 from gilprobe.analysis.contention import thread_name
-from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of
+from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of, text_of
 from gilprobe.analysis.x86_64 import Decoder, MemoryOperand
-from gilprobe.model import Evidence, HotObject, Thread
+from gilprobe.model import Evidence, Frame, HotObject, Thread
 from gilprobe.recording import Image, Recording
 
 LINE_BITS = 6
@@ -101,6 +101,7 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
             continue
         draws = rng.binomial(total, share, DRAWS) / total
         sites = _sites(stacks, samples["stack_id"][indices])
+        frames = _by_frame(sites)
         object_type = recording.types.get(type_id, "")
         hot.append(
             HotObject(
@@ -109,10 +110,10 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
                 share=share,
                 interval=(float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))),
                 threads=tuple(thread_name(recording, int(thread)) for thread in np.unique(samples["thread"][indices])),
-                site=tuple(site.frame for site, _ in sites[:6]),
-                evidence=Evidence.MEASURED,
+                site=tuple(frame for frame, _ in frames[:6]),
+                evidence=Evidence.ESTIMATED,
                 address=address,
-                sites=tuple((site.frame, weight) for site, weight in sites[:12]),
+                sites=frames[:12],
             )
         )
     return hot, _thread_shares(recording, on_shared)
@@ -200,6 +201,14 @@ def _sites(stacks: Stacks, stack_ids: NDArray[np.uint32]) -> list[tuple[Site, fl
     return sorted(weights.items(), key=lambda item: -item[1])
 
 
+def _by_frame(sites: list[tuple[Site, float]]) -> tuple[tuple[Frame, float], ...]:
+    """Several expressions of one line are one line."""
+    weights: dict[Frame, float] = {}
+    for site, weight in sites:
+        weights[site.frame] = weights.get(site.frame, 0.0) + weight
+    return tuple(sorted(weights.items(), key=lambda item: -item[1]))
+
+
 CONTAINERS = frozenset({"list", "tuple", "dict", "set", "frozenset", "collections.deque"})
 
 
@@ -209,9 +218,7 @@ def _name(object_type: str, sites: list[tuple[Site, float]], address: int) -> st
         expression = expression_at(site.file, site.position)
         if expression is None:
             continue
-        import ast
-
-        text = subject_of(expression) if object_type in CONTAINERS else ast.unparse(expression)
+        text = subject_of(expression) if object_type in CONTAINERS else text_of(expression)
         if text and len(text) < 80:
             return f"{text} in {site.function}"
     return f"{object_type or 'object'} at {address:#x}"

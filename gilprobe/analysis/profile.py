@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
-from gilprobe.recording.schema import EndKind, HeaderFlag
+from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
 
 NOT_BUILT = (
     ("deadlocks", "the watchdog is not built yet"),
@@ -43,7 +43,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
     return Profile(
-        meta=_meta(recordings[0], wall_s, threads),
+        meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
         processes=processes,
         threads=tuple(threads),
         waits=rows,
@@ -99,7 +99,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _meta(first: Recording, wall_s: float, threads: Sequence[Thread]) -> dict[str, Any]:
+def _meta(first: Recording, wall_s: float, threads: Sequence[Thread], samples: int) -> dict[str, Any]:
     from gilprobe import __version__
 
     return {
@@ -114,7 +114,7 @@ def _meta(first: Recording, wall_s: float, threads: Sequence[Thread]) -> dict[st
         "wall_s": wall_s,
         "cpu_s": sum(thread.cpu_s for thread in threads),
         "rate_hz": first.header["rate_hz"],
-        "samples": len(first.samples),
+        "samples": samples,
         "sampler": _sampler(first),
         "events": bool(first.flags & HeaderFlag.EVENTS),
     }
@@ -135,6 +135,8 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
             missing.append(
                 NotObserved(f"{header['lost_records']} records of {where}", f"could not be written: {reason}")
             )
+        missing += [NotObserved(f"a part of {where}", damage) for damage in recording.damage]
+        missing += _shortened(recording, where)
         if header["lost_samples"]:
             missing.append(
                 NotObserved(f"{header['lost_samples']} samples of {where}", "came while the recorder was busy")
@@ -155,6 +157,19 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
     elif not any(recording.free_threaded for recording in recordings):
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
+
+
+def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
+    waits = recording.waits
+    overflown = int(waits["count"][(waits["flags"] & WaitFlag.OVERFLOW) > 0].sum())
+    if overflown:
+        yield NotObserved(f"stacks and releasers of {overflown} waits of {where}", "more different waits than it keeps")
+    truncated = sum(stack.truncated for stack in recording.stacks.values())
+    if truncated:
+        yield NotObserved(f"outer frames of {truncated} stacks of {where}", "deeper than it keeps")
+    unread = sum(not thread["read_ns"] for thread in recording.threads.values())
+    if unread:
+        yield NotObserved(f"CPU and run delay of {unread} threads of {where}", "the kernel's figures were never read")
 
 
 def _cpu_s(thread: RecordedThread) -> float:
