@@ -41,7 +41,10 @@ class Touches:
 
 
 def hot_objects_of(recordings: Sequence[Recording]) -> tuple[tuple[HotObject, ...], dict[tuple[int, int], float]]:
-    """The hot objects by falling share of CPU samples, and (pid, tid) -> share (0-1) of a thread's samples on them."""
+    """The hot objects by falling share of CPU samples, and (pid, tid) -> share (0-1) of a thread's samples on them.
+
+    Raises ImportError where capstone or pyelftools is missing.
+    """
     hot: list[HotObject] = []
     stalls: dict[tuple[int, int], float] = {}
     total = sum(len(recording.samples) for recording in recordings)
@@ -119,6 +122,17 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
     return hot, _thread_shares(recording, on_shared)
 
 
+def unreadable_code(recording: Recording) -> dict[str, int]:
+    """Path -> number of samples in files with code that are gone, or are not ELF files that can be read."""
+    pcs = recording.samples["pc"]
+    counts: dict[str, int] = {}
+    for image in recording.images:
+        inside = int(((pcs >= image.start) & (pcs < image.end)).sum())
+        if inside and code_file(image.path) is None:
+            counts[image.path] = counts.get(image.path, 0) + inside
+    return counts
+
+
 def _thread_shares(recording: Recording, on_shared: list[NDArray[np.int64]]) -> dict[tuple[int, int], float]:
     samples = recording.samples
     all_threads, all_counts = np.unique(samples["thread"], return_counts=True)
@@ -146,10 +160,7 @@ def _object_on_line(atomics: NDArray[Any]) -> tuple[int, int]:
 
 def _touches(recording: Recording) -> Touches:
     samples = recording.samples
-    try:
-        decoder = Decoder()
-    except ImportError:
-        return Touches(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.bool_))
+    decoder = Decoder()
     pcs, inverse = np.unique(samples["pc"], return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(pcs)))[:-1])

@@ -75,7 +75,7 @@ def expression_at(file: str, position: Position) -> ast.expr | None:
     lines[-1] = lines[-1][: position.end_column]
     lines[0] = lines[0][position.column :]
     segment = b"\n".join(lines)
-    if len(segment) > MOST_SEGMENT:
+    if not 0 < len(segment.strip()) <= MOST_SEGMENT:
         return None
     try:
         if segment.startswith(b"with "):

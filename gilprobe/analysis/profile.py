@@ -32,11 +32,16 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     threads = _threads(recordings, waits)
     hot_objects: tuple[Any, ...] = ()
     sampled = [recording for recording in recordings if len(recording.samples)]
+    undecoded: list[NotObserved] = []
     if any(recording.free_threaded for recording in sampled):
         from gilprobe.analysis.atomics import hot_objects_of, with_stalls
 
-        hot_objects, stalls = hot_objects_of(sampled)
-        threads = with_stalls(threads, stalls)
+        try:
+            hot_objects, stalls = hot_objects_of(sampled)
+            threads = with_stalls(threads, stalls)
+            undecoded += _undecoded(sampled)
+        except ImportError as error:
+            undecoded.append(NotObserved("hot_objects", f"{error.name or error} is not installed"))
     start_ns = min(recording.header["start_ns"] for recording in recordings)
     wall_s = (max(recording.end_ns for recording in recordings) - start_ns) / 1e9
     rows = wait_rows(waits)
@@ -61,7 +66,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         ),
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting),
-        not_observed=_not_observed(recordings),
+        not_observed=(*_not_observed(recordings), *undecoded),
     )
 
 
@@ -170,6 +175,15 @@ def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
     unread = sum(not thread["read_ns"] for thread in recording.threads.values())
     if unread:
         yield NotObserved(f"CPU and run delay of {unread} threads of {where}", "the kernel's figures were never read")
+
+
+def _undecoded(sampled: Sequence[Recording]) -> Iterator[NotObserved]:
+    from gilprobe.analysis.atomics import unreadable_code
+
+    for recording in sampled:
+        for path, count in unreadable_code(recording).items():
+            what = f"hot objects in {count} of {len(recording.samples)} samples of process {recording.header['pid']}"
+            yield NotObserved(what, f"the code of {path} cannot be read here")
 
 
 def _cpu_s(thread: RecordedThread) -> float:

@@ -144,6 +144,8 @@ def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:
 def _never_began(path: Path) -> bool:
     """A process that was killed while it made its file leaves no byte, or a header of zeros."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             return not any(file.read(schema.HEADER_BYTES))
     except OSError:
