@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment
 

@@ -1,4 +1,4 @@
-"""Source is read where it helps to name a lock, and nothing else is opened: the names come from the recorded program."""
+"""Source is read to name a lock, and nothing else is opened: the names come from the recorded program."""
 
 from __future__ import annotations
 
