@@ -1,4 +1,4 @@
-"""Lines of the source files that a recording names. The names come from the recorded program: nothing else is opened."""
+"""Lines of the source files that a recording names: names come from the recorded program, so nothing else is opened."""
 
 from __future__ import annotations
 
