@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gilprobe.analysis.code_ranges import code_file
 from gilprobe.analysis.contention import thread_name
-from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of
+from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of, text_of
 from gilprobe.analysis.x86_64 import Decoder, MemoryOperand
-from gilprobe.model import Evidence, HotObject, Thread
+from gilprobe.model import Evidence, Frame, HotObject, Thread
 from gilprobe.recording import Image, Recording
 
 LINE_BITS = 6
@@ -41,7 +41,10 @@ class Touches:
 
 
 def hot_objects_of(recordings: Sequence[Recording]) -> tuple[tuple[HotObject, ...], dict[tuple[int, int], float]]:
-    """The hot objects by falling share of CPU samples, and (pid, tid) -> share (0-1) of a thread's samples on them."""
+    """The hot objects by falling share of CPU samples, and (pid, tid) -> share (0-1) of a thread's samples on them.
+
+    Raises ImportError where capstone or pyelftools is missing.
+    """
     hot: list[HotObject] = []
     stalls: dict[tuple[int, int], float] = {}
     total = sum(len(recording.samples) for recording in recordings)
@@ -101,6 +104,7 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
             continue
         draws = rng.binomial(total, share, DRAWS) / total
         sites = _sites(stacks, samples["stack_id"][indices])
+        frames = _by_frame(sites)
         object_type = recording.types.get(type_id, "")
         hot.append(
             HotObject(
@@ -109,13 +113,24 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
                 share=share,
                 interval=(float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))),
                 threads=tuple(thread_name(recording, int(thread)) for thread in np.unique(samples["thread"][indices])),
-                site=tuple(site.frame for site, _ in sites[:6]),
-                evidence=Evidence.MEASURED,
+                site=tuple(frame for frame, _ in frames[:6]),
+                evidence=Evidence.ESTIMATED,
                 address=address,
-                sites=tuple((site.frame, weight) for site, weight in sites[:12]),
+                sites=frames[:12],
             )
         )
     return hot, _thread_shares(recording, on_shared)
+
+
+def unreadable_code(recording: Recording) -> dict[str, int]:
+    """Path -> number of samples in files with code that are gone, or are not ELF files that can be read."""
+    pcs = recording.samples["pc"]
+    counts: dict[str, int] = {}
+    for image in recording.images:
+        inside = int(((pcs >= image.start) & (pcs < image.end)).sum())
+        if inside and code_file(image.path) is None:
+            counts[image.path] = counts.get(image.path, 0) + inside
+    return counts
 
 
 def _thread_shares(recording: Recording, on_shared: list[NDArray[np.int64]]) -> dict[tuple[int, int], float]:
@@ -145,10 +160,7 @@ def _object_on_line(atomics: NDArray[Any]) -> tuple[int, int]:
 
 def _touches(recording: Recording) -> Touches:
     samples = recording.samples
-    try:
-        decoder = Decoder()
-    except ImportError:
-        return Touches(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.bool_))
+    decoder = Decoder()
     pcs, inverse = np.unique(samples["pc"], return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(pcs)))[:-1])
@@ -200,6 +212,14 @@ def _sites(stacks: Stacks, stack_ids: NDArray[np.uint32]) -> list[tuple[Site, fl
     return sorted(weights.items(), key=lambda item: -item[1])
 
 
+def _by_frame(sites: list[tuple[Site, float]]) -> tuple[tuple[Frame, float], ...]:
+    """Several expressions of one line are one line."""
+    weights: dict[Frame, float] = {}
+    for site, weight in sites:
+        weights[site.frame] = weights.get(site.frame, 0.0) + weight
+    return tuple(sorted(weights.items(), key=lambda item: -item[1]))
+
+
 CONTAINERS = frozenset({"list", "tuple", "dict", "set", "frozenset", "collections.deque"})
 
 
@@ -209,9 +229,7 @@ def _name(object_type: str, sites: list[tuple[Site, float]], address: int) -> st
         expression = expression_at(site.file, site.position)
         if expression is None:
             continue
-        import ast
-
-        text = subject_of(expression) if object_type in CONTAINERS else ast.unparse(expression)
+        text = subject_of(expression) if object_type in CONTAINERS else text_of(expression)
         if text and len(text) < 80:
             return f"{text} in {site.function}"
     return f"{object_type or 'object'} at {address:#x}"

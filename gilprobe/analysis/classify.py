@@ -15,6 +15,7 @@ from gilprobe.recording.schema import Op, Subject
 
 IO_OPS = frozenset({Op.SLEEP, Op.POLL, Op.READ, Op.WRITE, Op.SYNC, Op.CHILD, Op.SIGNAL, Op.OTHER})
 JOINS = frozenset({"Thread.join", "Thread._wait_for_tstate_lock", "_shutdown", "_ThreadHandle.join"})
+QUEUES = ("/queue.py", "/multiprocessing/queues.py")
 IDLE_METHODS = {
     "get": IdleKind.QUEUE,
     "join": IdleKind.JOIN,
@@ -70,11 +71,11 @@ def classify(
     if op == Op.YIELD and in_library:
         return Classified(WaitKind.NATIVE)
     if subject == Subject.OBJECT:
-        kind = _idle_by_frames(sites)
+        kind = _idle_by_frames(sites, type_name)
         return Classified(kind if kind else WaitKind.OBJECT)
     if op in (Op.MUTEX, Op.RWLOCK) or in_library or subject == Subject.RUNTIME:
         return Classified(WaitKind.NATIVE)
-    classified = _python_visible(op, subject, sites)
+    classified = _python_visible(op, subject, type_name, sites)
     inside = subject == Subject.HEAP or (op == Op.YIELD and subject == Subject.UNKNOWN)
     if free_threaded and sites and inside and classified.kind in (WaitKind.LOCK, WaitKind.NATIVE):
         # Locks that Python sees are objects there; this is one inside an object (a dict's keys, a buffered file), or
@@ -83,10 +84,10 @@ def classify(
     return classified
 
 
-def _python_visible(op: int, subject: int, sites: Sequence[Site]) -> Classified:
+def _python_visible(op: int, subject: int, type_name: str, sites: Sequence[Site]) -> Classified:
     if not sites:
         return Classified(WaitKind.NATIVE)
-    kind = _idle_by_frames(sites)
+    kind = _idle_by_frames(sites, type_name)
     if kind:
         return Classified(kind)
     innermost = sites[0]
@@ -113,14 +114,14 @@ def _idle_by_expression(sites: Sequence[Site]) -> str | None:
     return IDLE_METHODS.get(called_method(expression_at(sites[0].file, sites[0].position)))
 
 
-def _idle_by_frames(sites: Sequence[Site]) -> str | None:
+def _idle_by_frames(sites: Sequence[Site], type_name: str) -> str | None:
     if not sites:
         return None
     innermost = sites[0]
     if innermost.file.endswith("threading.py"):
         if innermost.function in JOINS:
             return IdleKind.JOIN
-        if innermost.function == "Condition.wait":
+        if innermost.function == "Condition.wait" and not _takes_its_lock_back(innermost, type_name):
             return _work_waited_for(sites)
     elif _waits_for_jobs(innermost):
         return IdleKind.QUEUE
@@ -129,10 +130,15 @@ def _idle_by_frames(sites: Sequence[Site]) -> str | None:
     return None
 
 
+def _takes_its_lock_back(wait: Site, type_name: str) -> bool:
+    """A notified waiter must have the condition's own lock again, an RLock if none was given: that is contention."""
+    return type_name.endswith("RLock") or called_method(expression_at(wait.file, wait.position)) == "_acquire_restore"
+
+
 def _work_waited_for(sites: Sequence[Site]) -> str:
     for site in sites:
         if not site.file.endswith("threading.py"):
-            return IdleKind.QUEUE if site.file.endswith("/queue.py") else IdleKind.CONDITION
+            return IdleKind.QUEUE if site.file.endswith(QUEUES) else IdleKind.CONDITION
     return IdleKind.CONDITION
 
 

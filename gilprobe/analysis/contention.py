@@ -16,6 +16,7 @@ from gilprobe.recording import Recording
 from gilprobe.recording.schema import HISTOGRAM_BUCKETS, Op, Subject, WaitFlag
 
 MOST_RELEASERS = 20
+PRIMITIVES = ("/threading.py", "/queue.py")  # their locks are named by what the program calls them on
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,10 @@ def name_of(classified: Classified, object_type: str, sites: tuple[Site, ...], a
         return "the GIL" if classified.kind == WaitKind.GIL else "the world to start again"
     if classified.kind == WaitKind.NATIVE and library:
         return f"a mutex of {library}"
-    for site in sites:
-        expression = subject_of(expression_at(site.file, site.position))
-        if expression:
-            return f"{expression} in {site.function}"
-        break
+    site = next((site for site in sites if not site.file.endswith(PRIMITIVES)), None)
+    expression = subject_of(expression_at(site.file, site.position)) if site else ""
+    if site and expression:
+        return f"{expression} in {site.function}"
     kind = object_type or ("lock" if classified.kind == WaitKind.LOCK else classified.kind)
     return f"{kind} at {address:#x}" if address else kind
 

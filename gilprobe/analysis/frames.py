@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
-import linecache
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gilprobe.analysis.sources import source_lines
 from gilprobe.model import Frame
 from gilprobe.recording import Recording
 from gilprobe.recording.linetable import Position
 
 MOST_SEGMENT = 20_000
 MOST_LINES = 300
+MOST_NAME = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,14 @@ def expression_at(file: str, position: Position) -> ast.expr | None:
     """The expression whose evaluation the instruction belongs to; None without its source or columns."""
     if position.column < 0 or not 0 <= position.end_line - position.line <= MOST_LINES:
         return None
-    lines = [linecache.getline(file, line).encode() for line in range(position.line, position.end_line + 1)]
-    if not lines or not lines[-1]:
+    source = source_lines(file)
+    if not 1 <= position.line <= position.end_line <= len(source):
         return None
+    lines = list(source[position.line - 1 : position.end_line])
     lines[-1] = lines[-1][: position.end_column]
-    segment = lines[0][position.column :] + b"".join(lines[1:]) if len(lines) > 1 else lines[0][position.column :]
-    if len(segment) > MOST_SEGMENT:
+    lines[0] = lines[0][position.column :]
+    segment = b"\n".join(lines)
+    if not 0 < len(segment.strip()) <= MOST_SEGMENT:
         return None
     try:
         if segment.startswith(b"with "):
@@ -102,12 +105,20 @@ def subject_of(expression: ast.expr | None) -> str:
     if isinstance(expression, ast.Call):
         function = expression.func
         if isinstance(function, ast.Attribute):
-            return ast.unparse(function.value)
-        return ast.unparse(function) + "()"
+            return text_of(function.value)
+        return text_of(function) + "()"
     if isinstance(expression, ast.Subscript):
-        return ast.unparse(expression.value)
+        return text_of(expression.value)
     if isinstance(expression, ast.Tuple):
-        return " or ".join(ast.unparse(element) for element in expression.elts)
+        return " or ".join(text_of(element) for element in expression.elts)
     if isinstance(expression, ast.Name | ast.Attribute):
-        return ast.unparse(expression)
+        return text_of(expression)
     return ""
+
+
+def text_of(expression: ast.expr) -> str:
+    try:
+        text = ast.unparse(expression)
+    except RecursionError:
+        return "..."
+    return text if len(text) <= MOST_NAME else text[: MOST_NAME - 3] + "..."

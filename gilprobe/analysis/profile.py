@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
-from gilprobe.recording.schema import EndKind, HeaderFlag
+from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
 
 NOT_BUILT = (
     ("deadlocks", "the watchdog is not built yet"),
@@ -32,18 +32,23 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     threads = _threads(recordings, waits)
     hot_objects: tuple[Any, ...] = ()
     sampled = [recording for recording in recordings if len(recording.samples)]
+    undecoded: list[NotObserved] = []
     if any(recording.free_threaded for recording in sampled):
         from gilprobe.analysis.atomics import hot_objects_of, with_stalls
 
-        hot_objects, stalls = hot_objects_of(sampled)
-        threads = with_stalls(threads, stalls)
+        try:
+            hot_objects, stalls = hot_objects_of(sampled)
+            threads = with_stalls(threads, stalls)
+            undecoded += _undecoded(sampled)
+        except ImportError as error:
+            undecoded.append(NotObserved("hot_objects", f"{error.name or error} is not installed"))
     start_ns = min(recording.header["start_ns"] for recording in recordings)
     wall_s = (max(recording.end_ns for recording in recordings) - start_ns) / 1e9
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
     return Profile(
-        meta=_meta(recordings[0], wall_s, threads),
+        meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
         processes=processes,
         threads=tuple(threads),
         waits=rows,
@@ -61,7 +66,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         ),
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting),
-        not_observed=_not_observed(recordings),
+        not_observed=(*_not_observed(recordings), *undecoded),
     )
 
 
@@ -99,7 +104,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _meta(first: Recording, wall_s: float, threads: Sequence[Thread]) -> dict[str, Any]:
+def _meta(first: Recording, wall_s: float, threads: Sequence[Thread], samples: int) -> dict[str, Any]:
     from gilprobe import __version__
 
     return {
@@ -114,7 +119,7 @@ def _meta(first: Recording, wall_s: float, threads: Sequence[Thread]) -> dict[st
         "wall_s": wall_s,
         "cpu_s": sum(thread.cpu_s for thread in threads),
         "rate_hz": first.header["rate_hz"],
-        "samples": len(first.samples),
+        "samples": samples,
         "sampler": _sampler(first),
         "events": bool(first.flags & HeaderFlag.EVENTS),
     }
@@ -135,6 +140,8 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
             missing.append(
                 NotObserved(f"{header['lost_records']} records of {where}", f"could not be written: {reason}")
             )
+        missing += [NotObserved(f"a part of {where}", damage) for damage in recording.damage]
+        missing += _shortened(recording, where)
         if header["lost_samples"]:
             missing.append(
                 NotObserved(f"{header['lost_samples']} samples of {where}", "came while the recorder was busy")
@@ -155,6 +162,28 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
     elif not any(recording.free_threaded for recording in recordings):
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
+
+
+def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
+    waits = recording.waits
+    overflown = int(waits["count"][(waits["flags"] & WaitFlag.OVERFLOW) > 0].sum())
+    if overflown:
+        yield NotObserved(f"stacks and releasers of {overflown} waits of {where}", "more different waits than it keeps")
+    truncated = sum(stack.truncated for stack in recording.stacks.values())
+    if truncated:
+        yield NotObserved(f"outer frames of {truncated} stacks of {where}", "deeper than it keeps")
+    unread = sum(not thread["read_ns"] for thread in recording.threads.values())
+    if unread:
+        yield NotObserved(f"CPU and run delay of {unread} threads of {where}", "the kernel's figures were never read")
+
+
+def _undecoded(sampled: Sequence[Recording]) -> Iterator[NotObserved]:
+    from gilprobe.analysis.atomics import unreadable_code
+
+    for recording in sampled:
+        for path, count in unreadable_code(recording).items():
+            what = f"hot objects in {count} of {len(recording.samples)} samples of process {recording.header['pid']}"
+            yield NotObserved(what, f"the code of {path} cannot be read here")
 
 
 def _cpu_s(thread: RecordedThread) -> float:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 NO_LOCATION = 15
 LONG_FORM = 14
 NO_COLUMNS = 13
+MOST_SHIFT = 30
 ONE_LINE_FIRST = 10  # 10, 11, 12: 0, 1, 2 lines on, columns in the next two bytes
 
 
@@ -64,6 +65,8 @@ def _unsigned(data: bytes, at: int) -> tuple[int, int]:
     while data[at] & 64:
         at += 1
         shift += 6
+        if shift > MOST_SHIFT:
+            raise IndexError("no line number is as long")
         value |= (data[at] & 63) << shift
     return value, at + 1
 

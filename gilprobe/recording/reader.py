@@ -17,6 +17,8 @@ from gilprobe.recording.linetable import Position, position_at
 from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
 
 SUFFIX = ".gpr"
+PAGE = 4096
+PAGES_AT_ONCE = 4096
 RECORD_AGAIN = "Record it again with gilprobe profile."
 
 
@@ -123,17 +125,44 @@ def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:
     files = sorted(path.glob("*" + SUFFIX)) if path.is_dir() else [path]
     if not files:
         raise RecordingError(f"{path} holds no recording", "Give the folder that gilprobe profile wrote.")
-    recordings = [read_file(file, salvage=salvage) for file in files]
-    return sorted(recordings, key=lambda recording: recording.header["start_ns"])
+    recordings: list[Recording] = []
+    refused: list[RecordingError] = []
+    for file in files:
+        try:
+            recordings.append(read_file(file, salvage=salvage))
+        except RecordingError as error:
+            if not (salvage or _never_began(file)):
+                raise
+            refused.append(error)
+    if not recordings:
+        raise refused[0]
+    recordings.sort(key=lambda recording: recording.header["start_ns"])
+    recordings[0].damage += [error.message for error in refused]
+    return recordings
+
+
+def _never_began(path: Path) -> bool:
+    """A process that was killed while it made its file leaves no byte, or a header of zeros."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open("rb") as file:
+            return not any(file.read(schema.HEADER_BYTES))
+    except OSError:
+        return False
 
 
 def read_file(path: Path, *, salvage: bool = False) -> Recording:
     """One process. Raises RecordingError as read_folder does."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        if size == 0:
-            raise RecordingError(f"{path} is empty", RECORD_AGAIN)
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if not path.is_file():
+        raise RecordingError(f"{path} is not a file", "Give the folder that gilprobe profile wrote.")
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, 2) == 0:
+                raise RecordingError(f"{path} is empty", RECORD_AGAIN)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from error
     recording = Recording(path, _read_header(path, data))
     _read_extents(recording, data)
     if recording.damage and not salvage:
@@ -165,36 +194,70 @@ def _fields(record: Any) -> dict[str, int]:
     return {name: int(record[name]) for name in record.dtype.names if record.dtype[name].kind == "u"}
 
 
+def _extents(recording: Recording, data: mmap.mmap) -> Iterator[tuple[int, int]]:
+    """(start, bytes) of every extent; damage is noted and skipped."""
+    at: int | None = schema.HEADER_BYTES
+    while at is not None and at + schema.EXTENT_HEADER.itemsize <= len(data):
+        extent = np.frombuffer(data, schema.EXTENT_HEADER, count=1, offset=at)[0]
+        magic, size = int(extent["magic"]), int(extent["bytes"])
+        if magic != schema.EXTENT_MAGIC or size < schema.EXTENT_HEADER.itemsize or size % PAGE:
+            if magic:  # else reserved and never claimed, or a hole from when the disk was full
+                recording.damage.append(f"no extent where one should start (byte {at})")
+            at = _next_extent(data, at + PAGE)
+            continue
+        if at + size > len(data):
+            recording.damage.append(f"it ends in the middle of an extent (byte {len(data)})")
+        yield at, size
+        at += size
+
+
+def _next_extent(data: mmap.mmap, at: int) -> int | None:
+    """The first page from `at` on that starts like an extent."""
+    while at + PAGE <= len(data):
+        pages = min(PAGES_AT_ONCE, (len(data) - at) // PAGE)
+        first_words = np.frombuffer(data, "<u4", count=pages * (PAGE // 4), offset=at)[:: PAGE // 4]
+        found = np.flatnonzero(first_words == schema.EXTENT_MAGIC)
+        if len(found):
+            return at + int(found[0]) * PAGE
+        at += pages * PAGE
+    return None
+
+
 def _chunks(recording: Recording, data: mmap.mmap) -> Iterator[tuple[int, int, int]]:
     """(kind, payload's start, payload's length) of every chunk; damage is noted and skipped."""
-    at = schema.HEADER_BYTES
-    extent_head, chunk_head = schema.EXTENT_HEADER.itemsize, schema.CHUNK_HEADER.itemsize
-    while at + extent_head <= len(data):
-        extent = np.frombuffer(data, schema.EXTENT_HEADER, count=1, offset=at)[0]
-        extent_bytes = int(extent["bytes"])
-        if int(extent["magic"]) == 0 and extent_bytes == 0:
-            return  # reserved, never used: the process ended first
-        if int(extent["magic"]) != schema.EXTENT_MAGIC or extent_bytes < extent_head or extent_bytes % 4096:
-            recording.damage.append(f"no extent where one should start (byte {at})")
-            return
-        if at + extent_bytes > len(data):
-            recording.damage.append(f"it ends in the middle of an extent (byte {len(data)})")
-        end = min(at + min(extent_bytes, int(extent["used"])), len(data))
-        chunk_at = at + extent_head
-        while chunk_at + chunk_head <= end:
-            chunk = np.frombuffer(data, schema.CHUNK_HEADER, count=1, offset=chunk_at)[0]
-            size, length = int(chunk["bytes"]), int(chunk["length"])
+    head = schema.CHUNK_HEADER.itemsize
+    for start, size in _extents(recording, data):
+        at: int | None = start + schema.EXTENT_HEADER.itemsize
+        end = min(start + size, len(data))
+        while at is not None and at + head <= end:
+            chunk = np.frombuffer(data, schema.CHUNK_HEADER, count=1, offset=at)[0]
+            chunk_bytes, length = int(chunk["bytes"]), int(chunk["length"])
             if int(chunk["magic"]) != schema.CHUNK_MAGIC:
-                break  # reserved by a thread that had no time to claim it, or the extent's rest
-            if size < chunk_head or length > size - chunk_head or chunk_at + size > at + extent_bytes:
-                recording.damage.append(f"a chunk of impossible size (byte {chunk_at})")
+                at = _next_chunk(recording, data, at, end)
+            elif chunk_bytes < head or length > chunk_bytes - head or at + chunk_bytes > start + size:
+                recording.damage.append(f"a chunk of impossible size (byte {at})")
                 break
-            if chunk_at + chunk_head + length > len(data):
+            elif at + head + length > len(data):
                 recording.damage.append(f"it ends in the middle of a chunk (byte {len(data)})")
                 break
-            yield int(chunk["kind"]), chunk_at + chunk_head, length
-            chunk_at += size
-        at += extent_bytes
+            else:
+                yield int(chunk["kind"]), at + head, length
+                at += chunk_bytes
+
+
+def _next_chunk(recording: Recording, data: mmap.mmap, at: int, end: int) -> int | None:
+    """A header without its magic is a chunk that its thread had no time to claim, so zeros up to the next chunk."""
+    words = np.frombuffer(data, "<u4", count=(end - at) // 4, offset=at)
+    if not words[0]:
+        head_words = schema.CHUNK_HEADER.itemsize // 4
+        used = np.flatnonzero(words[head_words:])
+        if not len(used):
+            return None
+        at += 4 * (head_words + int(used[0]))
+        if int.from_bytes(data[at : at + 4], "little") == schema.CHUNK_MAGIC:
+            return at
+    recording.damage.append(f"no chunk where one should start (byte {at})")
+    return None
 
 
 def _read_extents(recording: Recording, data: mmap.mmap) -> None:

@@ -52,8 +52,10 @@ def format_of(path: Path) -> str:
 
 
 def render_to(profile: Profile, name: str, out: TextIO) -> None:
-    text = renderer(name).render(profile)
-    out.write(text.encode("utf-8", "replace").decode("utf-8"))
+    """Characters that `out` cannot hold (an ASCII pipe, a lone surrogate) become question marks."""
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    text = renderer(name).render(profile).encode(encoding, "replace").decode(encoding)
+    out.write(text)
     if not text.endswith("\n"):
         out.write("\n")
 

@@ -26,9 +26,10 @@ def percent(share: float) -> str:
 
 
 def plain(text: str, most: int = 200) -> str:
-    """Printable: control characters and direction marks, which could rewrite a line, become U+FFFD."""
+    """Printable: control characters, line ends and direction marks, which could rewrite a line, become U+FFFD."""
     shown = "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in text[: most + 1]
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
+        for c in text[: most + 1]
     )
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 

@@ -37,3 +37,4 @@ def test_every_instruction_of_real_functions_has_pythons_own_position() -> None:
 def test_damaged_tables_give_the_functions_first_line() -> None:
     assert position_at(b"\xf0\x7f", 7, 900).line == 7
     assert position_at(b"", 7, 0).line == 7
+    assert position_at(b"\xe8" + b"\x7f" * 100_000 + b"\x01", 7, 0).line == 7  # a number of 600,000 bits

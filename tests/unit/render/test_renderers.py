@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from gilprobe.errors import OutputError
 from gilprobe.model import Finding, Frame, NotObserved, Process, Profile, Releaser, Thread, Wait
-from gilprobe.render import FORMATS, format_of, write_report
+from gilprobe.render import FORMATS, format_of, render_to, write_report
 from gilprobe.render.base import renderer
 
 HOSTILE = "</script><script>alert(1)</script>\"'`|*\x00\x1b[31m\u202eevil" + "x" * 100_000
@@ -91,6 +92,12 @@ def test_reports_are_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not tell its format"):
         format_of(Path("report.xyz"))
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_stream_that_holds_only_ascii_gets_every_format(name: str) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    render_to(profile("gr\u00f6\u00dfe \ud800"), name, out)
 
 
 CONTRACT = {

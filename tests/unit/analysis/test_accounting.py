@@ -1,0 +1,71 @@
+"""Every second of a thread in one class, from two sources; what was cut short is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from recordings import SECOND, Written, chunk, code, extent, stack, thread, wait
+
+from gilprobe.analysis import load
+from gilprobe.model import Profile
+from gilprobe.recording.schema import Op, Subject, WaitFlag
+
+USER = code(1, "/nowhere/program.py", "Cache.get") + stack(1, 1)
+LOCK = {"op": Op.SEM, "subject": Subject.SEMAPHORE, "stack_id": 1}
+
+
+def profile(folder: Path, *records: bytes, **header: int) -> Profile:
+    return load(Written([extent(chunk(USER + b"".join(records)))], header=header).into(folder))
+
+
+def test_the_kernels_and_the_hooks_blocked_time_agree(tmp_path: Path) -> None:
+    (only,) = profile(
+        tmp_path,
+        thread(1, cpu_ns=3 * SECOND, start_cpu_ns=SECOND, run_delay_ns=SECOND, io_cpu_ns=SECOND // 2),
+        wait(1, 1, count=4, total_ns=5 * SECOND, wake_ns=SECOND, spin_ns=SECOND // 2, **LOCK),
+        wait(2, 1, count=1, total_ns=4 * SECOND, op=Op.POLL),
+    ).threads
+    assert (only.wall_s, only.cpu_s, only.runnable_s) == (10.0, 2.0, 1.0)
+    assert (only.wait_s, only.sleep_io_s, only.spin_s, only.wake_delay_s) == ({"lock": 3.5}, 3.5, 0.5, 1.0)
+    assert only.unaccounted_s == pytest.approx(0.0)
+
+
+def test_a_wait_nobody_hooked_is_unaccounted_and_in_no_class(tmp_path: Path) -> None:
+    (only,) = profile(tmp_path, thread(1, cpu_ns=2 * SECOND), wait(1, 1, count=1, total_ns=5 * SECOND, **LOCK)).threads
+    assert only.unaccounted_s == pytest.approx(3.0)
+
+
+def test_the_wait_that_never_ended_is_reported_open(tmp_path: Path) -> None:
+    (only,) = profile(
+        tmp_path,
+        thread(1, end_ns=0, open_start_ns=4 * SECOND, open_op=Op.SEM, open_subject=Subject.SEMAPHORE, open_stack_id=1),
+    ).threads
+    assert only.open_wait is not None
+    assert (only.open_wait.kind, only.open_wait.waited_s) == ("lock", 7.0)
+    assert only.open_wait.stack[0].function == "Cache.get"
+
+
+def test_the_gil_that_is_held_at_the_end_counts_up_to_the_end(tmp_path: Path) -> None:
+    ticks = {"gil_held_ticks": 2 * SECOND, "gil_since_ticks": 9 * SECOND, "gil_holds": 2}
+    (only,) = profile(tmp_path, thread(1, **ticks)).threads
+    assert only.gil_held_s == pytest.approx(3.0)
+
+
+def test_what_was_cut_short_is_listed(tmp_path: Path) -> None:
+    missing = profile(
+        tmp_path,
+        thread(1, read_ns=0),
+        stack(2, 1, truncated=True),
+        wait(1, 1, flags=WaitFlag.OVERFLOW, count=12, total_ns=SECOND, op=Op.SEM),
+        lost_records=3,
+        lost_errno=28,
+    ).not_observed
+    whole = "\n".join(f"{item.what}: {item.why}" for item in missing)
+    for part in ("12 waits", "1 stacks", "1 threads", "3 records of process 7: could not be written: No space left"):
+        assert part in whole
+
+
+def test_twin_with_nothing_cut_short_lists_none_of_it(tmp_path: Path) -> None:
+    whole = " ".join(item.what for item in profile(tmp_path, thread(1)).not_observed)
+    assert not any(word in whole for word in ("waits of", "stacks of", "threads of", "records of", "a part of"))
