@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -63,6 +64,12 @@ typedef struct {
     uint16_t flags;
 } OpenWait;
 
+/* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
+typedef struct {
+    volatile uint32_t any;
+    volatile uint32_t interrupting;
+} HandledSignals;
+
 typedef struct Slot {
     uint32_t index;
     uint32_t thread;
@@ -77,6 +84,7 @@ typedef struct Slot {
         };
         volatile uint32_t pass_through; /* any of them: one load on the hot paths */
     };
+    HandledSignals handled;
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
@@ -237,6 +245,7 @@ void gp_edges_forked(void);
 /* waits.c */
 void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t stack_id);
 void gp_wait_close(Slot *slot, OpenWait *wait);
+void gp_wait_cancel(Slot *slot, const OpenWait *wait);
 void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser);
 void gp_spin_close(Slot *slot);
 void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
@@ -256,6 +265,11 @@ void gp_sampler_setup(void);
 void gp_sampler_start(Slot *slot);
 void gp_sampler_stop(Slot *slot);
 void gp_sampler_forked(void);
+
+bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+
+/* signals.c */
+int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
 
 /* start.c */
 void gp_finish(enum EndKind kind);

@@ -64,6 +64,13 @@ static void end(Slot *slot, OpenWait *wait, bool timed_out) {
 
 /* ---- semaphores */
 
+static int interrupted(Slot *slot, const OpenWait *wait) {
+    slot->blocked = 0;
+    gp_wait_cancel(slot, wait);
+    errno = EINTR;
+    return -1;
+}
+
 /* Try first: up to 3.12 CPython comes here for free locks too. */
 #define SEMAPHORE_WAIT(flag, call)                                        \
     gp_need_real();                                                       \
@@ -74,8 +81,11 @@ static void end(Slot *slot, OpenWait *wait, bool timed_out) {
     if (!gp_real.sem_trywait(semaphore))                                  \
         return 0;                                                         \
     errno = error;                                                        \
+    uint32_t handled = slot->handled.interrupting;                        \
     OpenWait wait = {.flags = flag};                                      \
     begin(slot, &wait, GP_OP_SEM, GP_SUBJECT_UNKNOWN, semaphore, CALLER); \
+    if (GP_RARE(slot->handled.interrupting != handled))                   \
+        return interrupted(slot, &wait);                                  \
     int result = call;                                                    \
     end(slot, &wait, result &&errno == ETIMEDOUT);                        \
     return result

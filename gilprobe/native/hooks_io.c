@@ -71,64 +71,103 @@ static void end(Slot *slot, IoCall *call) {
     errno = error;
 }
 
-#define IO_HOOK(result_type, name, op, fd, parameters, arguments) \
-    GP_EXPORT result_type name parameters {                       \
-        gp_need_real();                                           \
-        Slot *slot = gp_slot();                                   \
-        if (!slot)                                                \
-            return gp_real.name arguments;                        \
-        IoCall call = {0};                                        \
-        begin(slot, &call, op, fd, CALLER);                       \
-        result_type result = gp_real.name arguments;              \
-        end(slot, &call);                                         \
-        return result;                                            \
+/* Has a handler run since `before` that would have ended the call? Sleeping and polling end for any, the rest for those
+ * without SA_RESTART (signal(7)). Where begin did next to nothing the gap is no wider than the script's own. */
+static bool overtaken(Slot *slot, const IoCall *call, HandledSignals before) {
+    bool any = call->wait.op == GP_OP_SLEEP || call->wait.op == GP_OP_POLL || call->wait.op == GP_OP_SIGNAL;
+    bool ran = any ? slot->handled.any != before.any : slot->handled.interrupting != before.interrupting;
+    if (__builtin_expect(!ran || !call->measured, 1))
+        return false;
+    slot->blocked = 0;
+    slot->record->open_start_ns = 0;
+    return true;
+}
+
+#define MINUS_ONE (errno = EINTR, -1)
+
+/* may_block: the call waits, so that a signal may end it. interrupted: what it then returns. */
+#define IO_HOOK(result_type, name, op, fd, may_block, interrupted, parameters, arguments) \
+    GP_EXPORT result_type name parameters {                                               \
+        gp_need_real();                                                                   \
+        Slot *slot = gp_slot();                                                           \
+        if (!slot)                                                                        \
+            return gp_real.name arguments;                                                \
+        HandledSignals before = slot->handled;                                            \
+        IoCall call = {0};                                                                \
+        begin(slot, &call, op, fd, CALLER);                                               \
+        if ((may_block) && overtaken(slot, &call, before))                                \
+            return interrupted;                                                           \
+        result_type result = gp_real.name arguments;                                      \
+        end(slot, &call);                                                                 \
+        return result;                                                                    \
     }
 
-IO_HOOK(int, nanosleep, GP_OP_SLEEP, -1, (const struct timespec *time, struct timespec *left), (time, left))
-IO_HOOK(int, clock_nanosleep, GP_OP_SLEEP, -1,
+static int still_to_sleep(const struct timespec *time, struct timespec *left) {
+    if (left)
+        *left = *time;
+    return EINTR;
+}
+
+IO_HOOK(int, nanosleep, GP_OP_SLEEP, -1, true, (errno = still_to_sleep(time, left), -1),
+        (const struct timespec *time, struct timespec *left), (time, left))
+IO_HOOK(int, clock_nanosleep, GP_OP_SLEEP, -1, true, still_to_sleep(time, flags &TIMER_ABSTIME ? NULL : left),
         (clockid_t clock, int flags, const struct timespec *time, struct timespec *left), (clock, flags, time, left))
-IO_HOOK(int, usleep, GP_OP_SLEEP, -1, (useconds_t time), (time))
-IO_HOOK(int, poll, GP_OP_POLL, -1, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
-IO_HOOK(int, ppoll, GP_OP_POLL, -1,
+IO_HOOK(int, usleep, GP_OP_SLEEP, -1, true, MINUS_ONE, (useconds_t time), (time))
+IO_HOOK(int, poll, GP_OP_POLL, -1, timeout != 0, MINUS_ONE, (struct pollfd * fds, nfds_t count, int timeout),
+        (fds, count, timeout))
+IO_HOOK(int, ppoll, GP_OP_POLL, -1, true, MINUS_ONE,
         (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
         (fds, count, timeout, mask))
-IO_HOOK(int, select, GP_OP_POLL, -1, (int count, fd_set *in, fd_set *out, fd_set *err, struct timeval *timeout),
-        (count, in, out, err, timeout))
-IO_HOOK(int, pselect, GP_OP_POLL, -1,
+IO_HOOK(int, select, GP_OP_POLL, -1, true, MINUS_ONE,
+        (int count, fd_set *in, fd_set *out, fd_set *err, struct timeval *timeout), (count, in, out, err, timeout))
+IO_HOOK(int, pselect, GP_OP_POLL, -1, true, MINUS_ONE,
         (int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout, const sigset_t *mask),
         (count, in, out, err, timeout, mask))
-IO_HOOK(int, epoll_wait, GP_OP_POLL, fd, (int fd, struct epoll_event *events, int most, int timeout),
-        (fd, events, most, timeout))
-IO_HOOK(int, epoll_pwait, GP_OP_POLL, fd,
+IO_HOOK(int, epoll_wait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE,
+        (int fd, struct epoll_event *events, int most, int timeout), (fd, events, most, timeout))
+IO_HOOK(int, epoll_pwait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE,
         (int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask),
         (fd, events, most, timeout, mask))
-IO_HOOK(ssize_t, read, GP_OP_READ, fd, (int fd, void *data, size_t bytes), (fd, data, bytes))
-IO_HOOK(ssize_t, pread64, GP_OP_READ, fd, (int fd, void *data, size_t bytes, off_t at), (fd, data, bytes, at))
-IO_HOOK(ssize_t, readv, GP_OP_READ, fd, (int fd, const struct iovec *data, int count), (fd, data, count))
-IO_HOOK(ssize_t, recv, GP_OP_READ, fd, (int fd, void *data, size_t bytes, int flags), (fd, data, bytes, flags))
-IO_HOOK(ssize_t, recvfrom, GP_OP_READ, fd,
+IO_HOOK(ssize_t, read, GP_OP_READ, fd, true, MINUS_ONE, (int fd, void *data, size_t bytes), (fd, data, bytes))
+IO_HOOK(ssize_t, pread64, GP_OP_READ, fd, true, MINUS_ONE, (int fd, void *data, size_t bytes, off_t at),
+        (fd, data, bytes, at))
+IO_HOOK(ssize_t, readv, GP_OP_READ, fd, true, MINUS_ONE, (int fd, const struct iovec *data, int count),
+        (fd, data, count))
+IO_HOOK(ssize_t, recv, GP_OP_READ, fd, true, MINUS_ONE, (int fd, void *data, size_t bytes, int flags),
+        (fd, data, bytes, flags))
+IO_HOOK(ssize_t, recvfrom, GP_OP_READ, fd, true, MINUS_ONE,
         (int fd, void *data, size_t bytes, int flags, struct sockaddr *from, socklen_t *from_bytes),
         (fd, data, bytes, flags, from, from_bytes))
-IO_HOOK(ssize_t, recvmsg, GP_OP_READ, fd, (int fd, struct msghdr *message, int flags), (fd, message, flags))
-IO_HOOK(int, accept, GP_OP_READ, fd, (int fd, struct sockaddr *from, socklen_t *from_bytes), (fd, from, from_bytes))
-IO_HOOK(int, accept4, GP_OP_READ, fd, (int fd, struct sockaddr *from, socklen_t *from_bytes, int flags),
-        (fd, from, from_bytes, flags))
-IO_HOOK(ssize_t, write, GP_OP_WRITE, fd, (int fd, const void *data, size_t bytes), (fd, data, bytes))
-IO_HOOK(ssize_t, pwrite64, GP_OP_WRITE, fd, (int fd, const void *data, size_t bytes, off_t at), (fd, data, bytes, at))
-IO_HOOK(ssize_t, writev, GP_OP_WRITE, fd, (int fd, const struct iovec *data, int count), (fd, data, count))
-IO_HOOK(ssize_t, send, GP_OP_WRITE, fd, (int fd, const void *data, size_t bytes, int flags), (fd, data, bytes, flags))
-IO_HOOK(ssize_t, sendto, GP_OP_WRITE, fd,
+IO_HOOK(ssize_t, recvmsg, GP_OP_READ, fd, true, MINUS_ONE, (int fd, struct msghdr *message, int flags),
+        (fd, message, flags))
+IO_HOOK(int, accept, GP_OP_READ, fd, true, MINUS_ONE, (int fd, struct sockaddr *from, socklen_t *from_bytes),
+        (fd, from, from_bytes))
+IO_HOOK(int, accept4, GP_OP_READ, fd, true, MINUS_ONE,
+        (int fd, struct sockaddr *from, socklen_t *from_bytes, int flags), (fd, from, from_bytes, flags))
+IO_HOOK(ssize_t, write, GP_OP_WRITE, fd, true, MINUS_ONE, (int fd, const void *data, size_t bytes), (fd, data, bytes))
+IO_HOOK(ssize_t, pwrite64, GP_OP_WRITE, fd, true, MINUS_ONE, (int fd, const void *data, size_t bytes, off_t at),
+        (fd, data, bytes, at))
+IO_HOOK(ssize_t, writev, GP_OP_WRITE, fd, true, MINUS_ONE, (int fd, const struct iovec *data, int count),
+        (fd, data, count))
+IO_HOOK(ssize_t, send, GP_OP_WRITE, fd, true, MINUS_ONE, (int fd, const void *data, size_t bytes, int flags),
+        (fd, data, bytes, flags))
+IO_HOOK(ssize_t, sendto, GP_OP_WRITE, fd, true, MINUS_ONE,
         (int fd, const void *data, size_t bytes, int flags, const struct sockaddr *to, socklen_t to_bytes),
         (fd, data, bytes, flags, to, to_bytes))
-IO_HOOK(ssize_t, sendmsg, GP_OP_WRITE, fd, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
-IO_HOOK(int, connect, GP_OP_WRITE, fd, (int fd, const struct sockaddr *to, socklen_t to_bytes), (fd, to, to_bytes))
-IO_HOOK(int, fsync, GP_OP_SYNC, fd, (int fd), (fd))
-IO_HOOK(int, fdatasync, GP_OP_SYNC, fd, (int fd), (fd))
-IO_HOOK(int, flock, GP_OP_SYNC, fd, (int fd, int operation), (fd, operation))
-IO_HOOK(pid_t, waitpid, GP_OP_CHILD, -1, (pid_t pid, int *status, int options), (pid, status, options))
-IO_HOOK(pid_t, wait4, GP_OP_CHILD, -1, (pid_t pid, int *status, int options, struct rusage *usage),
-        (pid, status, options, usage))
-IO_HOOK(int, waitid, GP_OP_CHILD, -1, (idtype_t type, id_t id, siginfo_t *info, int options), (type, id, info, options))
+IO_HOOK(ssize_t, sendmsg, GP_OP_WRITE, fd, true, MINUS_ONE, (int fd, const struct msghdr *message, int flags),
+        (fd, message, flags))
+/* An interrupted connect goes on in the background, which one never begun would not. */
+IO_HOOK(int, connect, GP_OP_WRITE, fd, false, MINUS_ONE, (int fd, const struct sockaddr *to, socklen_t to_bytes),
+        (fd, to, to_bytes))
+IO_HOOK(int, fsync, GP_OP_SYNC, fd, false, MINUS_ONE, (int fd), (fd))
+IO_HOOK(int, fdatasync, GP_OP_SYNC, fd, false, MINUS_ONE, (int fd), (fd))
+IO_HOOK(int, flock, GP_OP_SYNC, fd, true, MINUS_ONE, (int fd, int operation), (fd, operation))
+IO_HOOK(pid_t, waitpid, GP_OP_CHILD, -1, !(options & WNOHANG), MINUS_ONE, (pid_t pid, int *status, int options),
+        (pid, status, options))
+IO_HOOK(pid_t, wait4, GP_OP_CHILD, -1, !(options & WNOHANG), MINUS_ONE,
+        (pid_t pid, int *status, int options, struct rusage *usage), (pid, status, options, usage))
+IO_HOOK(int, waitid, GP_OP_CHILD, -1, !(options & WNOHANG), MINUS_ONE,
+        (idtype_t type, id_t id, siginfo_t *info, int options), (type, id, info, options))
 /* A script that waits for every signal must not be handed the sampler's. */
 #define SIGNAL_HOOK(name, parameters, arguments, got, code) \
     GP_EXPORT int name parameters {                         \
@@ -150,4 +189,4 @@ SIGNAL_HOOK(sigwait, (const sigset_t *set, int *number), (set, number), result =
 SIGNAL_HOOK(sigwaitinfo, (const sigset_t *set, siginfo_t *info), (set, info), result, info ? info->si_code : SI_TIMER)
 SIGNAL_HOOK(sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *timeout), (set, info, timeout),
             result, info ? info->si_code : SI_TIMER)
-IO_HOOK(int, pause, GP_OP_SIGNAL, -1, (void), ())
+IO_HOOK(int, pause, GP_OP_SIGNAL, -1, true, MINUS_ONE, (void), ())

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "core.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/perf_event.h>
 #include <signal.h>
@@ -17,8 +16,8 @@
 
 #define SAMPLER_SIGNAL (SIGRTMAX - 2)
 #define HIGH_DESCRIPTOR 200
-/* Up to here a timer, which needs no descriptor that the script could see, serves builds with the GIL: the kernel looks
- * at it at each of its own ticks, 250 a second or more. Hot objects need perf's exact program counter. */
+/* Up to here a timer serves, which needs no descriptor that the script could see: the kernel looks at it at each of its
+ * own ticks, 250 a second or more. */
 #define MOST_TIMER_HZ 100
 #define ONE_SECOND_NS 1000000000u
 
@@ -28,7 +27,6 @@
 
 static bool on;
 static struct sigaction script_action; /* what the script believes to be installed on our signal */
-static int (*real_sigaction)(int, const struct sigaction *, struct sigaction *);
 
 bool gp_is_sampler_signal(int number, int code) {
     return on && number == SAMPLER_SIGNAL &&
@@ -144,7 +142,7 @@ void gp_sampler_start(Slot *slot) {
     if (!on || slot->sampler_on)
         return;
     int error = errno;
-    bool timer_will_do = !gp_python.free_threaded && gp_options.rate_hz <= MOST_TIMER_HZ && gp_options.sampler == 0;
+    bool timer_will_do = gp_options.rate_hz <= MOST_TIMER_HZ && gp_options.sampler == 0;
     if (gp_options.sampler != 2 && !timer_will_do && start_perf(slot))
         slot->sampler_on = 1;
     else
@@ -178,21 +176,18 @@ void gp_sampler_setup(void) {
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_RESTART;
-    real_sigaction = dlsym(RTLD_NEXT, "sigaction");
-    on = real_sigaction && !real_sigaction(SAMPLER_SIGNAL, &action, &script_action);
+    on = !gp_real_sigaction(SAMPLER_SIGNAL, &action, &script_action);
     gp_header->rate_hz = on ? gp_options.rate_hz : 0;
 }
 
-/* The script sees its own action on our signal, and gets the signals that were not ours. */
-GP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old) {
-    if (!real_sigaction)
-        real_sigaction = dlsym(RTLD_NEXT, "sigaction");
+/* The script sees its own action on our signal, and gets the signals that were not ours. False: another signal. */
+bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old) {
     if (!on || number != SAMPLER_SIGNAL)
-        return real_sigaction(number, action, old);
+        return false;
     struct sigaction before = script_action;
     if (action)
         script_action = *action;
     if (old)
         *old = before;
-    return 0;
+    return true;
 }

@@ -113,6 +113,12 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
     }
 }
 
+/* The call was never made. */
+void gp_wait_cancel(Slot *slot, const OpenWait *wait) {
+    slot->record->open_start_ns = 0;
+    atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
+}
+
 void gp_wait_close(Slot *slot, OpenWait *wait) {
     uint64_t end_ns = gp_now(), posted_ns = 0, releaser = 0;
     if (!gp_posted(wait->posted_at, wait->start_ns, &posted_ns, &releaser))

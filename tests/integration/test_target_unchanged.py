@@ -20,7 +20,7 @@ handlers = {int(s): repr(signal.getsignal(s)) for s in signal.valid_signals()}
 mask = sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
 print(json.dumps([sys.argv, sys.path, sorted(sys.modules), list(sys.flags), dict(os.environ), handlers, mask,
                   getattr(sys, "_is_gil_enabled", lambda: True)(),
-                  sorted(f for f in os.listdir("/proc/self/fd") if int(f) < 200)]))
+                  sorted(f for f in os.listdir("/proc/self/fd"))]))
 sys.stderr.write("to stderr")
 sys.exit(7)
 """
@@ -35,7 +35,6 @@ def run(
     return subprocess.run([python.executable, *arguments], env=variables, capture_output=True, check=False, **settings)  # type: ignore[call-overload,no-any-return]
 
 
-# Sampling a free-threaded build takes one perf descriptor a thread, from 200 up: the one thing that can be seen.
 def test_the_script_sees_the_same_world(any_python: Python, tmp_path: Path) -> None:
     script = tmp_path / "look.py"
     script.write_text(LOOK)
@@ -141,3 +140,32 @@ def test_nothing_of_gilprobe_is_imported_into_the_target(any_python: Python, tmp
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+LOSES = """
+import random, signal, time
+class Stop(Exception): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGALRM, stop)
+chosen, lost = random.Random(1), 0
+for number in range(600):
+    names = {"time": time}
+    # A function never seen before: its first wait is the dearest for the recorder.
+    source = "def fresh():\\n" + "    pass\\n" * (number % 7) + "    time.sleep(0.05)"
+    exec(compile(source, f"fresh{number}.py", "exec"), names)
+    start = time.perf_counter()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chosen.uniform(2e-6, 1.2e-4))
+        names["fresh"]()
+        time.sleep(0.001)
+    except Stop:
+        lost += time.perf_counter() - start > 0.045
+print(lost)
+"""
+
+
+def test_a_signal_just_before_a_sleep_ends_it_as_often_as_it_would(any_python: Python, tmp_path: Path) -> None:
+    # Python itself loses a few of those that come between its last look and the call: about 3 of 600 here.
+    plain = run(any_python, ["-c", LOSES], tmp_path / "r", recorded=False)
+    recorded = run(any_python, ["-c", LOSES], tmp_path / "r", recorded=True)
+    assert int(recorded.stdout) <= int(plain.stdout) + 15
