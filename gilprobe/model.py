@@ -5,6 +5,7 @@ All times are seconds, all shares 0-1. `to_dict` gives the JSON report, whose ke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -47,6 +48,17 @@ class Frame:
     line: int
 
 
+LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+
+
+def own_frame(stack: Sequence[Frame]) -> Frame | None:
+    """The innermost frame that is not the standard library's own waiting code."""
+    for frame in stack:
+        if not any(part in frame.file for part in LIBRARY_PARTS):
+            return frame
+    return stack[0] if stack else None
+
+
 @dataclass(frozen=True, slots=True)
 class Thread:
     """One thread's life. wall_s = cpu_s + runnable_s + waits + idle + sleep_io_s, up to unaccounted_s."""
@@ -72,6 +84,11 @@ class Thread:
     voluntary_switches: int = 0
     involuntary_switches: int = 0
     open_wait: OpenWait | None = None
+
+    @property
+    def wanted_s(self) -> float:
+        """When it had something to do: neither idle nor in sleep or I/O. What shares of the time are of."""
+        return self.wall_s - sum(self.idle_s.values()) - self.sleep_io_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def account(threads: Sequence[Thread], wall_s: float) -> Accounting:
 
     A loss's share is of all threads' wall seconds less what they idled or slept.
     """
-    wanted_s = sum(t.wall_s - sum(t.idle_s.values()) - t.sleep_io_s for t in threads)
+    wanted_s = sum(t.wanted_s for t in threads)
     seconds: dict[str, float] = defaultdict(float)
     for thread in threads:
         for kind, value in thread.wait_s.items():

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from gilprobe.model import Accounting, Evidence, Finding, Frame, HotObject, Process, Thread, Wait, WaitKind
+from gilprobe.model import Accounting, Evidence, Finding, Frame, HotObject, Process, Thread, Wait, WaitKind, own_frame
 
 LEAST_SHARE = 0.01
-LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
 
 
 def findings(
@@ -18,7 +17,7 @@ def findings(
     hot_objects: Sequence[HotObject],
     accounting: Accounting,
 ) -> tuple[Finding, ...]:
-    wanted_s = sum(t.wall_s - sum(t.idle_s.values()) - t.sleep_io_s for t in threads)
+    wanted_s = sum(t.wanted_s for t in threads)
     if wanted_s <= 0:
         return (_nothing(0.0),)
     free_threaded = any(process.free_threaded for process in processes)
@@ -28,14 +27,6 @@ def findings(
     found.sort(key=lambda finding: -finding.share)
     contention = sum(loss.share for loss in accounting.losses if loss.name not in ("runnable", "unaccounted"))
     return tuple(found) if found else (_nothing(contention),)
-
-
-def own_frame(stack: Sequence[Frame]) -> Frame | None:
-    """The innermost frame that is not the standard library's own waiting code."""
-    for frame in stack:
-        if not any(part in frame.file for part in LIBRARY_PARTS):
-            return frame
-    return stack[0] if stack else None
 
 
 def _sites(waits: Sequence[Wait]) -> tuple[Frame, ...]:

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from gilprobe.errors import UsageError
-from gilprobe.model import Profile, WaitKind
-from gilprobe.render.wording import own, percent, place, plain
+from gilprobe.model import Profile, WaitKind, own_frame
+from gilprobe.render.wording import percent, place, plain
 
 KINDS = tuple(kind.value for kind in WaitKind)
 
@@ -71,12 +71,12 @@ def _share(text: str) -> float:
 
 
 def _print(profile: Profile, limits: dict[str, float], hot_limit: float | None) -> bool:
-    wanted_s = sum(t.wall_s - sum(t.idle_s.values()) - t.sleep_io_s for t in profile.threads)
+    wanted_s = sum(t.wanted_s for t in profile.threads)
     exceeded = False
     for kind, limit in limits.items():
         waits = [wait for wait in profile.waits if wait.kind == kind]
         share = sum(wait.contended_s for wait in waits) / wanted_s if wanted_s > 0 else 0.0
-        blame = f"{plain(waits[0].name, 60)} at {place(own(waits[0].waiter))}" if waits else ""
+        blame = f"{plain(waits[0].name, 60)} at {place(own_frame(waits[0].waiter))}" if waits else ""
         exceeded |= _row(kind, share, limit, blame)
     if hot_limit is not None:
         hottest = profile.hot_objects[0] if profile.hot_objects else None

@@ -53,7 +53,7 @@ def _loss(profile: Profile, kind: str) -> float:
 
 
 def _wanted_s(profile: Profile) -> float:
-    return sum(t.wall_s - sum(t.idle_s.values()) - t.sleep_io_s for t in profile.threads)
+    return sum(t.wanted_s for t in profile.threads)
 
 
 def _wait(profile: Profile, name: str) -> float:

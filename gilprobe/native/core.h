@@ -148,6 +148,12 @@ static inline long gp_syscall6(long number, long a, long b, long c, long d, long
 }
 #define gp_syscall3(number, a, b, c) gp_syscall6(number, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 
+static inline uint64_t gp_thread_cpu_ns(void) {
+    struct timespec t;
+    gp_syscall3(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static inline uint64_t gp_mix(uint64_t hash, uint64_t word) {
     hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
     return hash ^ hash >> 29;

@@ -15,12 +15,6 @@ typedef struct {
     bool measured;
 } IoCall;
 
-static uint64_t thread_cpu_ns(void) {
-    struct timespec t;
-    gp_syscall3(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* A thread whose last call blocked gets its next one published with its stack, and the CPU it uses measured; one whose
  * calls return at once pays for two clock readings only. */
 static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
@@ -36,7 +30,7 @@ static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
         int error = errno;
         call->wait.stack_id = gp_stack_here(slot, caller);
         errno = error;
-        call->cpu_ns = thread_cpu_ns();
+        call->cpu_ns = gp_thread_cpu_ns();
     }
     ThreadRecord *record = slot->record;
     record->open_address = call->wait.address;
@@ -62,7 +56,7 @@ static void end(Slot *slot, IoCall *call) {
         record->quick_io_ns += duration_ns;
     } else {
         if (call->measured)
-            record->io_cpu_ns += thread_cpu_ns() - call->cpu_ns;
+            record->io_cpu_ns += gp_thread_cpu_ns() - call->cpu_ns;
         else
             call->wait.stack_id = gp_stack_here(slot, call->caller);
         gp_wait_add(slot, &call->wait, end_ns, 0, 0);

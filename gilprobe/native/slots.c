@@ -84,12 +84,6 @@ static bool read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_n
     return true;
 }
 
-static uint64_t thread_cpu_ns(void) {
-    struct timespec t;
-    gp_syscall3(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Of the calling thread. */
 void gp_read_kernel(Slot *slot, uint64_t now_ns) {
     ThreadRecord *record = slot->record;
@@ -105,7 +99,7 @@ void gp_read_kernel(Slot *slot, uint64_t now_ns) {
         record->run_delay_ns = run_delay_ns;
         record->run_delay_read_ns = now_ns;
     }
-    record->cpu_ns = thread_cpu_ns();
+    record->cpu_ns = gp_thread_cpu_ns();
     record->read_ns = now_ns;
 }
 
@@ -155,7 +149,7 @@ Slot *gp_slot_new(void) {
     }
     slot->busy = 1;
     gp_slot_here = slot;
-    uint64_t cpu_ns = thread_cpu_ns(), run_delay_ns = 0, ignored;
+    uint64_t cpu_ns = gp_thread_cpu_ns(), run_delay_ns = 0, ignored;
     /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
     if (cpu_ns > LONG_ENOUGH_NS / 4)
         read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from gilprobe.model import Profile, Thread
+from gilprobe.model import Profile, Thread, own_frame
 from gilprobe.render import wording
 
 WEB = Path(__file__).parent / "web"
@@ -49,7 +49,7 @@ class Html:
             answer=wording.answer(profile),
             classes=CLASSES,
             bars=[(thread, _bar(thread)) for thread in _by_work(profile.threads)],
-            waits=[(wait, wording.own(wait.waiter), wording.who_released(wait)) for wait in profile.waits[:MOST_WAITS]],
+            waits=[(wait, own_frame(wait.waiter), wording.who_released(wait)) for wait in profile.waits[:MOST_WAITS]],
             hidden_waits=max(0, len(profile.waits) - MOST_WAITS),
             matrix=_matrix(profile),
             losses=profile.accounting.losses,

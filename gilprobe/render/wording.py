@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from pathlib import PurePath
 
-from gilprobe.model import Frame, Profile, Wait
-
-LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+from gilprobe.model import Frame, Profile, Wait, own_frame
 
 
 def seconds(value: float) -> str:
@@ -41,19 +38,11 @@ def place(frame: Frame | None) -> str:
     return plain(f"{PurePath(frame.file).name}:{frame.line} in {frame.function}", 120)
 
 
-def own(stack: Sequence[Frame]) -> Frame | None:
-    """The innermost frame that is not the standard library's own waiting code."""
-    for frame in stack:
-        if not any(part in frame.file for part in LIBRARY_PARTS):
-            return frame
-    return stack[0] if stack else None
-
-
 def who_released(wait: Wait) -> str:
     if not wait.releasers:
         return ""
     first = wait.releasers[0]
-    frame = own(first.stack)
+    frame = own_frame(first.stack)
     where = place(frame) if frame else "its end" if wait.kind == "join" else "native code"
     return f"{plain(first.thread, 40)} at {where}" if first.thread else where
 
