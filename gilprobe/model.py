@@ -5,8 +5,9 @@ All times are seconds, all shares 0-1. `to_dict` gives the JSON report, whose ke
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -178,6 +179,54 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class WaterfallStep:
+    """One part of what lies between the ideal and the actual speed-up, in units of speed-up (one thread = 1)."""
+
+    name: str
+    speedup: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual."""
+
+    baseline: str
+    ideal: float
+    actual: float
+    steps: tuple[WaterfallStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SampledStack:
+    """CPU samples of one thread at one Python stack. thread: index into Profile.threads; state: held (the GIL),
+    running, or waiting where the sampler sees that too."""
+
+    thread: int
+    stack: tuple[Frame, ...]
+    count: int
+    seconds: float
+    state: str = "running"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """Every single wait, recorded with --events: equally long columns, by start. Times in ns since the recording began.
+
+    thread, releaser: index into Profile.threads, releaser -1 where it is not known. wait: index into Profile.waits, -1
+    for sleep and I/O. wake_ns and spin_ns lie within duration_ns.
+    """
+
+    thread: array[int]
+    wait: array[int]
+    releaser: array[int]
+    start_ns: array[int]
+    duration_ns: array[int]
+    wake_ns: array[int]
+    spin_ns: array[int]
+
+
+@dataclass(frozen=True, slots=True)
 class NotObserved:
     what: str
     why: str
@@ -213,7 +262,12 @@ class Profile:
     accounting: Accounting = Accounting(0.0, 0.0, ())
     findings: tuple[Finding, ...] = ()
     not_observed: tuple[NotObserved, ...] = ()
+    waterfall: Waterfall | None = None
+    cpu_stacks: tuple[SampledStack, ...] = ()
+    timeline: Timeline | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON report: plain dicts, lists, strings and numbers."""
-        return {"schema": SCHEMA_VERSION, **asdict(self)}
+        """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""
+        report = asdict(replace(self, cpu_stacks=(), timeline=None))
+        del report["cpu_stacks"], report["timeline"]
+        return {"schema": SCHEMA_VERSION, **report}
