@@ -64,6 +64,13 @@ typedef struct {
     uint16_t flags;
 } OpenWait;
 
+/* One of the timed waits that together are a wait for the GIL. */
+typedef struct {
+    uint64_t start_ns, end_ns;
+    uint64_t posted_ns; /* the last post on it, 0 = none */
+    uint64_t ready_ns;  /* from when it could have gone on until it did */
+} GilSlice;
+
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
 typedef struct {
     volatile uint32_t any;
@@ -92,6 +99,7 @@ typedef struct Slot {
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
+    GilSlice gil_slice;
     SpinBurst spin;
     Cursor records, events, samples;
     Index waits, stacks, types;
@@ -261,6 +269,7 @@ void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *calle
 void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
