@@ -69,6 +69,7 @@ typedef struct {
     uint64_t start_ns, end_ns;
     uint64_t posted_ns; /* the last post on it, 0 = none */
     uint64_t ready_ns;  /* from when it could have gone on until it did */
+    uint32_t ahead;     /* waiters that came before */
 } GilSlice;
 
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
@@ -235,12 +236,14 @@ enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *ty
 void gp_name_thread(Slot *slot, const char *frame);
 
 /* edges.c: who ended the wait */
+#define GP_POSTS_KEPT 12
 typedef struct {
     _Alignas(64) _Atomic uint32_t waiters;
     _Atomic uint32_t sequence; /* odd while being written */
     _Atomic uint64_t address;
     _Atomic uint64_t posted_ns;
-    _Atomic uint64_t releaser; /* thread << 32 | stack id */
+    _Atomic uint64_t releaser;                /* thread << 32 | stack id */
+    _Atomic uint64_t posts_ns[GP_POSTS_KEPT]; /* of the last posts; the oldest is at (sequence / 2) % GP_POSTS_KEPT */
 } Bucket;
 #define GP_BUCKET_BITS 12
 extern Bucket gp_buckets[1 << GP_BUCKET_BITS];
@@ -254,6 +257,7 @@ static inline void gp_post_check(const void *address, void *return_address) {
         gp_post(address, return_address);
 }
 bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint64_t *releaser);
+uint64_t gp_posted_after(const void *address, uint64_t since_ns, uint32_t ahead);
 void gp_edges_forked(void);
 
 /* waits.c */

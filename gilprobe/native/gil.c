@@ -34,9 +34,7 @@ static void taken(Slot *slot, uint64_t ticks) {
     slot->record->gil_since_ticks = ticks;
     if (slot->gil_wait.start_ns) {
         slot->busy = 1;
-        /* What came after the last post is the wait's wake delay already. */
-        if (slot->gil_slice.posted_ns < slot->gil_slice.start_ns)
-            slot->gil_wait.ready_ns += slot->gil_slice.ready_ns;
+        slot->gil_wait.ready_ns += slot->gil_slice.ready_ns;
         gp_wait_close(slot, &slot->gil_wait);
         slot->gil_wait.start_ns = 0;
         slot->busy = 0;
@@ -103,12 +101,15 @@ void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller) {
     if (wait->start_ns) {
         wait->ready_ns += slot->gil_slice.ready_ns;
         slot->gil_slice.start_ns = slot->gil_slice.end_ns;
+        slot->gil_slice.ahead =
+            atomic_load_explicit(&gp_bucket((const void *)condition)->waiters, memory_order_relaxed) - 1;
         return;
     }
     slot->busy = 1;
     wait->start_ns = gp_now();
     wait->ready_ns = 0;
-    slot->gil_slice = (GilSlice){.start_ns = wait->start_ns};
+    uint32_t ahead = atomic_load_explicit(&gp_bucket((const void *)condition)->waiters, memory_order_relaxed);
+    slot->gil_slice = (GilSlice){.start_ns = wait->start_ns, .ahead = ahead};
     wait->flags = 0;
     wait->op = GP_OP_COND;
     wait->subject = GP_SUBJECT_GIL;
@@ -120,10 +121,9 @@ void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller) {
 /* A thread that was signalled, or whose slice was over, and that then got no core, was runnable, not blocked. */
 void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out) {
     GilSlice *slice = &slot->gil_slice;
-    uint64_t releaser, due_ns = (uint64_t)deadline->tv_sec * 1000000000u + (uint64_t)deadline->tv_nsec;
+    uint64_t due_ns = (uint64_t)deadline->tv_sec * 1000000000u + (uint64_t)deadline->tv_nsec;
     slice->end_ns = gp_now();
-    if (!gp_posted((const void *)condition, slice->start_ns, &slice->posted_ns, &releaser))
-        slice->posted_ns = 0;
+    slice->posted_ns = gp_posted_after((const void *)condition, slice->start_ns, slice->ahead);
     if (!timed_out)
         due_ns = slice->posted_ns;
     else if (due_ns < slice->start_ns || due_ns - slice->start_ns > FAR_NS)

@@ -127,7 +127,8 @@ void gp_wait_close(Slot *slot, OpenWait *wait) {
         posted_ns = releaser = 0;
     slot->record->open_start_ns = 0;
     atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
-    gp_wait_add(slot, wait, end_ns, posted_ns, releaser);
+    /* A wait for the GIL has counted what came after its posts, slice by slice. */
+    gp_wait_add(slot, wait, end_ns, wait == &slot->gil_wait ? 0 : posted_ns, releaser);
 }
 
 /* A burst that ended without parking is a wait of its own. */
