@@ -78,6 +78,29 @@ typedef struct {
     volatile uint32_t interrupting;
 } HandledSignals;
 
+#define GP_SPAN_DEPTH 32
+
+typedef struct {
+    uint64_t hash; /* of its name */
+    SpanRecord *record;
+    uint64_t start_ns;
+    uint64_t cpu_ns;
+    uint64_t run_delay_ns;
+    uint64_t faults;
+} OpenSpan;
+
+typedef struct {
+    volatile uint32_t current; /* id of the innermost span, 0 = none */
+    uint32_t depth;
+    uint32_t too_deep; /* begun beyond GP_SPAN_DEPTH, and not ended */
+    uint64_t read_ns;  /* of the two below */
+    uint64_t run_delay_ns;
+    uint64_t faults;
+    SpanRecord *other; /* for those that found no room */
+    Index known;
+    OpenSpan open[GP_SPAN_DEPTH];
+} Spans;
+
 typedef struct Slot {
     uint32_t index;
     uint32_t thread;
@@ -102,7 +125,8 @@ typedef struct Slot {
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     GilSlice gil_slice;
     SpinBurst spin;
-    Cursor records, events, samples;
+    Spans spans;
+    Cursor records, events, samples, span_events;
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -267,6 +291,10 @@ void gp_wait_cancel(Slot *slot, const OpenWait *wait);
 void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser);
 void gp_spin_close(Slot *slot);
 void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
+
+/* spans.c */
+void gp_spans_clear(Slot *slot);
+void gp_spans_close(Slot *slot, uint64_t now_ns);
 
 /* gil.c */
 #define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */

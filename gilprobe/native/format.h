@@ -31,7 +31,7 @@
 #define GP_MAX_PYTHON_FRAMES 64
 #define GP_MAX_NATIVE_FRAMES 12
 
-enum ChunkKind { GP_CHUNK_RECORDS = 1, GP_CHUNK_EVENTS = 2, GP_CHUNK_SAMPLES = 3 };
+enum ChunkKind { GP_CHUNK_RECORDS = 1, GP_CHUNK_EVENTS = 2, GP_CHUNK_SAMPLES = 3, GP_CHUNK_SPANS = 4 };
 
 enum RecordType {
     GP_META = 1,
@@ -238,8 +238,8 @@ typedef struct {
     char name[GP_NAME_BYTES];
 } ThreadRecord;
 
-/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type).
- */
+/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type,
+ * span). */
 typedef struct {
     RecordHeader head; /* flags: WaitFlags */
     uint32_t wait_id;
@@ -251,7 +251,7 @@ typedef struct {
     uint32_t releaser_stack_id;
     uint32_t releaser_thread;
     uint32_t type_id;
-    uint32_t reserved2;
+    uint32_t span_id; /* the innermost span it was in */
     uint64_t address;
     uint64_t count;
     uint64_t total_ns; /* blocked and spinning, to the return of the call */
@@ -264,14 +264,39 @@ typedef struct {
     uint32_t histogram[GP_HISTOGRAM_BUCKETS];
 } WaitRecord;
 
-/* A span of the user's own (gilprobe.span): the name follows. */
+enum SpanFlags { GP_SPAN_OVERFLOW = 1 /* stands for spans that found no room */ };
+
+/* Aggregated over all spans of one thread with one name inside one other span; the name follows. What inner spans used
+ * is included. */
 typedef struct {
-    RecordHeader head;
+    RecordHeader head; /* flags: SpanFlags */
+    uint32_t span_id;
     uint32_t thread;
+    uint32_t parent_span_id; /* the span around it */
     uint32_t name_bytes;
-    uint64_t start_ns;
-    uint64_t end_ns;
+    uint64_t count; /* ended ones */
+    uint64_t total_ns;
+    uint64_t max_ns;
+    uint64_t cpu_ns;
+    uint64_t run_delay_ns; /* schedstat, read at most every 2 ms: what short ones had may be counted in a neighbour */
+    uint64_t faults;       /* page faults, as often read */
+    uint64_t first_ns;     /* start of the first */
+    uint64_t last_ns;      /* end of the last */
+    /* the one that is open now; open_start_ns is stored last (release), 0 = none */
+    uint64_t open_start_ns;
+    uint64_t open_cpu_ns; /* the thread's total at its start */
+    uint64_t open_run_delay_ns;
+    uint32_t histogram[GP_HISTOGRAM_BUCKETS];
 } SpanRecord;
+
+/* One span, with --events. */
+typedef struct {
+    uint32_t span_id; /* the SPAN record it is counted in */
+    uint32_t thread;
+    uint64_t start_ns;
+    uint64_t duration_ns;
+    uint64_t cpu_ns;
+} SpanEventRecord;
 
 /* One wait, with --events. */
 typedef struct {
@@ -290,10 +315,10 @@ typedef struct {
     uint32_t stack_id;
     uint64_t time_ns;
     uint64_t pc;
-    uint64_t object;  /* start of the object an atomic instruction at the pc touches, 0 = none found */
-    uint64_t address; /* its effective address, 0 = no atomic instruction there */
-    uint32_t type_id; /* of `object` */
-    uint32_t reserved;
+    uint64_t object;        /* start of the object an atomic instruction at the pc touches, 0 = none found */
+    uint64_t address;       /* its effective address, 0 = no atomic instruction there */
+    uint32_t type_id;       /* of `object` */
+    uint32_t span_id;       /* the innermost span it was in */
     uint64_t registers[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 ... r15 */
 } SampleRecord;
 

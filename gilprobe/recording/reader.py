@@ -19,6 +19,7 @@ from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
 SUFFIX = ".gpr"
 PAGE = 4096
 PAGES_AT_ONCE = 4096
+SPAN_FIELDS = tuple(name for name in schema.SPAN_RECORD.names or () if name != "histogram")
 RECORD_AGAIN = "Record it again with gilprobe profile."
 
 
@@ -61,6 +62,19 @@ class RecordedThread:
         return self.fields[field_name]
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedSpan:
+    """One SPAN record; its fields of schema.SPAN_RECORD by name in `fields`."""
+
+    name: str
+    overflow: bool
+    histogram: tuple[int, ...]
+    fields: dict[str, int]
+
+    def __getitem__(self, field_name: str) -> int:
+        return self.fields[field_name]
+
+
 @dataclass(slots=True)
 class Recording:
     """One process."""
@@ -73,9 +87,10 @@ class Recording:
     stacks: dict[int, Stack] = field(default_factory=dict)
     types: dict[int, str] = field(default_factory=dict)
     threads: dict[int, RecordedThread] = field(default_factory=dict)
-    spans: list[tuple[int, str, int, int]] = field(default_factory=list)
+    spans: dict[int, RecordedSpan] = field(default_factory=dict)
     waits: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.WAIT_RECORD))
     events: list[NDArray[Any]] = field(default_factory=list)
+    span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
     damage: list[str] = field(default_factory=list)
 
@@ -270,6 +285,8 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             recording.events.append(_array(data, schema.EVENT_RECORD, start, length))
         elif kind == ChunkKind.SAMPLES:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
+        elif kind == ChunkKind.SPANS:
+            recording.span_events.append(_array(data, schema.SPAN_EVENT_RECORD, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:
@@ -358,5 +375,8 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         name = bytes(record["name"])[: min(fields["name_bytes"], schema.NAME_BYTES)]
         recording.threads[fields["thread"]] = RecordedThread(_text(name), fields)
     elif kind == RecordType.SPAN:
-        (name,) = _parts(tail, int(record["name_bytes"]))
-        recording.spans.append((int(record["thread"]), _text(name), int(record["start_ns"]), int(record["end_ns"])))
+        (text,) = _parts(tail, int(record["name_bytes"]))
+        fields = {name: int(record[name]) for name in SPAN_FIELDS}
+        overflow = bool(record["flags"] & schema.SpanFlag.OVERFLOW)
+        histogram = tuple(record["histogram"].tolist())
+        recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)

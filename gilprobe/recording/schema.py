@@ -19,6 +19,7 @@ class ChunkKind(IntEnum):
     RECORDS = 1
     EVENTS = 2
     SAMPLES = 3
+    SPANS = 4
 
 
 class RecordType(IntEnum):
@@ -69,6 +70,10 @@ class WaitFlag(IntFlag):
     ADDRESSES = 4
     FORCED = 8
     OVERFLOW = 16
+
+
+class SpanFlag(IntFlag):
+    OVERFLOW = 1
 
 
 class HeaderFlag(IntFlag):
@@ -200,7 +205,7 @@ WAIT_RECORD = np.dtype(
         ("op", U8),
         ("subject", U8),
         ("reserved", U16),
-        *((name, U32) for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "reserved2")),
+        *((name, U32) for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "span_id")),
         *(
             (name, U64)
             for name in (
@@ -218,7 +223,32 @@ WAIT_RECORD = np.dtype(
         ("histogram", U32, (HISTOGRAM_BUCKETS,)),
     ]
 )
-SPAN_RECORD = np.dtype([*RECORD_HEAD, ("thread", U32), ("name_bytes", U32), ("start_ns", U64), ("end_ns", U64)])
+SPAN_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        *((name, U32) for name in ("span_id", "thread", "parent_span_id", "name_bytes")),
+        *(
+            (name, U64)
+            for name in (
+                "count",
+                "total_ns",
+                "max_ns",
+                "cpu_ns",
+                "run_delay_ns",
+                "faults",
+                "first_ns",
+                "last_ns",
+                "open_start_ns",
+                "open_cpu_ns",
+                "open_run_delay_ns",
+            )
+        ),
+        ("histogram", U32, (HISTOGRAM_BUCKETS,)),
+    ]
+)
+SPAN_EVENT_RECORD = np.dtype(
+    [("span_id", U32), ("thread", U32), ("start_ns", U64), ("duration_ns", U64), ("cpu_ns", U64)]
+)
 EVENT_RECORD = np.dtype(
     [
         ("wait_id", U32),
@@ -239,7 +269,7 @@ SAMPLE_RECORD = np.dtype(
         ("object", U64),
         ("address", U64),
         ("type_id", U32),
-        ("reserved", U32),
+        ("span_id", U32),
         ("registers", U64, (16,)),
     ]
 )
@@ -256,6 +286,7 @@ STRUCTS = {
     "ThreadRecord": THREAD_RECORD,
     "WaitRecord": WAIT_RECORD,
     "SpanRecord": SPAN_RECORD,
+    "SpanEventRecord": SPAN_EVENT_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
 }
