@@ -135,10 +135,12 @@ typedef struct Slot {
     int sampler_fd;
     uint8_t sampler_on;
     timer_t sampler_timer;
+    uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
 } Slot;
 
 typedef struct {
     bool events;
+    bool prove;
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     char folder[3072];
@@ -317,6 +319,10 @@ bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sig
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+
+/* prove.c */
+void gp_prove_setup(void);
+void gp_prove_sample(Slot *slot);
 
 /* start.c */
 void gp_finish(enum EndKind kind);

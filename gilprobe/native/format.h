@@ -41,7 +41,10 @@ enum RecordType {
     GP_TYPE = 5,
     GP_THREAD = 6,
     GP_WAIT = 7,
-    GP_SPAN = 8
+    GP_SPAN = 8,
+    GP_FREEZE = 24, /* 24 to 26: --prove */
+    GP_STOP = 25,
+    GP_PROGRESS = 26
 };
 
 /* The libc call a thread blocked in. */
@@ -297,6 +300,62 @@ typedef struct {
     uint64_t duration_ns;
     uint64_t cpu_ns;
 } SpanEventRecord;
+enum FreezeResult {
+    GP_FREEZE_WAITING = 0,
+    GP_FREEZE_DONE = 1,
+    GP_FREEZE_GONE = 2, /* nothing of that type is there any more */
+    GP_FREEZE_WAS_IMMORTAL = 3,
+    GP_FREEZE_QUEUED = 4 /* its counts wait to be merged by their owner: it was left alone */
+};
+
+/* What --prove did to one object; local, shared, owner: its counts and owning thread before. */
+typedef struct {
+    RecordHeader head;
+    uint32_t type_id;
+    uint32_t result; /* FreezeResult */
+    uint64_t object;
+    uint64_t owner;
+    uint64_t shared;
+    uint32_t local;
+    uint32_t reserved;
+} FreezeRecord;
+
+/* The world was stopped between these two, to freeze objects (or none: a control run). */
+typedef struct {
+    RecordHeader head;
+    uint64_t begin_ns;
+    uint64_t end_ns;
+} StopRecord;
+
+/* How far the process has got, counted from its start. */
+typedef struct {
+    RecordHeader head;
+    uint64_t time_ns;
+    uint64_t cpu_ns;
+    uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
+    uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+} ProgressRecord;
+
+#define GP_PROVE_MOST 32
+#define GP_PROVE_NAME_BYTES 96
+
+typedef struct {
+    uint64_t object;
+    uint32_t result; /* FreezeResult */
+    uint32_t local;
+    uint64_t shared;
+    uint64_t thread;
+    char type_name[GP_PROVE_NAME_BYTES]; /* as tp_name has it, cut */
+} ProveObject;
+
+/* FOLDER.control: not in the recording. The parent makes it, zeroed, fills in count and objects, then sets command. */
+typedef struct {
+    uint32_t pid;     /* of the process that takes orders; 0 = none yet */
+    uint32_t command; /* 1: freeze these */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t count;
+    ProveObject objects[GP_PROVE_MOST];
+} ProveControl;
 
 /* One wait, with --events. */
 typedef struct {

@@ -48,6 +48,8 @@ static void parse_options(const char *text) {
         value++;
         if (!strncmp(at, "events=", 7))
             gp_options.events = atoi(value) != 0;
+        else if (!strncmp(at, "prove=", 6))
+            gp_options.prove = atoi(value) != 0;
         else if (!strncmp(at, "rate=", 5))
             gp_options.rate_hz = (uint32_t)atoi(value);
         else if (!strncmp(at, "sampler=", 8))
@@ -157,6 +159,7 @@ __attribute__((constructor)) static void start(void) {
     slot->busy = 1;
     write_start(slot);
     slot->busy = 0;
+    gp_prove_setup();
 }
 
 void gp_finish(enum EndKind kind) {

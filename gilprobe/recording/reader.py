@@ -92,6 +92,9 @@ class Recording:
     events: list[NDArray[Any]] = field(default_factory=list)
     span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    freezes: list[dict[str, int]] = field(default_factory=list)
+    stops: list[dict[str, int]] = field(default_factory=list)
+    progress: list[dict[str, int]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -328,6 +331,9 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
+    RecordType.FREEZE: schema.FREEZE_RECORD,
+    RecordType.STOP: schema.STOP_RECORD,
+    RecordType.PROGRESS: schema.PROGRESS_RECORD,
 }
 
 
@@ -374,6 +380,12 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         fields = _fields(record)
         name = bytes(record["name"])[: min(fields["name_bytes"], schema.NAME_BYTES)]
         recording.threads[fields["thread"]] = RecordedThread(_text(name), fields)
+    elif kind == RecordType.FREEZE:
+        recording.freezes.append(_fields(record))
+    elif kind == RecordType.STOP:
+        recording.stops.append(_fields(record))
+    elif kind == RecordType.PROGRESS:
+        recording.progress.append(_fields(record))
     elif kind == RecordType.SPAN:
         (text,) = _parts(tail, int(record["name_bytes"]))
         fields = {name: int(record[name]) for name in SPAN_FIELDS}

@@ -31,6 +31,17 @@ class RecordType(IntEnum):
     THREAD = 6
     WAIT = 7
     SPAN = 8
+    FREEZE = 24
+    STOP = 25
+    PROGRESS = 26
+
+
+class FreezeResult(IntEnum):
+    WAITING = 0
+    DONE = 1
+    GONE = 2
+    WAS_IMMORTAL = 3
+    QUEUED = 4
 
 
 class Op(IntEnum):
@@ -249,6 +260,21 @@ SPAN_RECORD = np.dtype(
 SPAN_EVENT_RECORD = np.dtype(
     [("span_id", U32), ("thread", U32), ("start_ns", U64), ("duration_ns", U64), ("cpu_ns", U64)]
 )
+FREEZE_RECORD = np.dtype(
+    [
+        *RECORD_HEAD, ("type_id", U32), ("result", U32), ("object", U64), ("owner", U64), ("shared", U64),
+        ("local", U32), ("reserved", U32),
+    ]
+)  # fmt: skip
+STOP_RECORD = np.dtype([*RECORD_HEAD, ("begin_ns", U64), ("end_ns", U64)])
+PROGRESS_RECORD = np.dtype([*RECORD_HEAD, ("time_ns", U64), ("cpu_ns", U64), ("allocations", U64), ("io_calls", U64)])
+PROVE_MOST = 32
+PROVE_OBJECT = np.dtype(
+    [("object", U64), ("result", U32), ("local", U32), ("shared", U64), ("thread", U64), ("type_name", "S96")]
+)
+PROVE_CONTROL = np.dtype(
+    [("pid", U32), ("command", U32), ("done", U32), ("count", U32), ("objects", PROVE_OBJECT, (PROVE_MOST,))]
+)
 EVENT_RECORD = np.dtype(
     [
         ("wait_id", U32),
@@ -287,6 +313,11 @@ STRUCTS = {
     "WaitRecord": WAIT_RECORD,
     "SpanRecord": SPAN_RECORD,
     "SpanEventRecord": SPAN_EVENT_RECORD,
+    "FreezeRecord": FREEZE_RECORD,
+    "StopRecord": STOP_RECORD,
+    "ProgressRecord": PROGRESS_RECORD,
+    "ProveObject": PROVE_OBJECT,
+    "ProveControl": PROVE_CONTROL,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
 }
