@@ -31,11 +31,15 @@ class Options:
     events: bool = False
     rate_hz: int = 100
     sampler: str = "auto"
+    cuda: bool = False
+    cupti: str = ""
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
+        if self.cuda:
+            parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
         return ",".join(parts)
 
 
@@ -76,6 +80,8 @@ def environment(recording: Path, options: Options) -> dict[str, str]:
     variables["LD_PRELOAD"] = str(library()) + (f":{existing}" if existing else "")
     variables["GILPROBE_RECORDING"] = str(recording.absolute())
     variables["GILPROBE_OPTIONS"] = options.variable()
+    if options.cuda:
+        variables["CUDA_INJECTION64_PATH"] = str(library())
     return variables
 
 

@@ -85,6 +85,8 @@ typedef struct Slot {
         volatile uint32_t pass_through; /* any of them: one load on the hot paths */
     };
     HandledSignals handled;
+    CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
+    uint32_t cuda_launches, cuda_last_correlation;
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
@@ -93,7 +95,7 @@ typedef struct Slot {
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     SpinBurst spin;
-    Cursor records, events, samples;
+    Cursor records, events, samples, gpu_work, gpu_marks;
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -108,6 +110,8 @@ typedef struct {
     bool events;
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
+    bool cuda;
+    char cupti[768]; /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 
@@ -276,6 +280,10 @@ bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sig
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+
+/* cupti.c */
+void gp_cuda_flush(void);
+void gp_cuda_forked(void);
 
 /* start.c */
 void gp_finish(enum EndKind kind);

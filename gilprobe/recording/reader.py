@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gilprobe.errors import RecordingError
 from gilprobe.recording import schema
+from gilprobe.recording.cuda import CUDA_RECORDS, CudaRecords
 from gilprobe.recording.linetable import Position, position_at
 from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
 
@@ -77,6 +78,7 @@ class Recording:
     waits: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.WAIT_RECORD))
     events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    cuda: CudaRecords = field(default_factory=CudaRecords)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -270,6 +272,10 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             recording.events.append(_array(data, schema.EVENT_RECORD, start, length))
         elif kind == ChunkKind.SAMPLES:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
+        elif kind == ChunkKind.GPU_WORK:
+            recording.cuda.work.append(_array(data, schema.GPU_WORK, start, length))
+        elif kind == ChunkKind.GPU_MARKS:
+            recording.cuda.marks.append(_array(data, schema.GPU_MARK, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:
@@ -311,6 +317,7 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
+    **CUDA_RECORDS,
 }
 
 
@@ -360,3 +367,5 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
     elif kind == RecordType.SPAN:
         (name,) = _parts(tail, int(record["name_bytes"]))
         recording.spans.append((int(record["thread"]), _text(name), int(record["start_ns"]), int(record["end_ns"])))
+    elif kind in CUDA_RECORDS:
+        recording.cuda.add(kind, record, tail)
