@@ -32,6 +32,8 @@ class Options:
     rate_hz: int = 100
     sampler: str = "auto"
     prove: bool = False
+    cuda: bool = False
+    cupti: str = ""
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
@@ -39,6 +41,8 @@ class Options:
             parts.append(f"sampler={self.sampler}")
         if self.prove:
             parts.append("prove=1")
+        if self.cuda:
+            parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
         return ",".join(parts)
 
 
@@ -79,6 +83,8 @@ def environment(recording: Path, options: Options) -> dict[str, str]:
     variables["LD_PRELOAD"] = str(library()) + (f":{existing}" if existing else "")
     variables["GILPROBE_RECORDING"] = str(recording.absolute())
     variables["GILPROBE_OPTIONS"] = options.variable()
+    if options.cuda:
+        variables["CUDA_INJECTION64_PATH"] = str(library())
     return variables
 
 

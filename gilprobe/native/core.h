@@ -116,6 +116,8 @@ typedef struct Slot {
         volatile uint32_t pass_through; /* any of them: one load on the hot paths */
     };
     HandledSignals handled;
+    CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
+    uint32_t cuda_launches, cuda_last_correlation;
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
@@ -126,7 +128,7 @@ typedef struct Slot {
     GilSlice gil_slice;
     SpinBurst spin;
     Spans spans;
-    Cursor records, events, samples, span_events;
+    Cursor records, events, samples, span_events, gpu_work, gpu_marks;
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -143,6 +145,8 @@ typedef struct {
     bool prove;
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
+    bool cuda;
+    char cupti[768]; /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 
@@ -323,6 +327,9 @@ int gp_real_sigaction(int number, const struct sigaction *action, struct sigacti
 /* prove.c */
 void gp_prove_setup(void);
 void gp_prove_sample(Slot *slot);
+/* cupti.c */
+void gp_cuda_flush(void);
+void gp_cuda_forked(void);
 
 /* start.c */
 void gp_finish(enum EndKind kind);

@@ -113,6 +113,8 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->unknown_signal = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
+    slot->cuda_use = NULL;
+    slot->cuda_launches = slot->cuda_last_correlation = 0;
     gp_index_clear(&slot->waits);
     gp_spans_clear(slot);
     ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);
@@ -218,6 +220,8 @@ void gp_slots_forked(void) {
     memset(&slot->events, 0, sizeof slot->events);
     memset(&slot->samples, 0, sizeof slot->samples);
     memset(&slot->span_events, 0, sizeof slot->span_events);
+    memset(&slot->gpu_work, 0, sizeof slot->gpu_work);
+    memset(&slot->gpu_marks, 0, sizeof slot->gpu_marks);
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;

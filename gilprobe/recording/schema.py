@@ -20,6 +20,8 @@ class ChunkKind(IntEnum):
     EVENTS = 2
     SAMPLES = 3
     SPANS = 4
+    GPU_WORK = 8
+    GPU_MARKS = 9
 
 
 class RecordType(IntEnum):
@@ -34,6 +36,9 @@ class RecordType(IntEnum):
     FREEZE = 24
     STOP = 25
     PROGRESS = 26
+    CUDA_STATE = 32
+    CUDA_CONTEXT = 33
+    CUDA_USE = 34
 
 
 class FreezeResult(IntEnum):
@@ -96,6 +101,36 @@ class HeaderFlag(IntFlag):
     SAMPLED_PERF = 32
     SAMPLED_TIMER = 64
     DEBUG_BUILD = 128
+
+
+class CudaStep(IntEnum):
+    NOT_FOUND = 1
+    SYMBOLS = 2
+    VERSION = 3
+    SUBSCRIBE = 4
+    CLOCK = 5
+    BUFFERS = 6
+    ENABLE = 7
+    ON = 8
+
+
+class CudaContextEvent(IntEnum):
+    CREATED = 1
+    DESTROYED = 2
+    LISTED = 3
+
+
+class GpuWorkKind(IntEnum):
+    KERNEL = 1
+    COPY = 2
+    SET = 3
+
+
+class GpuMarkKind(IntEnum):
+    SWITCH_START = 1
+    SWITCH_END = 2
+    HOST_LAUNCH = 3
+    HOST_SYNCHRONIZED = 4
 
 
 class EndKind(IntEnum):
@@ -300,6 +335,45 @@ SAMPLE_RECORD = np.dtype(
     ]
 )
 
+CUDA_STATE_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        ("step", U32),
+        ("error", "<i4"),
+        ("version", U32),
+        ("switches_error", "<i4"),
+        ("path_bytes", U32),
+        ("replay", U32),
+        *((name, U64) for name in ("start_ns", "dropped", "unread", "lost")),
+    ]
+)
+CUDA_CONTEXT_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        *((name, U32) for name in ("event", "context", "device", "thread", "api_kind", "process_id")),
+        ("time_ns", U64),
+    ]
+)
+CUDA_USE_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        ("thread", U32),
+        ("context", U32),
+        *((name, U64) for name in ("set_current", "pushed", "popped", "launches", "first_ns", "last_ns")),
+    ]
+)
+GPU_WORK = np.dtype(
+    [
+        *((name, U64) for name in ("start_ns", "end_ns", "bytes")),
+        *((name, U32) for name in ("device", "context", "stream", "correlation")),
+        ("kind", U8),
+        ("copy_kind", U8),
+        ("reserved", U16),
+        ("reserved2", U32),
+    ]
+)
+GPU_MARK = np.dtype([("time_ns", U64), *((name, U32) for name in ("context", "correlation", "thread", "kind"))])
+
 STRUCTS = {
     "FileHeader": FILE_HEADER,
     "ExtentHeader": EXTENT_HEADER,
@@ -320,4 +394,9 @@ STRUCTS = {
     "ProveControl": PROVE_CONTROL,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
+    "CudaStateRecord": CUDA_STATE_RECORD,
+    "CudaContextRecord": CUDA_CONTEXT_RECORD,
+    "CudaUseRecord": CUDA_USE_RECORD,
+    "GpuWork": GPU_WORK,
+    "GpuMark": GPU_MARK,
 }
