@@ -30,6 +30,12 @@ class RecordType(IntEnum):
     THREAD = 6
     WAIT = 7
     SPAN = 8
+    DEADLOCK = 16
+    STALL = 17
+    INVERSION = 18
+    LOST_WAKEUP = 19
+    HOLD = 20
+    WATCH_STATE = 21
 
 
 class Op(IntEnum):
@@ -187,7 +193,7 @@ THREAD_RECORD = np.dtype(
         ("open_type_id", U32),
         ("open_op", U8),
         ("open_subject", U8),
-        ("reserved", U16),
+        ("open_flags", U16),
         ("reserved2", U32),
         ("name", f"V{NAME_BYTES}"),
     ]
@@ -219,6 +225,16 @@ WAIT_RECORD = np.dtype(
     ]
 )
 SPAN_RECORD = np.dtype([*RECORD_HEAD, ("thread", U32), ("name_bytes", U32), ("start_ns", U64), ("end_ns", U64)])
+WATCH_RECORD = np.dtype([*RECORD_HEAD, ("text_bytes", U32), ("reserved", U32), ("time_ns", U64)])
+HOLD_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        ("thread", U32),
+        ("stack_id", U32),
+        *((name, U64) for name in ("lock", "address", "timed", "total_ticks", "max_ticks")),
+        ("histogram", U32, (HISTOGRAM_BUCKETS,)),
+    ]
+)
 EVENT_RECORD = np.dtype(
     [
         ("wait_id", U32),
@@ -256,6 +272,8 @@ STRUCTS = {
     "ThreadRecord": THREAD_RECORD,
     "WaitRecord": WAIT_RECORD,
     "SpanRecord": SPAN_RECORD,
+    "WatchRecord": WATCH_RECORD,
+    "HoldRecord": HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
 }
