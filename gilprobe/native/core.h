@@ -100,6 +100,12 @@ typedef struct {
     Index known;
     OpenSpan open[GP_SPAN_DEPTH];
 } Spans;
+/* What the watchdog saw of a thread at its last check. */
+typedef struct {
+    uint64_t wait_id;
+    uint32_t checks; /* that saw this same wait, one after the other */
+    uint8_t stall_told;
+} WatchSeen;
 
 typedef struct Slot {
     uint32_t index;
@@ -138,6 +144,10 @@ typedef struct Slot {
     uint8_t sampler_on;
     timer_t sampler_timer;
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
+    struct LockThread *lock_thread; /* the watchdog's (watch.h), NULL while it has none */
+    volatile uint64_t last_pc;      /* of the last sample */
+    uint64_t state;                 /* the PyThreadState when the thread was first seen with one */
+    WatchSeen seen;                 /* while there is no lock_thread */
 } Slot;
 
 typedef struct {
@@ -225,6 +235,7 @@ void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
 Slot *gp_slots_all(void);
+Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
 bool gp_vfork_over(Slot *slot);
 
@@ -264,6 +275,7 @@ enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *ty
 
 /* names.c */
 void gp_name_thread(Slot *slot, const char *frame);
+uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]);
 
 /* edges.c: who ended the wait */
 #define GP_POSTS_KEPT 12

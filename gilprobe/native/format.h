@@ -49,6 +49,12 @@ enum RecordType {
     GP_THREAD = 6,
     GP_WAIT = 7,
     GP_SPAN = 8,
+    GP_DEADLOCK = 16, /* the watchdog's: WatchRecord */
+    GP_STALL = 17,
+    GP_INVERSION = 18,
+    GP_LOST_WAKEUP = 19,
+    GP_HOLD = 20,        /* HoldRecord */
+    GP_WATCH_STATE = 21, /* WatchRecord: what was watched, and what found no room */
     GP_FREEZE = 24, /* 24 to 26: --prove */
     GP_STOP = 25,
     GP_PROGRESS = 26,
@@ -246,7 +252,7 @@ typedef struct {
     uint32_t open_type_id;
     uint8_t open_op;
     uint8_t open_subject;
-    uint16_t reserved;
+    uint16_t open_flags; /* WaitFlags */
     uint32_t reserved2;
     char name[GP_NAME_BYTES];
 } ThreadRecord;
@@ -366,6 +372,28 @@ typedef struct {
     uint32_t count;
     ProveObject objects[GP_PROVE_MOST];
 } ProveControl;
+
+/* What the watchdog has to say: a JSON object follows, of the shape that the report's deadlocks[], stalls[] and
+ * lock_order[] have. */
+typedef struct {
+    RecordHeader head;
+    uint32_t text_bytes;
+    uint32_t reserved;
+    uint64_t time_ns;
+} WatchRecord;
+
+/* How long one lock was held that was taken at one place. Only `timed` of the `count` takings were timed. */
+typedef struct {
+    RecordHeader head;
+    uint32_t thread;
+    uint32_t stack_id; /* the innermost frames where it was taken */
+    uint64_t lock;     /* the lock object's address */
+    uint64_t address;  /* what a waiter of it waits on: WaitRecord.address */
+    uint64_t timed;
+    uint64_t total_ticks;
+    uint64_t max_ticks;
+    uint32_t histogram[GP_HISTOGRAM_BUCKETS]; /* bucket i: [2^i, 2^(i+1)) ticks */
+} HoldRecord;
 
 /* One wait, with --events. */
 typedef struct {

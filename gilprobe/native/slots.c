@@ -111,6 +111,8 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->blocked = slot->vforked = slot->over = 0;
     slot->gil_condition = 0;
     slot->unknown_signal = 0;
+    slot->lock_thread = NULL;
+    slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
     slot->cuda_use = NULL;
@@ -162,6 +164,17 @@ Slot *gp_slot_new(void) {
     pthread_setspecific(end_of_thread, slot);
     gp_sampler_start(slot);
     slot->busy = 0;
+    return slot;
+}
+
+Slot *gp_slot_unlisted(void) {
+    Slot *slot = gp_memory(sizeof *slot);
+    if (!slot)
+        return NULL;
+    slot->index = atomic_fetch_add_explicit(&next_slot, 1, memory_order_relaxed);
+    slot->record = &slot->scratch;
+    slot->sampler_fd = -1;
+    slot->busy = 1;
     return slot;
 }
 

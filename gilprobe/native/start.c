@@ -13,6 +13,7 @@
 
 #include "python.h"
 #include "real.h"
+#include "watch.h"
 
 #define RECORDING "GILPROBE_RECORDING="
 #define OPTIONS "GILPROBE_OPTIONS="
@@ -60,6 +61,12 @@ static void parse_options(const char *text) {
             gp_options.cuda = atoi(value) != 0;
         else if (!strncmp(at, "cupti=", 6))
             snprintf(gp_options.cupti, sizeof gp_options.cupti, "%.*s", (int)strcspn(value, ","), value);
+        else if (!strncmp(at, "watchdog_ms=", 12))
+            gp_watch.on = (gp_watch.limit_ns = strtoull(value, NULL, 10) * 1000000) > 0;
+        else if (!strncmp(at, "on_deadlock=", 12))
+            gp_watch.on_deadlock = !strncmp(value, "raise", 5)   ? GP_RAISE
+                                   : !strncmp(value, "abort", 5) ? GP_ABORT
+                                                                 : GP_REPORT;
         at = strchr(value, ',');
         at = at ? at + 1 : NULL;
     }
@@ -138,6 +145,7 @@ static void forked_child(void) {
     write_start(slot);
     gp_sampler_start(slot);
     slot->busy = 0;
+    gp_watchdog_forked();
 }
 
 __attribute__((constructor)) static void start(void) {
@@ -169,12 +177,18 @@ __attribute__((constructor)) static void start(void) {
     write_start(slot);
     slot->busy = 0;
     gp_prove_setup();
+    if (gp_watch.on) {
+        gp_watch.on = gp_locks_install();
+        gp_watchdog_start();
+    }
 }
 
 void gp_finish(enum EndKind kind) {
     if (!atomic_load(&gp_active) || gp_header->pid != (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
         return;
     gp_cuda_flush();
+    if (kind != GP_END_EXEC)
+        gp_watchdog_finish();
     if (gp_slot_here)
         gp_slot_here->busy = 1;
     /* A signal that is still pending would kill the new program, which has no handler for it. */

@@ -33,6 +33,12 @@ class RecordType(IntEnum):
     THREAD = 6
     WAIT = 7
     SPAN = 8
+    DEADLOCK = 16
+    STALL = 17
+    INVERSION = 18
+    LOST_WAKEUP = 19
+    HOLD = 20
+    WATCH_STATE = 21
     FREEZE = 24
     STOP = 25
     PROGRESS = 26
@@ -238,7 +244,7 @@ THREAD_RECORD = np.dtype(
         ("open_type_id", U32),
         ("open_op", U8),
         ("open_subject", U8),
-        ("reserved", U16),
+        ("open_flags", U16),
         ("reserved2", U32),
         ("name", f"V{NAME_BYTES}"),
     ]
@@ -309,6 +315,16 @@ PROVE_OBJECT = np.dtype(
 )
 PROVE_CONTROL = np.dtype(
     [("pid", U32), ("command", U32), ("done", U32), ("count", U32), ("objects", PROVE_OBJECT, (PROVE_MOST,))]
+)
+WATCH_RECORD = np.dtype([*RECORD_HEAD, ("text_bytes", U32), ("reserved", U32), ("time_ns", U64)])
+HOLD_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        ("thread", U32),
+        ("stack_id", U32),
+        *((name, U64) for name in ("lock", "address", "timed", "total_ticks", "max_ticks")),
+        ("histogram", U32, (HISTOGRAM_BUCKETS,)),
+    ]
 )
 EVENT_RECORD = np.dtype(
     [
@@ -392,6 +408,8 @@ STRUCTS = {
     "ProgressRecord": PROGRESS_RECORD,
     "ProveObject": PROVE_OBJECT,
     "ProveControl": PROVE_CONTROL,
+    "WatchRecord": WATCH_RECORD,
+    "HoldRecord": HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
     "CudaStateRecord": CUDA_STATE_RECORD,
