@@ -143,13 +143,17 @@ def _spans(profile: Profile, shared: Shared, markers: dict[int, Markers]) -> Non
 
 def _samples(thread: Thread, sampled: list[SampledStack], shared: Shared) -> dict[str, Any]:
     """Aggregated, so without times of their own: they lie end to end from the thread's start. Weights in ms of CPU."""
-    stacks, times, weights = [], [], []
+    stacks: list[int | None] = []
+    times: list[float] = []
+    weights: list[float] = []
     now_ms = thread.start_s * 1e3
     for item in sampled:
         stacks.append(shared.stack(item.stack, category(None, on_cpu=True)))
         times.append(now_ms)
         weights.append(item.seconds * 1e3)
         now_ms += item.seconds * 1e3
+    if not sampled:  # its documents ask for two at least, one at either end
+        stacks, times, weights = [None, None], [now_ms, now_ms + thread.wall_s * 1e3], [0.0, 0.0]
     return {"stack": stacks, "time": times, "weight": weights, "weightType": "tracing-ms", "length": len(stacks)}
 
 
