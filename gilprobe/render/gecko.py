@@ -14,7 +14,7 @@ from typing import Any
 
 from gilprobe.model import Profile, SampledStack, Thread, Wait, WaitKind, own_frame
 from gilprobe.render.gecko_tables import CATEGORIES, Shared, category
-from gilprobe.render.tables import MOST_TEXT, longest, unique_tids, wait_class, wait_title
+from gilprobe.render.tables import MOST_TEXT, longest, releaser_of, unique_tids, wait_class, wait_title
 from gilprobe.render.wording import place, plain
 
 PROCESSED_VERSION, GECKO_VERSION = 70, 36  # src/app-logic/constants.ts
@@ -85,8 +85,9 @@ def _single_waits(profile: Profile, shared: Shared, markers: dict[int, Markers])
         index = timeline.wait[row]
         wait = profile.waits[index] if index >= 0 else None
         data = _payload(shared, wait)
-        if timeline.releaser[row] >= 0:
-            data["releaser"] = plain(profile.threads[timeline.releaser[row]].name)
+        ended_by = releaser_of(profile, timeline, row)
+        if ended_by:
+            data["releaser"] = ended_by
         if timeline.spin_ns[row]:
             data["spin"] = timeline.spin_ns[row] / 1e6
         if timeline.wake_ns[row]:

@@ -96,7 +96,8 @@ def _bytes(field: int, value: bytes) -> bytes:
 
 
 def _packed(field: int, values: Iterable[int]) -> bytes:
-    return _bytes(field, b"".join(map(_varint, values)))
+    packed = b"".join(map(_varint, values))
+    return _bytes(field, packed) if packed else b""
 
 
 def _varint(value: int) -> bytes:

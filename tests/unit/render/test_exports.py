@@ -58,11 +58,11 @@ def rich_profile(name: str = "worker") -> Profile:
         Wait("queue", "", "", 1, 0.1, 0.1, (0,) * 40, (outer,), (), idle=True, threads={name: 0.1}),
     )  # fmt: skip
     columns = [
-        (0, 0, 1, 100_000_000, 400_000_000, 1_000_000, 2_000_000),
-        (0, 1, -1, 600_000_000, 100_000_000, 0, 0),
-        (1, 0, 0, 700_000_000, 500_000_000, 0, 0),
-        (0, 2, -1, 800_000_000, 100_000_000, 0, 0),
-        (0, -1, -1, 1_000_000_000, 300_000_000, 0, 0),
+        (0, 0, 1, 100_000_000, 400_000_000, 1_000_000, 2_000_000, 0),
+        (0, 1, -1, 600_000_000, 100_000_000, 0, 0, -1),
+        (1, 0, 0, 700_000_000, 500_000_000, 0, 0, 0),
+        (0, 2, -1, 800_000_000, 100_000_000, 0, 0, -1),
+        (0, -1, -1, 1_000_000_000, 300_000_000, 0, 0, -1),
     ]
     taken = {"name": f"{name}.B", "taken": stack}
     return Profile(
@@ -173,8 +173,10 @@ def test_the_firefox_profiler_shows_each_wait_at_its_time_with_its_stack() -> No
     names = [read["shared"]["stringArray"][name] for name in markers["name"]]
     assert names == ["wait: lock", "GIL", "idle: queue", "sleep and I/O", "span"]
     assert (markers["startTime"][0], markers["endTime"][0]) == (100.0, 500.0)
-    assert markers["data"][0] | {"cause": None} == {
-        "type": "wait", "what": "lock: worker", "site": "worker.py:5 in takeworker", "releaser": "worker",
+    data = markers["data"][0] | {"cause": None}
+    assert data == {
+        "type": "wait", "what": "lock: worker", "site": "worker.py:5 in takeworker",
+        "releaser": "worker at main.py:40 in run",
         "spin": 2.0, "wake": 1.0, "cause": None,
     }  # fmt: skip
     assert stack_of(read, markers["data"][0]["cause"]["stack"]) == ["takeworker", "run"]
