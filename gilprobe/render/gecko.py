@@ -136,10 +136,10 @@ def _spans(profile: Profile, shared: Shared, markers: dict[int, Markers]) -> Non
     for index, thread in enumerate(profile.threads):
         by_name.setdefault((thread.pid, thread.name), index)
     for span in profile.spans:
-        index = by_name.get((span["pid"], span["thread"]), -1)
+        index = by_name.get((span.pid, span.thread), -1)
         if index >= 0:
-            data = {"type": "span", "name": plain(span["name"], MOST_TEXT)}
-            markers[index].add(shared.strings["span"], span["start_s"] * 1e3, span["end_s"] * 1e3, 0, data)
+            data = {"type": "span", "name": plain(span.title, MOST_TEXT)}
+            markers[index].add(shared.strings["span"], span.first_s * 1e3, span.last_s * 1e3, 0, data)
 
 
 def _samples(thread: Thread, sampled: list[SampledStack], shared: Shared) -> dict[str, Any]:

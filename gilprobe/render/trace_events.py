@@ -75,10 +75,10 @@ def _spans(profile: Profile, tids: list[int]) -> Iterator[dict[str, Any]]:
     for thread, tid in zip(profile.threads, tids, strict=True):
         by_name.setdefault((thread.pid, thread.name), tid)
     for number, span in enumerate(profile.spans):
-        tid = by_name.get((span["pid"], span["thread"]), 0)
-        known = {"cat": "span", "name": plain(span["name"], MOST_TEXT), "pid": span["pid"], "tid": tid, "id": number}
-        yield {"ph": "b", "ts": span["start_s"] * 1e6, **known}
-        yield {"ph": "e", "ts": span["end_s"] * 1e6, **known}
+        tid = by_name.get((span.pid, span.thread), 0)
+        known = {"cat": "span", "name": plain(span.title, MOST_TEXT), "pid": span.pid, "tid": tid, "id": number}
+        yield {"ph": "b", "ts": span.first_s * 1e6, **known}
+        yield {"ph": "e", "ts": span.last_s * 1e6, **known}
 
 
 def _wait(profile: Profile, timeline: Timeline, row: int, tids: list[int]) -> Iterator[dict[str, Any]]:
