@@ -23,6 +23,7 @@ from gilprobe.model import (
     Profile,
     Releaser,
     SampledStack,
+    Span,
     Thread,
     Timeline,
     Wait,
@@ -73,7 +74,9 @@ def rich_profile(name: str = "worker") -> Profile:
         processes=(Process(7, 1, "3.13.0", False, True, ("python", name), 2.25, "exit"),),
         threads=threads,
         waits=waits,
-        spans=({"name": name, "thread": name, "start_s": 0.1, "end_s": 0.9, "pid": 7},),
+        spans=(
+            Span(name, name, 7, 7, 1, 0.8, 0.8, 0.3, 0.0, {"lock": 0.5}, {}, 0.0, 0.0, 0.0, 0.0, {}, (), 0.1, 0.9),
+        ),
         deadlocks=(
             {"after_s": 1.0, "threads": [
                 {"name": name, "waits_for": {"kind": "lock", "name": f"{name}.A"}, "stack": stack, "holds": [taken]},
