@@ -11,7 +11,10 @@ from typing import Any
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, wait_rows
+from gilprobe.analysis.cpu_stacks import cpu_stacks_of
+from gilprobe.analysis.overview import overview_of
 from gilprobe.analysis.spans import spans_of
+from gilprobe.analysis.timeline import timeline_of
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
@@ -49,6 +52,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    timeline = timeline_of(recordings, waits, rows, start_ns)
     return Profile(
         meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
         processes=processes,
@@ -59,6 +63,9 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting),
         not_observed=(*_not_observed(recordings), *undecoded),
+        cpu_stacks=cpu_stacks_of(recordings),
+        timeline=timeline,
+        overview=overview_of(timeline, len(threads)) if timeline else None,
     )
 
 
