@@ -11,6 +11,7 @@ from typing import Any
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
+from gilprobe.analysis.py_spy import spied
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
@@ -47,8 +48,12 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    outside = spied(recordings, waits)
+    meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
+    if outside.by:
+        meta |= {"stacks_by": outside.by, "stacks_cpu_s": outside.cpu_s}
     return Profile(
-        meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
+        meta=meta,
         processes=processes,
         threads=tuple(threads),
         waits=rows,
@@ -66,7 +71,8 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         ),
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting),
-        not_observed=(*_not_observed(recordings), *undecoded),
+        not_observed=(*_not_observed(recordings), *undecoded, *outside.not_observed),
+        cpu_stacks=outside.stacks,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from gilprobe.errors import GilprobeError, OutputError, UsageError
-from gilprobe.launch import Options, inspect, run, target_of
+from gilprobe.launch import Options, inspect, py_spy, run, target_of
 
 MOST_HZ = 5000
 
@@ -51,7 +51,14 @@ class ProfileCommand(click.Command):
 @click.option(
     "--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none."
 )
-@click.option("--sampler", type=click.Choice(["auto", "perf", "timer"]), default="auto", show_default=True)
+@click.option(
+    "--sampler",
+    type=click.Choice(["auto", "native", "py-spy", "perf", "timer"]),
+    default="auto",
+    show_default=True,
+    help="py-spy: run it beside the script, too; auto: with --events, where it is installed. perf, timer: what the "
+    "native one runs on.",
+)
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
@@ -85,7 +92,7 @@ def profile(
     if page:
         _check_page(page, force)
     make_folder(recording, force)
-    status = run(interpreter, target, recording, Options(events, rate, sampler))
+    status = run(interpreter, target, recording, _options(events, rate, sampler))
     try:
         _report(recording, page, quiet, force, open_page)
     except GilprobeError as error:
@@ -95,12 +102,28 @@ def profile(
     return status
 
 
+def _options(events: bool, rate_hz: int, sampler: str) -> Options:
+    """py-spy's samples are told apart by the times of all waits: it comes with them, and they with it.
+
+    Raises UsageError where py-spy is asked for and cannot be had.
+    """
+    program = py_spy.find() if rate_hz and (sampler == "py-spy" or (sampler == "auto" and events)) else None
+    if sampler == "py-spy" and program is None:
+        if not rate_hz:
+            raise UsageError("--sampler py-spy was given, and --rate 0, which samples nothing", "Leave one out.")
+        raise UsageError("py-spy is not installed", "Install it (pip install py-spy), or leave --sampler out.")
+    native = sampler if sampler in ("perf", "timer") else "auto"
+    return Options(events or program is not None, rate_hz, native, py_spy=program)
+
+
 def make_folder(recording: Path, force: bool) -> None:
     """An empty folder. Only a recording is ever overwritten, and only by force."""
     if recording.exists():
         if not force:
             raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
-        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
+        if not recording.is_dir() or any(
+            path.suffix != ".gpr" and path.name not in py_spy.FILES for path in recording.iterdir()
+        ):
             raise OutputError(
                 f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
             )

@@ -6,14 +6,13 @@ import ctypes
 import errno
 import json
 import os
-import shutil
 import struct
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from gilprobe.errors import TargetError
+from gilprobe.launch import py_spy
 from gilprobe.launch.interpreter import obstacle
 
 PERF_EVENT_OPEN = 298  # x86-64
@@ -128,10 +127,9 @@ def tracing() -> list[Check]:
     level = scope.read_text().strip() if scope.exists() else "0"
     state = "ok" if level == "0" else "limited"
     checks = [Check("ptrace", state, f"scope {level}" + ("" if state == "ok" else ": only children can be traced"))]
-    spy = shutil.which("py-spy") or str(Path(sys.executable).parent / "py-spy")
     checks.append(
         Check("py-spy", "ok", "installed; it cannot read free-threaded builds")
-        if Path(spy).exists()
+        if py_spy.find()
         else Check("py-spy", "limited", "not installed: the native sampler serves")
     )
     return checks

@@ -12,6 +12,7 @@ from types import FrameType
 
 from gilprobe.errors import TargetError
 from gilprobe.launch.interpreter import Interpreter, library
+from gilprobe.launch.py_spy import PySpy
 from gilprobe.launch.witness import Witness
 
 # Sent to gilprobe alone by a supervisor: the script is the one meant.
@@ -31,11 +32,14 @@ class Options:
     events: bool = False
     rate_hz: int = 100
     sampler: str = "auto"
+    py_spy: str | None = None  # the program to run beside the target
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
+        if self.py_spy:
+            parts.append("holds=1")
         return ",".join(parts)
 
 
@@ -82,6 +86,7 @@ def environment(recording: Path, options: Options) -> dict[str, str]:
 def run(interpreter: Interpreter, target: Target, recording: Path, options: Options) -> int:
     """Runs it to its end; its status as a shell gives it: 128 + N after signal N."""
     child: subprocess.Popen[bytes] | None = None
+    spy: PySpy | None = None
     pending: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
@@ -105,6 +110,8 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
         )
         for number in pending:
             child.send_signal(number)
+        if options.py_spy:
+            spy = PySpy(options.py_spy, child.pid, recording, options.rate_hz)
         status = child.wait()
     except OSError as error:
         raise TargetError(f"{interpreter.path} could not be started: {error.strerror}", "Check --python.") from error
@@ -112,4 +119,6 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
         for number, handler in previous.items():
             signal.signal(number, handler)
         witness.close()
+    if spy:
+        spy.finish()
     return 128 - status if status < 0 else status

@@ -93,7 +93,8 @@ typedef struct Slot {
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     SpinBurst spin;
-    Cursor records, events, samples;
+    Cursor records, events, samples, holds;
+    HoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -106,6 +107,7 @@ typedef struct Slot {
 
 typedef struct {
     bool events;
+    bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     char folder[3072];

@@ -31,7 +31,7 @@
 #define GP_MAX_PYTHON_FRAMES 64
 #define GP_MAX_NATIVE_FRAMES 12
 
-enum ChunkKind { GP_CHUNK_RECORDS = 1, GP_CHUNK_EVENTS = 2, GP_CHUNK_SAMPLES = 3 };
+enum ChunkKind { GP_CHUNK_RECORDS = 1, GP_CHUNK_EVENTS = 2, GP_CHUNK_SAMPLES = 3, GP_CHUNK_HOLDS = 12 };
 
 enum RecordType {
     GP_META = 1,
@@ -283,6 +283,15 @@ typedef struct {
     uint32_t wake_ns; /* clipped to 2^32 - 1 */
     uint32_t spin_ns;
 } EventRecord;
+
+/* One hold of the GIL, recorded where a sampler outside needs to know who held it when. Holds of one thread that are
+ * less than some 20 us apart are one. */
+typedef struct {
+    uint32_t thread;
+    uint32_t reserved;
+    uint64_t start_ticks;
+    uint64_t end_ticks;
+} HoldRecord;
 
 /* One sample of a thread's registers, by CPU time. */
 typedef struct {

@@ -5,6 +5,7 @@
 #include "python.h"
 
 #define MOST_GILS 64
+#define HOLD_GAP_TICKS 40000u /* 10 to 40 us */
 
 /* Subinterpreters have their own. Entries are only added. */
 static _Atomic uint64_t gils[MOST_GILS];
@@ -36,6 +37,22 @@ static void taken(Slot *slot, uint64_t ticks) {
     }
 }
 
+static __attribute__((noinline)) void add_hold(Slot *slot, uint64_t since, uint64_t ticks) {
+    HoldRecord *last = slot->last_hold;
+    if (last && last->thread == slot->thread && since - last->end_ticks < HOLD_GAP_TICKS) {
+        __atomic_store_n(&last->end_ticks, ticks, __ATOMIC_RELAXED);
+        return;
+    }
+    slot->busy = 1;
+    last = gp_array_begin(slot, &slot->holds, GP_CHUNK_HOLDS, sizeof *last);
+    if (last) {
+        *last = (HoldRecord){.thread = slot->thread, .start_ticks = since, .end_ticks = ticks};
+        gp_array_done(&slot->holds, sizeof *last);
+    }
+    slot->last_hold = last;
+    slot->busy = 0;
+}
+
 static void dropped(Slot *slot, uint64_t ticks) {
     ThreadRecord *record = slot->record;
     uint64_t since = record->gil_since_ticks;
@@ -44,6 +61,8 @@ static void dropped(Slot *slot, uint64_t ticks) {
     record->gil_held_ticks += ticks - since;
     record->gil_holds++;
     record->gil_since_ticks = 0;
+    if (GP_RARE(gp_options.holds))
+        add_hold(slot, since, ticks);
 }
 
 static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks) {

@@ -215,6 +215,8 @@ void gp_slots_forked(void) {
     memset(&slot->records, 0, sizeof slot->records);
     memset(&slot->events, 0, sizeof slot->events);
     memset(&slot->samples, 0, sizeof slot->samples);
+    memset(&slot->holds, 0, sizeof slot->holds);
+    slot->last_hold = NULL;
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;

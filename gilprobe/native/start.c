@@ -48,6 +48,8 @@ static void parse_options(const char *text) {
         value++;
         if (!strncmp(at, "events=", 7))
             gp_options.events = atoi(value) != 0;
+        else if (!strncmp(at, "holds=", 6))
+            gp_options.holds = atoi(value) != 0;
         else if (!strncmp(at, "rate=", 5))
             gp_options.rate_hz = (uint32_t)atoi(value);
         else if (!strncmp(at, "sampler=", 8))

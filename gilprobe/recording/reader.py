@@ -77,6 +77,7 @@ class Recording:
     waits: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.WAIT_RECORD))
     events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    holds: list[NDArray[Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -113,6 +114,14 @@ class Recording:
             if ticks_between > 0
             else 0.0
         )
+
+    def ticks_to_ns(self, ticks: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """CLOCK_MONOTONIC nanoseconds of time-stamp-counter readings, between the header's two pairs."""
+        if self.flags & HeaderFlag.TICKS_ARE_NS:
+            return ticks.astype(np.int64)
+        start, between = self.header["start_ticks"], self.header["end_ticks"] - self.header["start_ticks"]
+        per_tick = (self.header["end_ns"] - self.header["start_ns"]) / between if between > 0 else 0.0
+        return self.header["start_ns"] + ((ticks.astype(np.int64) - start) * per_tick).astype(np.int64)
 
 
 def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:
@@ -270,6 +279,8 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             recording.events.append(_array(data, schema.EVENT_RECORD, start, length))
         elif kind == ChunkKind.SAMPLES:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
+        elif kind == ChunkKind.HOLDS:
+            recording.holds.append(_array(data, schema.HOLD_RECORD, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:

@@ -19,6 +19,7 @@ class ChunkKind(IntEnum):
     RECORDS = 1
     EVENTS = 2
     SAMPLES = 3
+    HOLDS = 12
 
 
 class RecordType(IntEnum):
@@ -230,6 +231,7 @@ EVENT_RECORD = np.dtype(
         ("spin_ns", U32),
     ]
 )
+HOLD_RECORD = np.dtype([("thread", U32), ("reserved", U32), ("start_ticks", U64), ("end_ticks", U64)])
 SAMPLE_RECORD = np.dtype(
     [
         ("thread", U32),
@@ -258,4 +260,5 @@ STRUCTS = {
     "SpanRecord": SPAN_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
+    "HoldRecord": HOLD_RECORD,
 }

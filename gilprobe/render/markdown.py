@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gilprobe.model import Profile
-from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
+from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, who_released
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
 
@@ -42,7 +42,7 @@ class Markdown:
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "
                 f"| {_text(who_released(wait)) or '-'} |"
             )
-        lines += ["", "## Not observed", ""]
+        lines += ["", _text(samplers(profile)), "", "## Not observed", ""]
         lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed]
         return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from gilprobe.model import Profile
-from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
+from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, who_released
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS = 5, 8, 5, 3
 LEAST_S = 0.0005
@@ -48,11 +48,11 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
         _threads(profile, console)
     _waits(profile, console)
     _open_waits(profile, console)
-    lost = [
-        item for item in profile.not_observed if "record" in item.what or "stack" in item.what or "end of" in item.what
-    ]
+    lost = [item for item in profile.not_observed if any(word in item.what for word in ("record", "stack", "end of"))]
     for item in lost[:4]:
         console.print(Styled(f"not observed: {plain(item.what)} ({plain(item.why)})", style="yellow"))
+    if samplers(profile):
+        console.print(Styled(plain(samplers(profile)), style="dim"))
     if recording:
         console.print(Styled(f"whole report: gilprobe report {recording} -o report.html", style="dim"))
 

@@ -47,6 +47,17 @@ def who_released(wait: Wait) -> str:
     return f"{plain(first.thread, 40)} at {where}" if first.thread else where
 
 
+def samplers(profile: Profile) -> str:
+    """Which sampler made which figures; empty if none ran."""
+    meta = profile.meta
+    said = []
+    if meta.get("rate_hz") and meta.get("sampler", "off") != "off":
+        said.append(f"CPU and registers by the {meta['sampler']} at {meta['rate_hz']} Hz, {meta['samples']} samples")
+    if meta.get("stacks_by"):
+        said.append(f"Python stacks by {meta['stacks_by']}, which took {seconds(meta['stacks_cpu_s'])} of CPU itself")
+    return "sampled: " + "; ".join(said) if said else ""
+
+
 def answer(profile: Profile) -> str:
     """Two sentences: how parallel it ran, and what cost most."""
     accounting = profile.accounting
