@@ -130,11 +130,48 @@ class Wait:
     wake_delay_s: float = 0.0
     threads: dict[str, float] = field(default_factory=dict)
     pairs: tuple[tuple[str, str, float], ...] = ()  # waiter's name, releaser's name, seconds
+    spans: dict[str, float] = field(default_factory=dict)  # name of the innermost span -> seconds
 
     @property
     def contended_s(self) -> float:
         """Blocked and spinning, without the time when it could have gone on but had no core."""
         return self.total_s - self.wake_delay_s
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """All spans of one name (gilprobe.span) in one thread, inner spans included.
+
+    wall_s = cpu_s + runnable_s + waits + idle + sleep_io_s, up to what the kernel's figures and the hooks' differ in.
+    shares: of wall_s (0-1), by kind of wait, and "atomic-stall". inside: names of the spans around it, outermost first.
+    """
+
+    name: str
+    thread: str
+    tid: int
+    pid: int
+    count: int
+    wall_s: float
+    max_s: float
+    cpu_s: float
+    runnable_s: float
+    wait_s: dict[str, float]
+    idle_s: dict[str, float]
+    sleep_io_s: float
+    spin_s: float
+    wake_delay_s: float
+    atomic_stall_s: float
+    shares: dict[str, float]
+    histogram: tuple[int, ...]
+    first_s: float
+    last_s: float
+    faults: int = 0
+    inside: tuple[str, ...] = ()
+    open: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.name if self.count <= 1 else f"{self.name} ({self.count} times, first to last)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +292,7 @@ class Profile:
     hot_objects: tuple[HotObject, ...] = ()
     deadlocks: tuple[dict[str, Any], ...] = ()
     stalls: tuple[dict[str, Any], ...] = ()
-    spans: tuple[dict[str, Any], ...] = ()
+    spans: tuple[Span, ...] = ()
     loader: dict[str, Any] = field(default_factory=dict)
     lock_order: tuple[dict[str, Any], ...] = ()
     cuda: dict[str, Any] = field(default_factory=dict)

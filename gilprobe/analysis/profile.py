@@ -10,8 +10,9 @@ from typing import Any
 
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
-from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
+from gilprobe.analysis.contention import classified_waits, wait_rows
 from gilprobe.analysis.py_spy import spied
+from gilprobe.analysis.spans import spans_of
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
@@ -32,13 +33,14 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     waits = [wait for recording in recordings for wait in classified_waits(recording)]
     threads = _threads(recordings, waits)
     hot_objects: tuple[Any, ...] = ()
+    span_samples: dict[tuple[int, int], tuple[int, int]] = {}
     sampled = [recording for recording in recordings if len(recording.samples)]
     undecoded: list[NotObserved] = []
     if any(recording.free_threaded for recording in sampled):
         from gilprobe.analysis.atomics import hot_objects_of, with_stalls
 
         try:
-            hot_objects, stalls = hot_objects_of(sampled)
+            hot_objects, stalls, span_samples = hot_objects_of(sampled)
             threads = with_stalls(threads, stalls)
             undecoded += _undecoded(sampled)
         except ImportError as error:
@@ -58,17 +60,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         threads=tuple(threads),
         waits=rows,
         hot_objects=hot_objects,
-        spans=tuple(
-            {
-                "name": name,
-                "thread": thread_name(recording, thread),
-                "start_s": (begin - start_ns) / 1e9,
-                "end_s": (end - start_ns) / 1e9,
-                "pid": recording.header["pid"],
-            }
-            for recording in recordings
-            for thread, name, begin, end in recording.spans
-        ),
+        spans=spans_of(recordings, waits, threads, span_samples, start_ns),
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting),
         not_observed=(*_not_observed(recordings), *undecoded, *outside.not_observed),
@@ -178,6 +170,9 @@ def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
     truncated = sum(stack.truncated for stack in recording.stacks.values())
     if truncated:
         yield NotObserved(f"outer frames of {truncated} stacks of {where}", "deeper than it keeps")
+    merged = sum(span["count"] for span in recording.spans.values() if span.overflow)
+    if merged:
+        yield NotObserved(f"names of {merged} spans of {where}", "more different ones in a thread than it keeps")
     unread = sum(not thread["read_ns"] for thread in recording.threads.values())
     if unread:
         yield NotObserved(f"CPU and run delay of {unread} threads of {where}", "the kernel's figures were never read")

@@ -32,12 +32,15 @@ class Options:
     events: bool = False
     rate_hz: int = 100
     sampler: str = "auto"
+    prove: bool = False
     py_spy: str | None = None  # the program to run beside the target
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
+        if self.prove:
+            parts.append("prove=1")
         if self.py_spy:
             parts.append("holds=1")
         return ",".join(parts)
@@ -83,8 +86,8 @@ def environment(recording: Path, options: Options) -> dict[str, str]:
     return variables
 
 
-def run(interpreter: Interpreter, target: Target, recording: Path, options: Options) -> int:
-    """Runs it to its end; its status as a shell gives it: 128 + N after signal N."""
+def run(interpreter: Interpreter, target: Target, recording: Path, options: Options, *, silent: bool = False) -> int:
+    """Runs it to its end; its status as a shell gives it: 128 + N after signal N. silent: no input, no output."""
     child: subprocess.Popen[bytes] | None = None
     spy: PySpy | None = None
     pending: list[int] = []
@@ -107,6 +110,9 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
             # Python would leave the child our handlers' absence, but not the ignored signals it set itself.
             restore_signals=True,
             close_fds=False,
+            stdin=subprocess.DEVNULL if silent else None,
+            stdout=subprocess.DEVNULL if silent else None,
+            stderr=subprocess.DEVNULL if silent else None,
         )
         for number in pending:
             child.send_signal(number)

@@ -64,11 +64,42 @@ typedef struct {
     uint16_t flags;
 } OpenWait;
 
+/* One of the timed waits that together are a wait for the GIL. */
+typedef struct {
+    uint64_t start_ns, end_ns;
+    uint64_t posted_ns; /* the last post on it, 0 = none */
+    uint64_t ready_ns;  /* from when it could have gone on until it did */
+    uint32_t ahead;     /* waiters that came before */
+} GilSlice;
+
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
 typedef struct {
     volatile uint32_t any;
     volatile uint32_t interrupting;
 } HandledSignals;
+
+#define GP_SPAN_DEPTH 32
+
+typedef struct {
+    uint64_t hash; /* of its name */
+    SpanRecord *record;
+    uint64_t start_ns;
+    uint64_t cpu_ns;
+    uint64_t run_delay_ns;
+    uint64_t faults;
+} OpenSpan;
+
+typedef struct {
+    volatile uint32_t current; /* id of the innermost span, 0 = none */
+    uint32_t depth;
+    uint32_t too_deep; /* begun beyond GP_SPAN_DEPTH, and not ended */
+    uint64_t read_ns;  /* of the two below */
+    uint64_t run_delay_ns;
+    uint64_t faults;
+    SpanRecord *other; /* for those that found no room */
+    Index known;
+    OpenSpan open[GP_SPAN_DEPTH];
+} Spans;
 
 typedef struct Slot {
     uint32_t index;
@@ -92,8 +123,11 @@ typedef struct Slot {
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
+    GilSlice gil_slice;
     SpinBurst spin;
-    Cursor records, events, samples, holds;
+    Spans spans;
+    Cursor records, events, samples, span_events;
+    Cursor holds;
     HoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
@@ -103,10 +137,12 @@ typedef struct Slot {
     int sampler_fd;
     uint8_t sampler_on;
     timer_t sampler_timer;
+    uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
 } Slot;
 
 typedef struct {
     bool events;
+    bool prove;
     bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
@@ -229,12 +265,14 @@ enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *ty
 void gp_name_thread(Slot *slot, const char *frame);
 
 /* edges.c: who ended the wait */
+#define GP_POSTS_KEPT 12
 typedef struct {
     _Alignas(64) _Atomic uint32_t waiters;
     _Atomic uint32_t sequence; /* odd while being written */
     _Atomic uint64_t address;
     _Atomic uint64_t posted_ns;
-    _Atomic uint64_t releaser; /* thread << 32 | stack id */
+    _Atomic uint64_t releaser;                /* thread << 32 | stack id */
+    _Atomic uint64_t posts_ns[GP_POSTS_KEPT]; /* of the last posts; the oldest is at (sequence / 2) % GP_POSTS_KEPT */
 } Bucket;
 #define GP_BUCKET_BITS 12
 extern Bucket gp_buckets[1 << GP_BUCKET_BITS];
@@ -248,6 +286,7 @@ static inline void gp_post_check(const void *address, void *return_address) {
         gp_post(address, return_address);
 }
 bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint64_t *releaser);
+uint64_t gp_posted_after(const void *address, uint64_t since_ns, uint32_t ahead);
 void gp_edges_forked(void);
 
 /* waits.c */
@@ -258,11 +297,16 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
 void gp_spin_close(Slot *slot);
 void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
 
+/* spans.c */
+void gp_spans_clear(Slot *slot);
+void gp_spans_close(Slot *slot, uint64_t now_ns);
+
 /* gil.c */
 #define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */
 void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
@@ -278,6 +322,10 @@ bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sig
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+
+/* prove.c */
+void gp_prove_setup(void);
+void gp_prove_sample(Slot *slot);
 
 /* start.c */
 void gp_finish(enum EndKind kind);

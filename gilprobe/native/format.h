@@ -31,7 +31,13 @@
 #define GP_MAX_PYTHON_FRAMES 64
 #define GP_MAX_NATIVE_FRAMES 12
 
-enum ChunkKind { GP_CHUNK_RECORDS = 1, GP_CHUNK_EVENTS = 2, GP_CHUNK_SAMPLES = 3, GP_CHUNK_HOLDS = 12 };
+enum ChunkKind {
+    GP_CHUNK_RECORDS = 1,
+    GP_CHUNK_EVENTS = 2,
+    GP_CHUNK_SAMPLES = 3,
+    GP_CHUNK_SPANS = 4,
+    GP_CHUNK_HOLDS = 12
+};
 
 enum RecordType {
     GP_META = 1,
@@ -41,7 +47,10 @@ enum RecordType {
     GP_TYPE = 5,
     GP_THREAD = 6,
     GP_WAIT = 7,
-    GP_SPAN = 8
+    GP_SPAN = 8,
+    GP_FREEZE = 24, /* 24 to 26: --prove */
+    GP_STOP = 25,
+    GP_PROGRESS = 26
 };
 
 /* The libc call a thread blocked in. */
@@ -238,8 +247,8 @@ typedef struct {
     char name[GP_NAME_BYTES];
 } ThreadRecord;
 
-/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type).
- */
+/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type,
+ * span). */
 typedef struct {
     RecordHeader head; /* flags: WaitFlags */
     uint32_t wait_id;
@@ -251,7 +260,7 @@ typedef struct {
     uint32_t releaser_stack_id;
     uint32_t releaser_thread;
     uint32_t type_id;
-    uint32_t reserved2;
+    uint32_t span_id; /* the innermost span it was in */
     uint64_t address;
     uint64_t count;
     uint64_t total_ns; /* blocked and spinning, to the return of the call */
@@ -264,14 +273,95 @@ typedef struct {
     uint32_t histogram[GP_HISTOGRAM_BUCKETS];
 } WaitRecord;
 
-/* A span of the user's own (gilprobe.span): the name follows. */
+enum SpanFlags { GP_SPAN_OVERFLOW = 1 /* stands for spans that found no room */ };
+
+/* Aggregated over all spans of one thread with one name inside one other span; the name follows. What inner spans used
+ * is included. */
+typedef struct {
+    RecordHeader head; /* flags: SpanFlags */
+    uint32_t span_id;
+    uint32_t thread;
+    uint32_t parent_span_id; /* the span around it */
+    uint32_t name_bytes;
+    uint64_t count; /* ended ones */
+    uint64_t total_ns;
+    uint64_t max_ns;
+    uint64_t cpu_ns;
+    uint64_t run_delay_ns; /* schedstat, read at most every 2 ms: what short ones had may be counted in a neighbour */
+    uint64_t faults;       /* page faults, as often read */
+    uint64_t first_ns;     /* start of the first */
+    uint64_t last_ns;      /* end of the last */
+    /* the one that is open now; open_start_ns is stored last (release), 0 = none */
+    uint64_t open_start_ns;
+    uint64_t open_cpu_ns; /* the thread's total at its start */
+    uint64_t open_run_delay_ns;
+    uint32_t histogram[GP_HISTOGRAM_BUCKETS];
+} SpanRecord;
+
+/* One span, with --events. */
+typedef struct {
+    uint32_t span_id; /* the SPAN record it is counted in */
+    uint32_t thread;
+    uint64_t start_ns;
+    uint64_t duration_ns;
+    uint64_t cpu_ns;
+} SpanEventRecord;
+enum FreezeResult {
+    GP_FREEZE_WAITING = 0,
+    GP_FREEZE_DONE = 1,
+    GP_FREEZE_GONE = 2, /* nothing of that type is there any more */
+    GP_FREEZE_WAS_IMMORTAL = 3,
+    GP_FREEZE_QUEUED = 4 /* its counts wait to be merged by their owner: it was left alone */
+};
+
+/* What --prove did to one object; local, shared, owner: its counts and owning thread before. */
 typedef struct {
     RecordHeader head;
-    uint32_t thread;
-    uint32_t name_bytes;
-    uint64_t start_ns;
+    uint32_t type_id;
+    uint32_t result; /* FreezeResult */
+    uint64_t object;
+    uint64_t owner;
+    uint64_t shared;
+    uint32_t local;
+    uint32_t reserved;
+} FreezeRecord;
+
+/* The world was stopped between these two, to freeze objects (or none: a control run). */
+typedef struct {
+    RecordHeader head;
+    uint64_t begin_ns;
     uint64_t end_ns;
-} SpanRecord;
+} StopRecord;
+
+/* How far the process has got, counted from its start. */
+typedef struct {
+    RecordHeader head;
+    uint64_t time_ns;
+    uint64_t cpu_ns;
+    uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
+    uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+} ProgressRecord;
+
+#define GP_PROVE_MOST 32
+#define GP_PROVE_NAME_BYTES 96
+
+typedef struct {
+    uint64_t object;
+    uint32_t result; /* FreezeResult */
+    uint32_t local;
+    uint64_t shared;
+    uint64_t thread;
+    char type_name[GP_PROVE_NAME_BYTES]; /* as tp_name has it, cut */
+} ProveObject;
+
+/* FOLDER.control: not in the recording. The parent makes it, zeroed, fills in count and objects, then sets command. */
+typedef struct {
+    uint32_t pid;     /* of the process that takes orders; 0 = none yet */
+    uint32_t command; /* 1: freeze these */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t count;
+    ProveObject objects[GP_PROVE_MOST];
+} ProveControl;
 
 /* One wait, with --events. */
 typedef struct {
@@ -299,10 +389,10 @@ typedef struct {
     uint32_t stack_id;
     uint64_t time_ns;
     uint64_t pc;
-    uint64_t object;  /* start of the object an atomic instruction at the pc touches, 0 = none found */
-    uint64_t address; /* its effective address, 0 = no atomic instruction there */
-    uint32_t type_id; /* of `object` */
-    uint32_t reserved;
+    uint64_t object;        /* start of the object an atomic instruction at the pc touches, 0 = none found */
+    uint64_t address;       /* its effective address, 0 = no atomic instruction there */
+    uint32_t type_id;       /* of `object` */
+    uint32_t span_id;       /* the innermost span it was in */
     uint64_t registers[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 ... r15 */
 } SampleRecord;
 

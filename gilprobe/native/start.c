@@ -48,6 +48,8 @@ static void parse_options(const char *text) {
         value++;
         if (!strncmp(at, "events=", 7))
             gp_options.events = atoi(value) != 0;
+        else if (!strncmp(at, "prove=", 6))
+            gp_options.prove = atoi(value) != 0;
         else if (!strncmp(at, "holds=", 6))
             gp_options.holds = atoi(value) != 0;
         else if (!strncmp(at, "rate=", 5))
@@ -159,6 +161,7 @@ __attribute__((constructor)) static void start(void) {
     slot->busy = 1;
     write_start(slot);
     slot->busy = 0;
+    gp_prove_setup();
 }
 
 void gp_finish(enum EndKind kind) {

@@ -19,6 +19,7 @@ from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
 SUFFIX = ".gpr"
 PAGE = 4096
 PAGES_AT_ONCE = 4096
+SPAN_FIELDS = tuple(name for name in schema.SPAN_RECORD.names or () if name != "histogram")
 RECORD_AGAIN = "Record it again with gilprobe profile."
 
 
@@ -61,6 +62,19 @@ class RecordedThread:
         return self.fields[field_name]
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedSpan:
+    """One SPAN record; its fields of schema.SPAN_RECORD by name in `fields`."""
+
+    name: str
+    overflow: bool
+    histogram: tuple[int, ...]
+    fields: dict[str, int]
+
+    def __getitem__(self, field_name: str) -> int:
+        return self.fields[field_name]
+
+
 @dataclass(slots=True)
 class Recording:
     """One process."""
@@ -73,10 +87,14 @@ class Recording:
     stacks: dict[int, Stack] = field(default_factory=dict)
     types: dict[int, str] = field(default_factory=dict)
     threads: dict[int, RecordedThread] = field(default_factory=dict)
-    spans: list[tuple[int, str, int, int]] = field(default_factory=list)
+    spans: dict[int, RecordedSpan] = field(default_factory=dict)
     waits: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.WAIT_RECORD))
     events: list[NDArray[Any]] = field(default_factory=list)
+    span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    freezes: list[dict[str, int]] = field(default_factory=list)
+    stops: list[dict[str, int]] = field(default_factory=list)
+    progress: list[dict[str, int]] = field(default_factory=list)
     holds: list[NDArray[Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
@@ -279,6 +297,8 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             recording.events.append(_array(data, schema.EVENT_RECORD, start, length))
         elif kind == ChunkKind.SAMPLES:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
+        elif kind == ChunkKind.SPANS:
+            recording.span_events.append(_array(data, schema.SPAN_EVENT_RECORD, start, length))
         elif kind == ChunkKind.HOLDS:
             recording.holds.append(_array(data, schema.HOLD_RECORD, start, length))
         else:
@@ -322,6 +342,9 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
+    RecordType.FREEZE: schema.FREEZE_RECORD,
+    RecordType.STOP: schema.STOP_RECORD,
+    RecordType.PROGRESS: schema.PROGRESS_RECORD,
 }
 
 
@@ -368,6 +391,15 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         fields = _fields(record)
         name = bytes(record["name"])[: min(fields["name_bytes"], schema.NAME_BYTES)]
         recording.threads[fields["thread"]] = RecordedThread(_text(name), fields)
+    elif kind == RecordType.FREEZE:
+        recording.freezes.append(_fields(record))
+    elif kind == RecordType.STOP:
+        recording.stops.append(_fields(record))
+    elif kind == RecordType.PROGRESS:
+        recording.progress.append(_fields(record))
     elif kind == RecordType.SPAN:
-        (name,) = _parts(tail, int(record["name_bytes"]))
-        recording.spans.append((int(record["thread"]), _text(name), int(record["start_ns"]), int(record["end_ns"])))
+        (text,) = _parts(tail, int(record["name_bytes"]))
+        fields = {name: int(record[name]) for name in SPAN_FIELDS}
+        overflow = bool(record["flags"] & schema.SpanFlag.OVERFLOW)
+        histogram = tuple(record["histogram"].tolist())
+        recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)

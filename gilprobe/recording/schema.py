@@ -19,6 +19,7 @@ class ChunkKind(IntEnum):
     RECORDS = 1
     EVENTS = 2
     SAMPLES = 3
+    SPANS = 4
     HOLDS = 12
 
 
@@ -31,6 +32,17 @@ class RecordType(IntEnum):
     THREAD = 6
     WAIT = 7
     SPAN = 8
+    FREEZE = 24
+    STOP = 25
+    PROGRESS = 26
+
+
+class FreezeResult(IntEnum):
+    WAITING = 0
+    DONE = 1
+    GONE = 2
+    WAS_IMMORTAL = 3
+    QUEUED = 4
 
 
 class Op(IntEnum):
@@ -70,6 +82,10 @@ class WaitFlag(IntFlag):
     ADDRESSES = 4
     FORCED = 8
     OVERFLOW = 16
+
+
+class SpanFlag(IntFlag):
+    OVERFLOW = 1
 
 
 class HeaderFlag(IntFlag):
@@ -201,7 +217,7 @@ WAIT_RECORD = np.dtype(
         ("op", U8),
         ("subject", U8),
         ("reserved", U16),
-        *((name, U32) for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "reserved2")),
+        *((name, U32) for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "span_id")),
         *(
             (name, U64)
             for name in (
@@ -219,7 +235,47 @@ WAIT_RECORD = np.dtype(
         ("histogram", U32, (HISTOGRAM_BUCKETS,)),
     ]
 )
-SPAN_RECORD = np.dtype([*RECORD_HEAD, ("thread", U32), ("name_bytes", U32), ("start_ns", U64), ("end_ns", U64)])
+SPAN_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        *((name, U32) for name in ("span_id", "thread", "parent_span_id", "name_bytes")),
+        *(
+            (name, U64)
+            for name in (
+                "count",
+                "total_ns",
+                "max_ns",
+                "cpu_ns",
+                "run_delay_ns",
+                "faults",
+                "first_ns",
+                "last_ns",
+                "open_start_ns",
+                "open_cpu_ns",
+                "open_run_delay_ns",
+            )
+        ),
+        ("histogram", U32, (HISTOGRAM_BUCKETS,)),
+    ]
+)
+SPAN_EVENT_RECORD = np.dtype(
+    [("span_id", U32), ("thread", U32), ("start_ns", U64), ("duration_ns", U64), ("cpu_ns", U64)]
+)
+FREEZE_RECORD = np.dtype(
+    [
+        *RECORD_HEAD, ("type_id", U32), ("result", U32), ("object", U64), ("owner", U64), ("shared", U64),
+        ("local", U32), ("reserved", U32),
+    ]
+)  # fmt: skip
+STOP_RECORD = np.dtype([*RECORD_HEAD, ("begin_ns", U64), ("end_ns", U64)])
+PROGRESS_RECORD = np.dtype([*RECORD_HEAD, ("time_ns", U64), ("cpu_ns", U64), ("allocations", U64), ("io_calls", U64)])
+PROVE_MOST = 32
+PROVE_OBJECT = np.dtype(
+    [("object", U64), ("result", U32), ("local", U32), ("shared", U64), ("thread", U64), ("type_name", "S96")]
+)
+PROVE_CONTROL = np.dtype(
+    [("pid", U32), ("command", U32), ("done", U32), ("count", U32), ("objects", PROVE_OBJECT, (PROVE_MOST,))]
+)
 EVENT_RECORD = np.dtype(
     [
         ("wait_id", U32),
@@ -241,7 +297,7 @@ SAMPLE_RECORD = np.dtype(
         ("object", U64),
         ("address", U64),
         ("type_id", U32),
-        ("reserved", U32),
+        ("span_id", U32),
         ("registers", U64, (16,)),
     ]
 )
@@ -258,6 +314,12 @@ STRUCTS = {
     "ThreadRecord": THREAD_RECORD,
     "WaitRecord": WAIT_RECORD,
     "SpanRecord": SPAN_RECORD,
+    "SpanEventRecord": SPAN_EVENT_RECORD,
+    "FreezeRecord": FREEZE_RECORD,
+    "StopRecord": STOP_RECORD,
+    "ProgressRecord": PROGRESS_RECORD,
+    "ProveObject": PROVE_OBJECT,
+    "ProveControl": PROVE_CONTROL,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
     "HoldRecord": HOLD_RECORD,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile
+from gilprobe.model import Profile, Span
 from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, who_released
 
-MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS = 5, 8, 5, 3
+MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS = 5, 8, 5, 3, 8
 LEAST_S = 0.0005
+SPAN_COLUMNS = ("wall_s", "cpu_s", "atomic_stall_s", "runnable_s")
 SHORT = {"stop-the-world": "stopped"}
 
 
@@ -47,6 +49,7 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
     if profile.threads:
         _threads(profile, console)
     _waits(profile, console)
+    _spans(profile, console)
     _open_waits(profile, console)
     lost = [item for item in profile.not_observed if any(word in item.what for word in ("record", "stack", "end of"))]
     for item in lost[:4]:
@@ -77,12 +80,16 @@ def _table(*columns: tuple[str, bool, int]) -> Table:
     return table
 
 
-def _threads(profile: Profile, console: Console) -> None:
+def _most_waited(parts: Iterable[dict[str, float]]) -> list[str]:
     totals: dict[str, float] = {}
-    for thread in profile.threads:
-        for kind, value in thread.wait_s.items():
+    for waits in parts:
+        for kind, value in waits.items():
             totals[str(kind)] = totals.get(str(kind), 0.0) + value
-    kinds = [kind for kind in sorted(totals, key=lambda k: -totals[k]) if totals[kind] > LEAST_S][:MOST_KINDS]
+    return [kind for kind in sorted(totals, key=lambda k: -totals[k]) if totals[kind] > LEAST_S][:MOST_KINDS]
+
+
+def _threads(profile: Profile, console: Console) -> None:
+    kinds = _most_waited(thread.wait_s for thread in profile.threads)
     table = _table(
         ("seconds of", False, 12),
         *((name, True, 5) for name in ("wall", "CPU", "spin", "ready")),
@@ -116,6 +123,33 @@ def _waits(profile: Profile, console: Console) -> None:
         table.add_row(*row, plain(what, 48))
         table.add_row("", "", "", "", plain(f"ended by {who_released(wait) or '? (not seen)'}", 48))
     console.print(table)
+
+
+def _spans(profile: Profile, console: Console) -> None:
+    """By name, all threads together."""
+    names: dict[str, list[Span]] = {}
+    for span in profile.spans:
+        names.setdefault(span.name, []).append(span)
+    if not names:
+        return
+    kinds = _most_waited(span.wait_s for span in profile.spans)
+    table = _table(
+        ("seconds in", False, 14),
+        *((name, True, 5) for name in ("count", "wall", "CPU", "stall", "ready")),
+        *((SHORT.get(kind, kind), True, 5) for kind in kinds),
+        ("idle", True, 5),
+    )
+    shown = sorted(names.items(), key=lambda item: -sum(span.wall_s for span in item[1]))
+    for name, spans in shown[:MOST_SPANS]:
+        values = [sum(getattr(span, field) for span in spans) for field in SPAN_COLUMNS]
+        values += [sum(span.wait_s.get(kind, 0.0) for span in spans) for kind in kinds]
+        values.append(sum(sum(span.idle_s.values()) + span.sleep_io_s for span in spans))
+        count = str(sum(span.count for span in spans))
+        table.add_row(plain(name, 20), count, *(f"{value:.3f}" if value >= LEAST_S else "-" for value in values))
+    console.print()
+    console.print(table)
+    if len(shown) > MOST_SPANS:
+        console.print(Styled(f"and {len(shown) - MOST_SPANS} more spans", style="dim"))
 
 
 def _open_waits(profile: Profile, console: Console) -> None:
