@@ -226,12 +226,19 @@ class WaterfallStep:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual."""
+    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual.
+
+    ideal: the number of workers. actual: work * the baseline's wall time / this run's, where work is what this run did
+    in units of the baseline's. steps: kinds of waits, `spin`, `atomic-stall`, `runnable`, `cpu` (beyond the baseline's
+    for the same work), `sleep-io`, `idle` (workers with nothing to do: the serial part), `unaccounted` (always there).
+    """
 
     baseline: str
     ideal: float
     actual: float
     steps: tuple[WaterfallStep, ...]
+    work: float = 1.0
+    baseline_wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gilprobe.model import Profile
-from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, who_released
+from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
 
@@ -17,6 +17,9 @@ class Markdown:
             lines += [f"{number}. **{percent(finding.share)}** {_text(finding.title)} ({finding.evidence})"]
             lines += [f"   - {_text(place(frame))}" for frame in finding.sites[:4]]
             lines += [f"   - {_text(finding.cure)}"]
+        if profile.waterfall:
+            lines += ["", "## Speed-up", "", "| part | speed-up |", "|---|---|"]
+            lines += [f"| {_text(label)} | {figure} |" for label, figure in waterfall_rows(profile.waterfall)]
         lines += [
             "",
             "## Threads",

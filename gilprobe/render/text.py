@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile, Span
-from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, who_released
+from gilprobe.model import Profile, Span, Waterfall
+from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS = 5, 8, 5, 3, 8
 LEAST_S = 0.0005
@@ -46,6 +46,8 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
     )
     console.print(Styled(answer(profile)))
     _findings(profile, console)
+    if profile.waterfall:
+        _waterfall(profile.waterfall, console)
     if profile.threads:
         _threads(profile, console)
     _waits(profile, console)
@@ -70,6 +72,14 @@ def _findings(profile: Profile, console: Console) -> None:
             console.print(Styled(f"     {place(frame)}"))
         if finding.cure:
             console.print(Styled(f"   {plain(finding.cure, 400)}", style="green"))
+
+
+def _waterfall(waterfall: Waterfall, console: Console) -> None:
+    table = _table(("speed-up", False, 36), ("", True, 6))
+    for label, figure in waterfall_rows(waterfall):
+        table.add_row(plain(label, 60), figure)
+    console.print()
+    console.print(table)
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:
