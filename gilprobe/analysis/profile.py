@@ -62,7 +62,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         hot_objects=hot_objects,
         spans=spans_of(recordings, waits, threads, span_samples, start_ns),
         accounting=accounting,
-        findings=findings(processes, threads, rows, hot_objects, accounting),
+        findings=findings(processes, threads, rows, hot_objects, accounting, meta["samples"]),
         not_observed=(*_not_observed(recordings), *undecoded, *outside.not_observed),
         cpu_stacks=outside.stacks,
     )
