@@ -27,6 +27,11 @@ NOT_BUILT = (
 )
 
 
+NO_CACHE_EVENTS = (
+    "no hardware counter was read: hot objects rest on sampled registers alone (gilprobe doctor tells what there is)"
+)
+
+
 def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     """The Profile of a recording folder. Raises RecordingError where it cannot be read (see read_folder)."""
     recordings = read_folder(Path(path), salvage=salvage)
@@ -157,7 +162,9 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
             missing.append(NotObserved(f"perf in {where}", _error(header["sampler_errno"])))
     if not any(recording.header["rate_hz"] for recording in recordings):
         missing.append(NotObserved("hot_objects", "the sampler was off (--rate 0)"))
-    elif not any(recording.free_threaded for recording in recordings):
+    elif any(recording.free_threaded for recording in recordings):
+        missing.append(NotObserved("loads of lines that another core had modified", NO_CACHE_EVENTS))
+    else:
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
 

@@ -24,14 +24,16 @@ class Markdown:
             "",
             "## Threads",
             "",
-            "| thread | wall | CPU | waits | idle | sleep and I/O |",
-            "|---|---|---|---|---|---|",
+            "| thread | wall | CPU | waits | idle | sleep and I/O | page faults | switches to wait, forced |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for thread in profile.threads:
             waits = ", ".join(f"{kind} {seconds(value)}" for kind, value in thread.wait_s.items() if value > 0.0005)
             lines.append(
                 f"| {_text(thread.name)} | {seconds(thread.wall_s)} | {seconds(thread.cpu_s)} | {waits or '-'} "
-                f"| {seconds(sum(thread.idle_s.values()))} | {seconds(thread.sleep_io_s)} |"
+                f"| {seconds(sum(thread.idle_s.values()))} | {seconds(thread.sleep_io_s)} "
+                f"| {thread.minor_faults + thread.major_faults} "
+                f"| {thread.voluntary_switches}, {thread.involuntary_switches} |"
             )
         lines += [
             "",

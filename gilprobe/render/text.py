@@ -11,7 +11,17 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from gilprobe.model import Profile, Span, Waterfall
-from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
+from gilprobe.render.wording import (
+    answer,
+    kernel_counts,
+    percent,
+    place,
+    plain,
+    samplers,
+    seconds,
+    waterfall_rows,
+    who_released,
+)
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS = 5, 8, 5, 3, 8
 LEAST_S = 0.0005
@@ -117,6 +127,7 @@ def _threads(profile: Profile, console: Console) -> None:
     console.print(table)
     if len(shown) > MOST_THREADS:
         console.print(Styled(f"and {len(shown) - MOST_THREADS} more threads", style="dim"))
+    console.print(Styled(kernel_counts(profile.threads), style="dim"))
 
 
 def _waits(profile: Profile, console: Console) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePath
 
-from gilprobe.model import Frame, Profile, Wait, Waterfall, own_frame
+from gilprobe.model import Frame, Profile, Thread, Wait, Waterfall, own_frame
 
 
 def seconds(value: float) -> str:
@@ -45,6 +46,20 @@ def who_released(wait: Wait) -> str:
     frame = own_frame(first.stack)
     where = place(frame) if frame else "its end" if wait.kind == "join" else "native code"
     return f"{plain(first.thread, 40)} at {where}" if first.thread else where
+
+
+def kernel_counts(threads: Sequence[Thread]) -> str:
+    """What the two accountings leave open, and the kernel's counts beside them, of all threads."""
+    faults = sum(thread.minor_faults + thread.major_faults for thread in threads)
+    major = sum(thread.major_faults for thread in threads)
+    waits = sum(thread.voluntary_switches for thread in threads)
+    forced = sum(thread.involuntary_switches for thread in threads)
+    wall_s = sum(thread.wall_s for thread in threads)
+    unaccounted = sum(thread.unaccounted_s for thread in threads) / wall_s if wall_s > 0 else 0.0
+    return (
+        f"unaccounted {percent(unaccounted)}; page faults {faults} ({major} from disk); context switches {waits} to "
+        f"wait, {forced} forced"
+    )
 
 
 STEPS = {
