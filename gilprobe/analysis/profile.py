@@ -27,6 +27,7 @@ NOT_BUILT = (
 )
 
 
+UNDECODED = "without it samples cannot be decoded, and CPU lost to shared cache lines counts as useful"
 NO_CACHE_EVENTS = (
     "no hardware counter was read: hot objects rest on sampled registers alone (gilprobe doctor tells what there is)"
 )
@@ -49,7 +50,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
             threads = with_stalls(threads, stalls)
             undecoded += _undecoded(sampled)
         except ImportError as error:
-            undecoded.append(NotObserved("hot_objects", f"{error.name or error} is not installed"))
+            undecoded.append(NotObserved("hot_objects", f"{error.name or error} is not installed: {UNDECODED}"))
     start_ns = min(recording.header["start_ns"] for recording in recordings)
     wall_s = (max(recording.end_ns for recording in recordings) - start_ns) / 1e9
     rows = wait_rows(waits)
@@ -159,7 +160,7 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
             if FEW_SAMPLES < _cpu_s(thread) * header["rate_hz"] > 10 * thread["samples"]
         ]
         if header["sampler_errno"] and header["rate_hz"]:
-            missing.append(NotObserved(f"perf in {where}", _error(header["sampler_errno"])))
+            missing.append(_without_perf(recording, where))
     if not any(recording.header["rate_hz"] for recording in recordings):
         missing.append(NotObserved("hot_objects", "the sampler was off (--rate 0)"))
     elif any(recording.free_threaded for recording in recordings):
@@ -167,6 +168,14 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
     else:
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
+
+
+def _without_perf(recording: Recording, where: str) -> NotObserved:
+    """One step down: to the timer, whose signals the kernel sends at its own ticks; below it nothing is sampled."""
+    refused = _error(recording.header["sampler_errno"])
+    if recording.flags & HeaderFlag.SAMPLED_TIMER:
+        return NotObserved(f"perf in {where}", f"{refused}: the thread CPU timer serves, up to the kernel's tick rate")
+    return NotObserved(f"CPU samples of {where}", f"perf: {refused}, and no timer: no hot objects, no sampled stacks")
 
 
 def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
