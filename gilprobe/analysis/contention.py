@@ -40,6 +40,7 @@ class ClassifiedWait:
     spin_s: float
     histogram: tuple[int, ...]
     span_id: int = 0
+    wait_id: int = 0
 
     @property
     def blocked_s(self) -> float:
@@ -82,6 +83,7 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             spin_s=int(record["spin_ns"]) / 1e9,
             histogram=tuple(record["histogram"].tolist()),
             span_id=int(record["span_id"]),
+            wait_id=int(record["wait_id"]),
         )
 
 

@@ -11,8 +11,11 @@ from typing import Any
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, wait_rows
+from gilprobe.analysis.cpu_stacks import cpu_stacks_of
+from gilprobe.analysis.overview import overview_of
 from gilprobe.analysis.py_spy import spied
 from gilprobe.analysis.spans import spans_of
+from gilprobe.analysis.timeline import timeline_of
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
@@ -60,6 +63,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
     if outside.by:
         meta |= {"stacks_by": outside.by, "stacks_cpu_s": outside.cpu_s}
+    timeline = timeline_of(recordings, waits, rows, start_ns)
     return Profile(
         meta=meta,
         processes=processes,
@@ -70,7 +74,10 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting, meta["samples"]),
         not_observed=(*_not_observed(recordings), *undecoded, *outside.not_observed),
-        cpu_stacks=outside.stacks,
+        cpu_stacks=cpu_stacks_of(recordings),
+        wall_stacks=outside.stacks,
+        timeline=timeline,
+        overview=overview_of(timeline, len(threads)) if timeline else None,
     )
 
 

@@ -25,6 +25,8 @@ def percent(share: float) -> str:
 
 def plain(text: str, most: int = 200) -> str:
     """Printable: control characters, line ends and direction marks, which could rewrite a line, become U+FFFD."""
+    if len(text) <= most and text.isprintable():
+        return text
     shown = "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
         for c in text[: most + 1]

@@ -61,7 +61,7 @@ def profiled(folder: Path, python: str, code: str, *options: str, through: tuple
 
 def seconds_by_state(profile: Profile, thread: str) -> Counter[str]:
     found: Counter[str] = Counter()
-    for sampled in profile.cpu_stacks:
+    for sampled in profile.wall_stacks:
         if profile.threads[sampled.thread].name == thread and any(f.function == thread for f in sampled.stack):
             found[sampled.state] += sampled.seconds
     return found
@@ -84,7 +84,7 @@ def test_samples_are_told_apart_by_what_the_thread_did_then(gil_python: Python, 
 def test_events_bring_it_by_themselves_and_the_native_sampler_goes_without(tmp_path: Path) -> None:
     code = "import time; time.sleep(0.5)"
     profiled(tmp_path, sys.executable, code, "--events")
-    assert load(tmp_path / "r").cpu_stacks
+    assert load(tmp_path / "r").wall_stacks
     profiled(tmp_path, sys.executable, code, "--events", "--sampler", "native", "--force")
     assert {path.suffix for path in (tmp_path / "r").iterdir()} == {".gpr"}
 
