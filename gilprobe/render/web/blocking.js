@@ -57,7 +57,7 @@ const graph = (pairs) => {
     return el("path", { class: "edge", d: `M 262 ${from} C 370 ${from} 350 ${to} 458 ${to}`, "stroke-width": width.toFixed(1) }, el("title", {}, `${pair.releaser} made ${pair.waiter} wait ${seconds(pair.value)}`));
   });
   const label = (/** @type {string} */ name, /** @type {number} */ x, /** @type {number} */ at, /** @type {string} */ anchor) => el("text", { x, y: at + 4, "text-anchor": anchor }, short(name), el("title", {}, name));
-  return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Graph" }, el("svg", { class: "graph", viewBox: `0 0 720 ${height + 20}`, role: "img", "aria-label": "Who ends waits, on the left, and who waits, on the right; the table below has the same pairs" },
+  return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Graph" }, el("svg", { class: "graph", preserveAspectRatio: "xMinYMin", viewBox: `0 0 720 ${height + 20}`, role: "img", "aria-label": "Who ends waits, on the left, and who waits, on the right; the table below has the same pairs" },
     el("text", { x: 250, y: 12, "text-anchor": "end", class: "soft" }, "ends the waits"), el("text", { x: 470, y: 12, class: "soft" }, "waits"),
     el("g", { transform: "translate(0 16)" }, ...edges, ...left.map((name) => label(name, 252, y(left, name), "end")), ...right.map((name) => label(name, 468, y(right, name), "start")),
       ...left.map((name) => el("circle", { cx: 260, cy: y(left, name), r: 4 })), ...right.map((name) => el("circle", { cx: 460, cy: y(right, name), r: 4 })))));
@@ -76,7 +76,7 @@ export const blockingView = (recording) => {
       { label: "share", value: (pair) => pair.value / all, show: (pair) => percent(pair.value / all), number: true },
       { label: "kinds", value: (pair) => [...pair.kinds].join(", ") },
     ], pairs, { sort: 2 });
-    place.replaceChildren(el("div", { class: "pair" }, graph(pairs), matrix(pairs)), table.root);
+    place.replaceChildren(el("div", { class: "pair" }, matrix(pairs), graph(pairs)), table.root);
   };
   show("thread");
   return el("div", {}, el("div", { class: "tools" }, choice("Group by", [["thread", "By thread"], ["site", "By line"]], "thread", show)), place);

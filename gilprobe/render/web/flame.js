@@ -5,7 +5,7 @@ import { baseName } from "./data.js";
 import { fitted } from "./timeline.js";
 
 const ROW_PX = 20;
-const LEAST_PX = 0.4;
+const LEAST_PX = 1;
 const TEXT_PX = 28;
 const LIBRARY = /\/lib\/python\d|\/site-packages\/|^<frozen|^<string>/;
 

@@ -54,7 +54,7 @@ const others = (recording, rows, which) => {
 };
 
 /** @param {string} title @param {{text: string, count: number, total: number}[]} items */
-const list = (title, items) => (items.length ? el("div", { class: "stack" }, el("h4", {}, title), el("ol", {}, ...items.map((item) => el("li", {}, el("code", {}, item.text), el("small", {}, `${seconds(item.total)} in ${whole(item.count)}`))))) : null);
+const list = (title, items) => (items.length ? el("div", { class: "stack" }, el("h4", {}, title), el("ol", { tabindex: "0" }, ...items.map((item) => el("li", {}, el("code", {}, item.text), el("small", {}, `${seconds(item.total)} in ${whole(item.count)}`))))) : null);
 
 /** @param {import("./data.js").Recording} recording @param {Group} group */
 const groupDetails = (recording, group) => {

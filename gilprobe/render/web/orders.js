@@ -7,7 +7,7 @@ import { baseName } from "./data.js";
 const isStack = (value) => Array.isArray(value) && value.length > 0 && value.every((frame) => frame && typeof frame === "object" && "function" in frame && "line" in frame);
 
 /** @param {any} frames */
-const stackOf = (frames) => el("ol", { class: "frames" }, ...frames.map((/** @type {any} */ frame) => el("li", {}, el("code", {}, frame.function), el("small", {}, `${frame.file}:${frame.line}`))));
+const stackOf = (frames) => el("ol", { class: "frames", tabindex: "0" }, ...frames.map((/** @type {any} */ frame) => el("li", {}, el("code", {}, frame.function), el("small", {}, `${frame.file}:${frame.line}`))));
 
 /** Any value as a list of its keys. @param {any} value @returns {any} */
 const tree = (value) => {

@@ -195,10 +195,12 @@ export class Timeline {
     for (const lane of this.lanes)
       for (let at = lowest(lane.until, this.from); at < lane.start.length && lane.start[at] < this.to; at++)
         if (this.matched(lane.event[at])) found.push(lane.event[at]);
-    let longest = found;
-    if (found.length > MOST_ROWS) {
-      const least = Float64Array.from(found, (event) => events.duration[event]).sort()[found.length - MOST_ROWS];
-      longest = found.filter((event) => events.duration[event] >= least).slice(0, MOST_ROWS);
+    // Idling is long and nobody's fault: it is listed only where it is asked for.
+    const contended = this.wanted ? found : found.filter((event) => this.row(event) >= 0 && this.codes[this.row(event)] !== IDLE);
+    let longest = contended;
+    if (contended.length > MOST_ROWS) {
+      const least = Float64Array.from(contended, (event) => events.duration[event]).sort()[contended.length - MOST_ROWS];
+      longest = contended.filter((event) => events.duration[event] >= least).slice(0, MOST_ROWS);
     }
     this.told.textContent = `${seconds((this.to - this.from) / 1e9)} in view, ${whole(found.length)} intervals` + (this.wanted ? " match" : "");
     this.table.set(longest);
@@ -395,7 +397,7 @@ export const fitted = (context, text, width) => {
 /** Innermost first. @param {import("./data.js").Recording} recording @param {number} stack @param {string} title */
 export const stackList = (recording, stack, title) => {
   const frames = recording.stacks[stack] ?? [];
-  return el("div", { class: "stack" }, el("h4", {}, title), frames.length ? el("ol", {}, ...frames.map((frame) => {
+  return el("div", { class: "stack" }, el("h4", {}, title), frames.length ? el("ol", { tabindex: "0" }, ...frames.map((frame) => {
     const [name, file, line] = recording.frames[frame];
     return el("li", {}, el("code", {}, recording.texts[name]), el("small", {}, `${recording.texts[file]}:${line}`));
   })) : el("p", { class: "soft" }, "No Python stack: native code, or an interpreter whose frames are not known."));
