@@ -11,15 +11,12 @@ from typing import Any
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
+from gilprobe.analysis.watched import not_watched, watched
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
 
 NOT_BUILT = (
-    ("deadlocks", "the watchdog is not built yet"),
-    ("stalls", "the watchdog is not built yet"),
-    ("lock_order", "the watchdog is not built yet"),
-    ("holders", "who held a lock meanwhile needs the watchdog's method swap, which is not built yet"),
     ("loader", "recorded only from gilprobe.loader's own statistics"),
     ("cuda", "CUDA tracking is not built yet"),
 )
@@ -47,12 +44,16 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    deadlocks, stalls_told, lock_order = watched(recordings)
     return Profile(
         meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
         processes=processes,
         threads=tuple(threads),
         waits=rows,
         hot_objects=hot_objects,
+        deadlocks=deadlocks,
+        stalls=stalls_told,
+        lock_order=lock_order,
         spans=tuple(
             {
                 "name": name,
@@ -66,7 +67,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         ),
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting),
-        not_observed=(*_not_observed(recordings), *undecoded),
+        not_observed=(*_not_observed(recordings), *not_watched(recordings), *undecoded),
     )
 
 

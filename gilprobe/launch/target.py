@@ -31,11 +31,15 @@ class Options:
     events: bool = False
     rate_hz: int = 100
     sampler: str = "auto"
+    watchdog_s: float | None = None  # the limit of a stall; None = no watchdog
+    on_deadlock: str = "report"
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
+        if self.watchdog_s is not None:
+            parts += [f"watchdog_ms={max(1, round(1000 * self.watchdog_s))}", f"on_deadlock={self.on_deadlock}"]
         return ",".join(parts)
 
 

@@ -77,6 +77,8 @@ class Recording:
     waits: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.WAIT_RECORD))
     events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
+    holds: list[dict[str, Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -311,6 +313,12 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
+    RecordType.DEADLOCK: schema.WATCH_RECORD,
+    RecordType.STALL: schema.WATCH_RECORD,
+    RecordType.INVERSION: schema.WATCH_RECORD,
+    RecordType.LOST_WAKEUP: schema.WATCH_RECORD,
+    RecordType.HOLD: schema.HOLD_RECORD,
+    RecordType.WATCH_STATE: schema.WATCH_RECORD,
 }
 
 
@@ -360,3 +368,8 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
     elif kind == RecordType.SPAN:
         (name,) = _parts(tail, int(record["name_bytes"]))
         recording.spans.append((int(record["thread"]), _text(name), int(record["start_ns"]), int(record["end_ns"])))
+    elif kind == RecordType.HOLD:
+        recording.holds.append(_fields(record) | {"histogram": record["histogram"].tolist()})
+    else:
+        (text,) = _parts(tail, int(record["text_bytes"]))
+        recording.watched.append((RecordType(kind), int(record["time_ns"]), _text(text)))

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from gilprobe.model import Profile
+from gilprobe.render.watched import watched_lines
 from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS = 5, 8, 5, 3
@@ -43,6 +44,10 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
         )
     )
     console.print(Styled(answer(profile)))
+    for line, style in watched_lines(profile):
+        if style:
+            console.print()
+        console.print(Styled(line, style=style and f"{style} red"))
     _findings(profile, console)
     if profile.threads:
         _threads(profile, console)
