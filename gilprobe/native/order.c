@@ -27,6 +27,7 @@ typedef struct {
 static Edge edges[MOST_EDGES];
 static _Atomic uint32_t filled[MOST_EDGES]; /* indices of edges in order of arrival */
 static _Atomic uint32_t filled_count;
+static _Atomic uint32_t linked; /* of them, looked at */
 _Atomic uint64_t gp_order_dropped;
 
 static uint64_t node_of_lock(uint64_t lock) { return gp_mix(lock, gp_birth_of(lock)) & ~1ull; }
@@ -141,12 +142,16 @@ void gp_order_taken(LockThread *thread, const Held *taken) {
     }
     if (whole)
         thread->edge_cache[cached >> 58] = cached;
+    /* Here and now, while the code of both ways is there to be named; else the watchdog's thread does it. */
+    if (atomic_load(&filled_count) != linked && gp_story_try()) {
+        gp_order_check();
+        gp_story_done();
+    }
 }
 
-/* ---- contradictions, found by the watchdog's thread */
+/* ---- contradictions */
 
 static int32_t heads[MOST_EDGES];
-static uint32_t linked;
 static uint64_t told[256];
 static uint32_t told_count;
 

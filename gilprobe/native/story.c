@@ -351,7 +351,19 @@ static void end(enum RecordType type) {
     gp_record_done(own_slot);
 }
 
-void gp_story_forked(void) { own_slot = NULL; }
+static _Atomic bool telling;
+
+bool gp_story_try(void) {
+    bool free = false;
+    return atomic_compare_exchange_strong(&telling, &free, true);
+}
+
+void gp_story_done(void) { atomic_store(&telling, false); }
+
+void gp_story_forked(void) {
+    own_slot = NULL;
+    atomic_store(&telling, false);
+}
 
 GP_EXPORT void gilprobe_listen(void (*function)(int, const char *)) { listener = function; }
 

@@ -118,7 +118,9 @@ void gp_watchdog_stop(void);
 void gp_watchdog_forked(void);
 void gp_watchdog_finish(void);
 
-/* story.c */
+/* story.c: told by one thread at a time */
+bool gp_story_try(void);
+void gp_story_done(void);
 void gp_story_forked(void);
 
 /* places.c: code objects as file, function and line, read from any thread */

@@ -147,8 +147,10 @@ static void *watch(void *unused) {
     struct timespec pause = {0, CHECK_NS};
     while (atomic_load(&running) == 1) {
         gp_syscall6(SYS_futex, (long)&running, FUTEX_WAIT_PRIVATE, 1, (long)&pause, 0, 0);
-        if (atomic_load(&running) == 1)
+        if (atomic_load(&running) == 1 && gp_story_try()) {
             check();
+            gp_story_done();
+        }
     }
     return unused;
 }
@@ -177,7 +179,10 @@ void gp_watchdog_stop(void) {
     gp_syscall3(SYS_futex, &running, FUTEX_WAKE_PRIVATE, 1);
     gp_real.pthread_join(watcher, NULL);
     atomic_store(&running, 0);
-    gp_order_check();
+    if (gp_story_try()) {
+        gp_order_check();
+        gp_story_done();
+    }
 }
 
 /* The recording ends: what the locks' order tells is written while there is still a file. */
