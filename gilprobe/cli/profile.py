@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +15,22 @@ from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
 
 MOST_HZ = 5000
+LEAST_LIMIT_S, USUAL_LIMIT_S, MOST_LIMIT_S = 0.2, 10.0, 86400.0
+
+
+def limit_of(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = float("nan")
+    if not LEAST_LIMIT_S <= seconds <= MOST_LIMIT_S:
+        raise UsageError(
+            f"--watchdog={value} is no limit: it must be from {LEAST_LIMIT_S} to {MOST_LIMIT_S:.0f} seconds",
+            "Leave it out for 10 s, or write --watchdog=30.",
+        )
+    return seconds
 
 
 class ProfileCommand(click.Command):
@@ -35,6 +52,9 @@ class ProfileCommand(click.Command):
             if word[:2] in ("-m", "-c"):
                 args = [*args[: at + 1], "--", *args[at + 1 :]]
                 break
+            if word == "--watchdog":  # its value is optional: only --watchdog=SECONDS gives one
+                args = [*args[:at], f"--watchdog={USUAL_LIMIT_S}", *args[at + 1 :]]
+                word = args[at]
             at += 2 if word in takes_value else 1
         return super().parse_args(ctx, args)
 
@@ -71,6 +91,19 @@ class ProfileCommand(click.Command):
     type=click.FloatRange(min=0, min_open=True),
     help="With --baseline: this run's work, in units of the baseline's.",
 )
+@click.option(
+    "--watchdog",
+    callback=limit_of,
+    metavar="[=SECONDS]",
+    help="Watch for deadlocks, contradicting lock orders, and stalls longer than SECONDS [10].",
+)
+@click.option(
+    "--on-deadlock",
+    type=click.Choice(["report", "raise", "abort"]),
+    default="report",
+    show_default=True,
+    help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
+)
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
@@ -86,6 +119,8 @@ def profile(
     sampler: str,
     baseline: Path | None,
     work: float,
+    watchdog: float | None,
+    on_deadlock: str,
     python: str,
     force: bool,
     quiet: bool,
@@ -99,6 +134,8 @@ def profile(
     """
     if module is not None and code is not None:
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
+    if on_deadlock != "report" and watchdog is None:
+        raise UsageError(f"--on-deadlock {on_deadlock} does nothing without --watchdog", "Add --watchdog.")
     interpreter = inspect(python)
     target = target_of(words, module=module, code=code)
     recording = output or Path(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
@@ -108,7 +145,8 @@ def profile(
     if baseline:
         _check_baseline(baseline, target)  # before the script runs, which may take long
     make_folder(recording, force)
-    status = run(interpreter, target, recording, _options(events, rate, sampler))
+    options = replace(_options(events, rate, sampler), watchdog_s=watchdog, on_deadlock=on_deadlock)
+    status = run(interpreter, target, recording, options)
     try:
         _report(recording, page, quiet, force, open_page, baseline, work)
     except GilprobeError as error:
