@@ -179,6 +179,57 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenObject:
+    """predicted: share of CPU (0-1) that freezing it should free. outcome: `frozen`, or why it was not."""
+
+    object_type: str
+    name: str
+    address: int
+    predicted: float
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRun:
+    """One rerun, in the second before the world was stopped and in the one after: work per second of CPU, in
+    Proof.measure's units, and cores used. rest: CPU from then to the end of the run."""
+
+    work_before: float
+    work_after: float
+    cores_before: float
+    cores_after: float
+    stopped_s: float
+    rest_cpu_s: float
+
+    @property
+    def freed(self) -> float:
+        """Share (0-1) of the CPU a unit of work took that it takes no longer."""
+        return 1 - self.work_before / self.work_after if self.work_after > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What freezing the hottest objects of a rerun changed (--prove), beside what their share of CPU predicted.
+
+    predicted, proven, control: share (0-1) of the CPU a unit of work takes. proven is None where the reruns cannot
+    tell; `why` then says why. evidence: of `proven`.
+    """
+
+    objects: tuple[FrozenObject, ...]
+    measure: str
+    predicted: float
+    proven: float | None
+    control: float | None
+    evidence: str
+    runs: dict[str, ProofRun] = field(default_factory=dict)
+    why: str = ""
+
+    @property
+    def speedup(self) -> float | None:
+        return None if self.proven is None or self.proven >= 1 else 1 / (1 - self.proven)
+
+
+@dataclass(frozen=True, slots=True)
 class WaterfallStep:
     """One part of what lies between the ideal and the actual speed-up, in units of speed-up (one thread = 1)."""
 
@@ -265,6 +316,7 @@ class Profile:
     waterfall: Waterfall | None = None
     cpu_stacks: tuple[SampledStack, ...] = ()
     timeline: Timeline | None = None
+    proof: Proof | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""

@@ -11,6 +11,7 @@ from typing import Any
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
+from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
@@ -47,6 +48,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    proof = proof_of(Path(path), salvage=salvage)
     return Profile(
         meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
         processes=processes,
@@ -65,7 +67,8 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
             for thread, name, begin, end in recording.spans
         ),
         accounting=accounting,
-        findings=findings(processes, threads, rows, hot_objects, accounting),
+        findings=with_proof(findings(processes, threads, rows, hot_objects, accounting), proof),
+        proof=proof,
         not_observed=(*_not_observed(recordings), *undecoded),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from gilprobe.cli.prove import PROOF_FOLDER, check_build, prove_recording
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, inspect, run, target_of
 
@@ -53,6 +54,12 @@ class ProfileCommand(click.Command):
 )
 @click.option("--sampler", type=click.Choice(["auto", "perf", "timer"]), default="auto", show_default=True)
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
+@click.option(
+    "--prove",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Run the script twice more, once with its N hottest objects frozen, and report what that changed.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
 @click.option("-m", "module", help="Run a module, as python -m does; it ends gilprobe's options.")
@@ -66,6 +73,7 @@ def profile(
     rate: int,
     sampler: str,
     python: str,
+    prove: int | None,
     force: bool,
     quiet: bool,
     module: str | None,
@@ -79,14 +87,19 @@ def profile(
     if module is not None and code is not None:
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
     interpreter = inspect(python)
+    if prove:
+        check_build(interpreter)
     target = target_of(words, module=module, code=code)
     recording = output or Path(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
     page = html or (recording.with_suffix(".html") if open_page else None)
     if page:
         _check_page(page, force)
     make_folder(recording, force)
-    status = run(interpreter, target, recording, Options(events, rate, sampler))
+    options = Options(events, rate, sampler)
+    status = run(interpreter, target, recording, options)
     try:
+        if prove:
+            prove_recording(interpreter, target, recording, options, prove, status)
         _report(recording, page, quiet, force, open_page)
     except GilprobeError as error:
         # The script's own status stands: what it did is done.
@@ -100,7 +113,9 @@ def make_folder(recording: Path, force: bool) -> None:
     if recording.exists():
         if not force:
             raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
-        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
+        if not recording.is_dir() or any(
+            path.suffix != ".gpr" and path.name != PROOF_FOLDER for path in recording.iterdir()
+        ):
             raise OutputError(
                 f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
             )

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile
+from gilprobe.model import Profile, Proof
+from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS = 5, 8, 5, 3
@@ -44,6 +45,8 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
     )
     console.print(Styled(answer(profile)))
     _findings(profile, console)
+    if profile.proof:
+        _proof(profile.proof, console)
     if profile.threads:
         _threads(profile, console)
     _waits(profile, console)
@@ -67,6 +70,12 @@ def _findings(profile: Profile, console: Console) -> None:
             console.print(Styled(f"     {place(frame)}"))
         if finding.cure:
             console.print(Styled(f"   {plain(finding.cure, 400)}", style="green"))
+
+
+def _proof(proof: Proof, console: Console) -> None:
+    console.print()
+    for number, line in enumerate(proof_lines(proof)):
+        console.print(Styled(plain(line, 400), style="bold" if number == 0 else ""))
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:
