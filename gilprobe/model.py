@@ -148,6 +148,7 @@ class HotObject:
     evidence: str
     address: int = 0
     sites: tuple[tuple[Frame, float], ...] = ()
+    kind: str = ""  # what its name is bound to: `module global`, `element of ...`
 
 
 @dataclass(frozen=True, slots=True)
