@@ -93,7 +93,9 @@ def _named(object_type: str, site: Site, place: _Place) -> ObjectName | None:
     if isinstance(expression, ast.Subscript):
         return ObjectName(text_of(expression), f"element of {_base(place.tree, expression.value)}", site.function)
     if isinstance(expression, ast.Call):
-        return ObjectName(f"{text_of(expression.func)}()", "", site.function)
+        called = expression.func
+        text = place.tree.binding(called)[0] if isinstance(called, ast.Name) else text_of(called)
+        return ObjectName(f"{text}()", "", site.function)
     return None
 
 

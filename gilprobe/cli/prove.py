@@ -48,7 +48,7 @@ def prove_recording(
         return
     (recording / FOLDER).mkdir()
     rerun = Options(rate_hz=max(options.rate_hz, LEAST_RATE_HZ), sampler=options.sampler, prove=True)
-    for number, (name, count) in enumerate(((FROZEN, min(most_objects, MOST)), (CONTROL, 0)), 2):
+    for number, (name, count) in enumerate(((CONTROL, 0), (FROZEN, min(most_objects, MOST))), 2):
         what = f"freezing up to {count} objects" if count else "the control, freezing nothing"
         _say(f"run {number} of 3, {what}; its output is discarded")
         folder = recording / FOLDER / name
