@@ -193,12 +193,14 @@ class FrozenObject:
 @dataclass(frozen=True, slots=True)
 class ProofRun:
     """One rerun, in the second before the world was stopped and in the one after: work per second of CPU, in
-    Proof.measure's units, and cores used. rest: CPU from then to the end of the run."""
+    Proof.measure's units, and cores used. margin: one standard error of `freed`, were the counted things to happen at
+    random. rest: CPU from then to the end of the run."""
 
     work_before: float
     work_after: float
     cores_before: float
     cores_after: float
+    margin: float
     stopped_s: float
     rest_cpu_s: float
 

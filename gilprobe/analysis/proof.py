@@ -19,9 +19,11 @@ from gilprobe.recording.schema import EndKind, FreezeResult
 FOLDER, FROZEN, CONTROL = "proof", "frozen", "control"
 WINDOW_NS = 1_000_000_000
 SETTLE_NS = 50_000_000
-LEAST_COUNTS = 100
+LEAST_COUNTS = 40
 LEAST_WINDOW_CPU_NS = 100_000_000
 REFERENCE_COUNTS = (12, 16)  # ob_ref_local, ob_ref_shared of a free-threaded object; its mutex is at 10
+# Of the CPU to the end of the run: less than this is no change.
+LEAST_CHANGE = 0.03
 # Beyond this the control's own change says that the program does not work at an even rate.
 MOST_CONTROL = 0.10
 
@@ -169,7 +171,10 @@ def _compared(recording: Recording, count: Counter) -> ProofRun | None:
         return None
     cores = [cpu_ns / (part[-1].time_ns - part[0].time_ns) for cpu_ns, part in zip(spent, (before, after), strict=True)]
     work = [number / cpu_ns * 1e9 for number, cpu_ns in zip(counted, spent, strict=True)]
-    return ProofRun(work[0], work[1], cores[0], cores[1], (end_ns - begin_ns) / 1e9, _rest_cpu_s(recording))
+    # As if the counted things happened at random: spans may, the allocator's turns are more even than that.
+    margin = work[0] / work[1] * (1 / counted[0] + 1 / counted[1]) ** 0.5
+    stopped_s = (end_ns - begin_ns) / 1e9
+    return ProofRun(work[0], work[1], cores[0], cores[1], margin, stopped_s, _rest_cpu_s(recording))
 
 
 def _rest_cpu_s(recording: Recording) -> float:
@@ -188,4 +193,7 @@ def _by_the_rest(
     without_s = (control.header["process_cpu_ns"] - frozen.header["process_cpu_ns"]) / 1e9 + rest_s
     if without_s < LEAST_WINDOW_CPU_NS / 1e9:
         return replace(proof, why="too little work was counted, and too little was left to do")
+    if abs(without_s - rest_s) < LEAST_CHANGE * without_s:
+        why = "too little work was counted, and the script took as long as without: it may run for a fixed time"
+        return replace(proof, why=why)
     return replace(proof, proven=1 - rest_s / without_s, evidence=Evidence.ESTIMATED)

@@ -43,7 +43,9 @@ def _verdict(proof: Proof) -> str:
         return "Proof: undecided"
     speed = f", {proof.speedup:.2f} times the speed" if proof.speedup else ""
     undecided = ", undecided" if proof.why else ""
+    run = proof.runs.get(FROZEN)
+    margin = f" (± {run.margin * 100:.1f} points)" if run else ""
     return (
-        f"Proof{undecided}: frozen, a unit of work takes {percent(proof.proven)} less CPU{speed}; "
+        f"Proof{undecided}: frozen, a unit of work takes {percent(proof.proven)} less CPU{margin}{speed}; "
         f"predicted {percent(proof.predicted)} [{proof.evidence}]"
     )
