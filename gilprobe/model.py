@@ -226,6 +226,7 @@ class Proof:
     evidence: str
     runs: dict[str, ProofRun] = field(default_factory=dict)
     why: str = ""
+    rest_cpu_s: tuple[float, float] | None = None  # to the end of the run: frozen, and as the control has it
 
     @property
     def speedup(self) -> float | None:

@@ -28,6 +28,7 @@ LEAST_ATOMIC_SHARE = 0.05
 LEAST_SAMPLES_A_THREAD = 2
 LEAST_SHARE = 0.005
 DRAWS = 2000
+UNKNOWN_TYPE = "unknown object"
 
 UInts = NDArray[np.uint64]
 
@@ -111,7 +112,7 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
         names.append(name_object(object_type, sites))
         hot.append(
             HotObject(
-                object_type=object_type or "unknown object",
+                object_type=object_type or UNKNOWN_TYPE,
                 name=f"{object_type or 'object'} at {address:#x}",
                 share=share,
                 interval=(float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))),

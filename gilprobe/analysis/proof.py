@@ -113,7 +113,7 @@ def hot_in(recording: Recording, start_ns: int, end_ns: int) -> tuple[HotObject,
 
     times = recording.samples["time_ns"]
     part = replace(recording, samples=recording.samples[(times >= start_ns) & (times < end_ns)])
-    return hot_objects_of([part])[0]
+    return hot_objects_of([part])[0] if len(part.samples) else ()
 
 
 def _type_of(recording: Recording, row: dict[str, int], item: HotObject | None) -> str:
@@ -193,6 +193,7 @@ def _by_the_rest(
     without_s = (control.header["process_cpu_ns"] - frozen.header["process_cpu_ns"]) / 1e9 + rest_s
     if without_s < LEAST_WINDOW_CPU_NS / 1e9:
         return replace(proof, why="too little work was counted, and too little was left to do")
+    proof = replace(proof, rest_cpu_s=(rest_s, without_s))
     if abs(without_s - rest_s) < LEAST_CHANGE * without_s:
         why = "too little work was counted, and the script took as long as without: it may run for a fixed time"
         return replace(proof, why=why)

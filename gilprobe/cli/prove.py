@@ -57,10 +57,12 @@ def prove_recording(
             freezer = _Freezer(folder, control, count)
             freezer.start()
             try:
-                run(interpreter, target, folder, rerun, silent=True)
+                status = run(interpreter, target, folder, rerun, silent=True)
             finally:
                 freezer.over.set()
                 freezer.join()
+        if status:
+            _say(f"run {number} ended with status {status}, unlike the first")
 
 
 def _say(what: str) -> None:
@@ -84,6 +86,7 @@ class _Freezer(threading.Thread):
                 return
 
     def _hot_now(self) -> tuple[HotObject, ...]:
+        from gilprobe.analysis.atomics import UNKNOWN_TYPE
         from gilprobe.analysis.proof import hot_in
         from gilprobe.recording import read_folder
 
@@ -96,5 +99,5 @@ class _Freezer(threading.Thread):
             recent = recording.samples["time_ns"] >= now_ns - RECENT_NS
             if recording.header["pid"] == self._control.pid and recent.sum() >= LEAST_SAMPLES:
                 hot = hot_in(recording, now_ns - RECENT_NS, now_ns)
-                return tuple(item for item in hot if item.share >= LEAST_SHARE)
+                return tuple(item for item in hot if item.share >= LEAST_SHARE and item.object_type != UNKNOWN_TYPE)
         return ()

@@ -31,6 +31,11 @@ def proof_lines(proof: Proof) -> list[str]:
         stopped = f"the world stood still for {seconds(frozen.stopped_s)}, and "
     else:
         stopped = ""
+    if proof.rest_cpu_s:
+        lines.append(
+            f"   From the freeze to its end the rerun took {seconds(proof.rest_cpu_s[0])} of CPU, the control "
+            f"{seconds(proof.rest_cpu_s[1])}: a gain only if the script does a fixed amount of work."
+        )
     if any(item.outcome == FROZEN for item in proof.objects):
         lines.append(
             f"   In that rerun {stopped}the objects above were made immortal: not counted and never freed from then on."
@@ -41,11 +46,14 @@ def proof_lines(proof: Proof) -> list[str]:
 def _verdict(proof: Proof) -> str:
     if proof.proven is None:
         return "Proof: undecided"
-    speed = f", {proof.speedup:.2f} times the speed" if proof.speedup else ""
-    undecided = ", undecided" if proof.why else ""
     run = proof.runs.get(FROZEN)
     margin = f" (± {run.margin * 100:.1f} points)" if run else ""
-    return (
-        f"Proof{undecided}: frozen, a unit of work takes {percent(proof.proven)} less CPU{margin}{speed}; "
-        f"predicted {percent(proof.predicted)} [{proof.evidence}]"
-    )
+    predicted = f"predicted {percent(proof.predicted)} [{proof.evidence}]"
+    doubt = ", undecided" if proof.why else ""
+    noise = max(2 * run.margin if run else 0.0, abs(proof.control or 0.0))
+    if proof.proven <= noise:
+        change = f"{abs(proof.proven):.1%} {'less' if proof.proven > 0 else 'more'}"
+        gain = f"no gain that stands out: a unit of work took {change} CPU{margin}"
+        return f"Proof{doubt}: freezing brought {gain}; {predicted}"
+    speed = f", {proof.speedup:.2f} times the speed" if proof.speedup else ""
+    return f"Proof{doubt}: frozen, a unit of work takes {percent(proof.proven)} less CPU{margin}{speed}; {predicted}"

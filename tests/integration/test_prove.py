@@ -14,7 +14,7 @@ from gilprobe.analysis.proof import FOLDER
 
 # Two threads load one object until the time is up; then the script says what its count is, once a run.
 SHARED = """
-import sys, threading, time
+import gc, sys, threading, time
 class Config:
     pass
 def work(config):
@@ -29,6 +29,7 @@ with open(sys.argv[1], "a") as told:
     threads = [threading.Thread(target=work, args=(config,)) for config in ([shared] * 2 if FIGHT else own)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
+    gc.collect()
     print(sys.getrefcount(shared), file=told)
 print("done")
 """
