@@ -43,7 +43,7 @@ def proof_of(folder: Path, *, salvage: bool = False) -> Proof | None:
     frozen = _proved_process(folder / FOLDER / FROZEN, salvage)
     control = _proved_process(folder / FOLDER / CONTROL, salvage)
     if frozen is None or not frozen.stops:
-        return _untold("the rerun found no hot object before it ended: let the script run longer")
+        return _untold("the rerun stopped nothing: no object was hot, or it ended too soon, or it has subinterpreters")
     objects, predicted = _predicted(frozen)
     if not any(item.outcome == OUTCOMES[FreezeResult.DONE] for item in objects):
         return replace(_untold("no object could be frozen"), objects=objects)
@@ -89,7 +89,8 @@ def _proved_process(folder: Path, salvage: bool) -> Recording | None:
     if not folder.is_dir() or not any(folder.glob("*.gpr")):
         return None
     recordings = read_folder(folder, salvage=salvage)
-    return next((recording for recording in recordings if recording.progress), None)
+    recordings.sort(key=lambda recording: (not recording.stops, not recording.progress))
+    return recordings[0] if recordings[0].progress else None
 
 
 def _predicted(frozen: Recording) -> tuple[tuple[FrozenObject, ...], float]:

@@ -328,7 +328,7 @@ typedef struct {
 typedef struct {
     uint32_t pid;     /* of the process that takes orders; 0 = none yet */
     uint32_t command; /* 1: freeze these */
-    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending, or there are subinterpreters */
     uint32_t count;
     ProveObject objects[GP_PROVE_MOST];
 } ProveControl;
