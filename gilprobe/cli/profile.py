@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from gilprobe.cli.prove import PROOF_FOLDER, check_build, prove_recording
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
 
@@ -105,6 +106,12 @@ class ProfileCommand(click.Command):
     help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
 )
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
+@click.option(
+    "--prove",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Run the script twice more, once with its N hottest objects frozen, and report what that changed.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
 @click.option("-m", "module", help="Run a module, as python -m does; it ends gilprobe's options.")
@@ -122,6 +129,7 @@ def profile(
     watchdog: float | None,
     on_deadlock: str,
     python: str,
+    prove: int | None,
     force: bool,
     quiet: bool,
     module: str | None,
@@ -137,6 +145,8 @@ def profile(
     if on_deadlock != "report" and watchdog is None:
         raise UsageError(f"--on-deadlock {on_deadlock} does nothing without --watchdog", "Add --watchdog.")
     interpreter = inspect(python)
+    if prove:
+        check_build(interpreter)
     target = target_of(words, module=module, code=code)
     recording = output or Path(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
     page = html or (recording.with_suffix(".html") if open_page else None)
@@ -148,6 +158,8 @@ def profile(
     options = replace(_options(events, rate, sampler), watchdog_s=watchdog, on_deadlock=on_deadlock)
     status = run(interpreter, target, recording, options)
     try:
+        if prove:
+            prove_recording(interpreter, target, recording, options, prove, status)
         _report(recording, page, quiet, force, open_page, baseline, work)
     except GilprobeError as error:
         # The script's own status stands: what it did is done.
@@ -176,7 +188,7 @@ def make_folder(recording: Path, force: bool) -> None:
         if not force:
             raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
         if not recording.is_dir() or any(
-            path.suffix != ".gpr" and path.name not in py_spy.FILES for path in recording.iterdir()
+            path.suffix != ".gpr" and path.name not in (*py_spy.FILES, PROOF_FOLDER) for path in recording.iterdir()
         ):
             raise OutputError(
                 f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."

@@ -351,6 +351,7 @@ typedef struct {
     uint64_t cpu_ns;
     uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
     uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+    uint64_t spans;       /* that ended */
 } ProgressRecord;
 
 #define GP_PROVE_MOST 32
@@ -369,7 +370,7 @@ typedef struct {
 typedef struct {
     uint32_t pid;     /* of the process that takes orders; 0 = none yet */
     uint32_t command; /* 1: freeze these */
-    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending, or there are subinterpreters */
     uint32_t count;
     ProveObject objects[GP_PROVE_MOST];
 } ProveControl;
