@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import time
 from pathlib import Path
 
 import click
 
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, inspect, run, target_of
+from gilprobe.record.folder import default_name, make_folder
 
 MOST_HZ = 5000
 
@@ -80,11 +78,11 @@ def profile(
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
     interpreter = inspect(python)
     target = target_of(words, module=module, code=code)
-    recording = output or Path(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
+    recording = output or default_name(target.name)
     page = html or (recording.with_suffix(".html") if open_page else None)
     if page:
         _check_page(page, force)
-    make_folder(recording, force)
+    make_folder(recording, force, overwrite_by="--force")
     status = run(interpreter, target, recording, Options(events, rate, sampler))
     try:
         _report(recording, page, quiet, force, open_page)
@@ -93,26 +91,6 @@ def profile(
         print(error, file=sys.stderr)
         return status or error.exit_status
     return status
-
-
-def make_folder(recording: Path, force: bool) -> None:
-    """An empty folder. Only a recording is ever overwritten, and only by force."""
-    if recording.exists():
-        if not force:
-            raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
-        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
-            raise OutputError(
-                f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
-            )
-        shutil.rmtree(recording)
-    try:
-        recording.mkdir()
-    except FileNotFoundError as error:
-        raise OutputError(
-            f"the folder {recording.parent} does not exist", "Make it first, or choose another with -o."
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place with -o.") from error
 
 
 def _check_page(page: Path, force: bool) -> None:

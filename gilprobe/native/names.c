@@ -107,7 +107,7 @@ static void name_from_kernel(Slot *slot) {
 
 /* `frame`: the thread's outermost Python frame, or NULL where there is none. */
 void gp_name_thread(Slot *slot, const char *frame) {
-    if (slot->thread == 1) {
+    if (slot->tid == gp_header->pid) {
         set_name(slot, "MainThread", 10);
         return;
     }
