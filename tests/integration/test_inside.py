@@ -183,10 +183,33 @@ say(paths=paths)
         assert [span.name for span in profile.spans] == [f"part {number}"]
         names = [thread.name for thread in profile.threads if thread.pid == profile.processes[0].pid]
         assert sorted(names) == ["MainThread", "compute", "late", "work", "work"]
-        assert any(wait.kind == "lock" and wait.count > 3 for wait in profile.waits)
+        assert any(wait.kind == "lock" for wait in profile.waits)
         (compute,) = [thread for thread in profile.threads if thread.name == "compute"]
-        assert compute.cpu_s > 0.02 and 0.2 < compute.wall_s < 0.6
-        assert profile.meta["samples"] > 2
+        assert 0 < compute.cpu_s <= compute.wall_s < profile.meta["wall_s"]
+        assert profile.meta["samples"] > 0
+
+
+def test_a_wait_goes_into_the_recording_it_began_in_and_into_no_later_one(any_python: Python, tmp_path: Path) -> None:
+    code = """
+lock = threading.Lock(); lock.acquire()
+began = threading.Event()
+def stuck(): began.set(); lock.acquire()
+thread = threading.Thread(target=stuck, name="stuck")
+def waits():
+    while True:
+        with open(f"/proc/self/task/{thread.native_id}/syscall") as file:
+            if file.read().split()[0] == "202": return  # futex
+with gilprobe.profile(path + "1"):
+    thread.start(); began.wait(); waits(); time.sleep(0.1)
+with gilprobe.profile(path + "2"):
+    time.sleep(0.1); lock.release(); thread.join()
+say()
+"""
+    run(any_python, code, tmp_path)
+    first, second = load(tmp_path / "r1"), load(tmp_path / "r2")
+    (stuck,) = [thread for thread in first.threads if thread.name == "stuck"]
+    assert stuck.open_wait and stuck.open_wait.kind == "lock" and 0.05 < stuck.open_wait.waited_s < 1
+    assert not any(wait.kind == "lock" for wait in second.waits)
 
 
 def test_what_cannot_be_done_is_said_and_leaves_the_program_as_it_was(any_python: Python, tmp_path: Path) -> None:
