@@ -169,6 +169,10 @@ class Span:
     inside: tuple[str, ...] = ()
     open: bool = False
 
+    @property
+    def title(self) -> str:
+        return self.name if self.count <= 1 else f"{self.name} ({self.count} times, first to last)"
+
 
 @dataclass(frozen=True, slots=True)
 class HotObject:

@@ -31,11 +31,18 @@ class Options:
     events: bool = False
     rate_hz: int = 100
     sampler: str = "auto"
+    prove: bool = False
+    cuda: bool = False
+    cupti: str = ""
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
+        if self.prove:
+            parts.append("prove=1")
+        if self.cuda:
+            parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
         return ",".join(parts)
 
 
@@ -76,11 +83,13 @@ def environment(recording: Path, options: Options) -> dict[str, str]:
     variables["LD_PRELOAD"] = str(library()) + (f":{existing}" if existing else "")
     variables["GILPROBE_RECORDING"] = str(recording.absolute())
     variables["GILPROBE_OPTIONS"] = options.variable()
+    if options.cuda:
+        variables["CUDA_INJECTION64_PATH"] = str(library())
     return variables
 
 
-def run(interpreter: Interpreter, target: Target, recording: Path, options: Options) -> int:
-    """Runs it to its end; its status as a shell gives it: 128 + N after signal N."""
+def run(interpreter: Interpreter, target: Target, recording: Path, options: Options, *, silent: bool = False) -> int:
+    """Runs it to its end; its status as a shell gives it: 128 + N after signal N. silent: no input, no output."""
     child: subprocess.Popen[bytes] | None = None
     pending: list[int] = []
 
@@ -102,6 +111,9 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
             # Python would leave the child our handlers' absence, but not the ignored signals it set itself.
             restore_signals=True,
             close_fds=False,
+            stdin=subprocess.DEVNULL if silent else None,
+            stdout=subprocess.DEVNULL if silent else None,
+            stderr=subprocess.DEVNULL if silent else None,
         )
         for number in pending:
             child.send_signal(number)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gilprobe.errors import RecordingError
 from gilprobe.recording import schema
+from gilprobe.recording.cuda import CUDA_RECORDS, CudaRecords
 from gilprobe.recording.linetable import Position, position_at
 from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
 
@@ -92,6 +93,10 @@ class Recording:
     events: list[NDArray[Any]] = field(default_factory=list)
     span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    freezes: list[dict[str, int]] = field(default_factory=list)
+    stops: list[dict[str, int]] = field(default_factory=list)
+    progress: list[dict[str, int]] = field(default_factory=list)
+    cuda: CudaRecords = field(default_factory=CudaRecords)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -287,6 +292,10 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
         elif kind == ChunkKind.SPANS:
             recording.span_events.append(_array(data, schema.SPAN_EVENT_RECORD, start, length))
+        elif kind == ChunkKind.GPU_WORK:
+            recording.cuda.work.append(_array(data, schema.GPU_WORK, start, length))
+        elif kind == ChunkKind.GPU_MARKS:
+            recording.cuda.marks.append(_array(data, schema.GPU_MARK, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:
@@ -328,6 +337,10 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
+    RecordType.FREEZE: schema.FREEZE_RECORD,
+    RecordType.STOP: schema.STOP_RECORD,
+    RecordType.PROGRESS: schema.PROGRESS_RECORD,
+    **CUDA_RECORDS,
 }
 
 
@@ -374,9 +387,17 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         fields = _fields(record)
         name = bytes(record["name"])[: min(fields["name_bytes"], schema.NAME_BYTES)]
         recording.threads[fields["thread"]] = RecordedThread(_text(name), fields)
+    elif kind == RecordType.FREEZE:
+        recording.freezes.append(_fields(record))
+    elif kind == RecordType.STOP:
+        recording.stops.append(_fields(record))
+    elif kind == RecordType.PROGRESS:
+        recording.progress.append(_fields(record))
     elif kind == RecordType.SPAN:
         (text,) = _parts(tail, int(record["name_bytes"]))
         fields = {name: int(record[name]) for name in SPAN_FIELDS}
         overflow = bool(record["flags"] & schema.SpanFlag.OVERFLOW)
         histogram = tuple(record["histogram"].tolist())
         recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)
+    elif kind in CUDA_RECORDS:
+        recording.cuda.add(kind, record, tail)
