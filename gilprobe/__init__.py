@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 # Imported when first used: a program that only marks spans pays for nothing else.
 _WHERE = {
     "load": "gilprobe.analysis",
+    "load_ipython_extension": "gilprobe.notebook",
     "profile": "gilprobe.record.inside",
     "span": "gilprobe.record.spans",
 }

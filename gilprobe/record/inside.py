@@ -55,30 +55,21 @@ class profile:
 
     def start(self) -> profile:
         with _one_at_a_time:
-            library = _load()
-            if spans.connected():
-                raise _recorded_already()
+            _check()
             make_folder(self.path, self._force, overwrite_by="force=True")
-            status = library.gilprobe_start(os.fsencode(self.path.absolute()), self._options.encode())
-            if status:
+            try:
+                self._library = _begin(self.path, self._options)
+            except GilprobeError:
                 _remove_empty(self.path)
-                raise _refused(-status)
-            self._library = library
-            spans.connect(library)
+                raise
         return self
 
     def stop(self) -> None:
         """Ends the recording; the second time it does nothing. The program goes on as before it began."""
         with _one_at_a_time:
             library, self._library = self._library, None
-            if library is None:
-                return
-            spans.connect(None)
-            left = library.gilprobe_stop()
-        if left > 0:
-            raise GilprobeError(
-                f"{left} entries of import tables could not be put back", "They lead to hooks that do nothing now."
-            )
+            if library is not None:
+                _end(library)
 
     def __enter__(self) -> profile:
         return self.start()
@@ -87,6 +78,50 @@ class profile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class parts:
+    """Recordings one after the other in one folder, which exists: a file each. For the pytest plugin."""
+
+    def __init__(self, folder: Path, *, rate_hz: int) -> None:
+        self.folder = folder
+        self._options = f"rate={rate_hz}"
+        self._library: Any = None
+
+    def start(self) -> None:
+        with _one_at_a_time:
+            _check()
+            self._library = _begin(self.folder, self._options)
+
+    def stop(self) -> None:
+        with _one_at_a_time:
+            library, self._library = self._library, None
+            if library is not None:
+                _end(library)
+
+
+def _check() -> None:
+    if spans.connected():
+        raise _recorded_already()
+    _load()
+
+
+def _begin(folder: Path, options: str) -> Any:
+    library = _load()
+    status = library.gilprobe_start(os.fsencode(folder.absolute()), options.encode())
+    if status:
+        raise _refused(-status)
+    spans.connect(library)
+    return library
+
+
+def _end(library: Any) -> None:
+    spans.connect(None)
+    left = library.gilprobe_stop()
+    if left > 0:
+        raise GilprobeError(
+            f"{left} entries of import tables could not be put back", "They lead to hooks that do nothing now."
+        )
 
 
 def _program() -> str:

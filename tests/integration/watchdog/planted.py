@@ -169,6 +169,7 @@ def import_lock():
         if FIXED:
             Shared.importing.wait()
             import planted_module
+
             with Shared.lock:
                 return
         with Shared.lock:  # holder: holds
