@@ -136,7 +136,8 @@ typedef struct Slot {
     GilSlice gil_slice;
     SpinBurst spin;
     Spans spans;
-    Cursor records, events, samples, span_events, gpu_work, gpu_marks;
+    Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
+    GilHoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -155,6 +156,7 @@ typedef struct Slot {
 typedef struct {
     bool events;
     bool prove;
+    bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     bool cuda;

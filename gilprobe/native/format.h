@@ -37,7 +37,8 @@ enum ChunkKind {
     GP_CHUNK_SAMPLES = 3,
     GP_CHUNK_SPANS = 4,
     GP_CHUNK_GPU_WORK = 8, /* GpuWork */
-    GP_CHUNK_GPU_MARKS = 9 /* GpuMark */
+    GP_CHUNK_GPU_MARKS = 9, /* GpuMark */
+    GP_CHUNK_HOLDS = 12 /* GilHoldRecord */
 };
 
 enum RecordType {
@@ -406,6 +407,15 @@ typedef struct {
     uint32_t wake_ns; /* clipped to 2^32 - 1 */
     uint32_t spin_ns;
 } EventRecord;
+
+/* One hold of the GIL, recorded where a sampler outside needs to know who held it when. Holds of one thread that are
+ * less than some 20 us apart are one. */
+typedef struct {
+    uint32_t thread;
+    uint32_t reserved;
+    uint64_t start_ticks;
+    uint64_t end_ticks;
+} GilHoldRecord;
 
 /* One sample of a thread's registers, by CPU time. */
 typedef struct {

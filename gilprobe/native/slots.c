@@ -141,6 +141,8 @@ static void forget_file(Slot *slot) {
     memset(&slot->span_events, 0, sizeof slot->span_events);
     memset(&slot->gpu_work, 0, sizeof slot->gpu_work);
     memset(&slot->gpu_marks, 0, sizeof slot->gpu_marks);
+    memset(&slot->gil_holds, 0, sizeof slot->gil_holds);
+    slot->last_hold = NULL;
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
 }

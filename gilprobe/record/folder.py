@@ -22,7 +22,7 @@ def make_folder(recording: Path, force: bool, *, overwrite_by: str) -> None:
     if recording.exists():
         if not force:
             raise OutputError(f"{recording} exists", f"Choose another name, or add {overwrite_by}.")
-        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
+        if not recording.is_dir() or any(not _ours(path) for path in recording.iterdir()):
             raise OutputError(f"{recording} is not a recording", "Choose another name: it will not be overwritten.")
         shutil.rmtree(recording)
     try:
@@ -33,3 +33,7 @@ def make_folder(recording: Path, force: bool, *, overwrite_by: str) -> None:
         ) from error
     except OSError as error:
         raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place.") from error
+
+
+def _ours(path: Path) -> bool:
+    return path.suffix == ".gpr" or path.name in ("py-spy.trace.json", "py-spy.json", "py-spy.log")

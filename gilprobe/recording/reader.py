@@ -97,6 +97,7 @@ class Recording:
     stops: list[dict[str, int]] = field(default_factory=list)
     progress: list[dict[str, int]] = field(default_factory=list)
     cuda: CudaRecords = field(default_factory=CudaRecords)
+    gil_holds: list[NDArray[Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -133,6 +134,14 @@ class Recording:
             if ticks_between > 0
             else 0.0
         )
+
+    def ticks_to_ns(self, ticks: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """CLOCK_MONOTONIC nanoseconds of time-stamp-counter readings, between the header's two pairs."""
+        if self.flags & HeaderFlag.TICKS_ARE_NS:
+            return ticks.astype(np.int64)
+        start, between = self.header["start_ticks"], self.header["end_ticks"] - self.header["start_ticks"]
+        per_tick = (self.header["end_ns"] - self.header["start_ns"]) / between if between > 0 else 0.0
+        return self.header["start_ns"] + ((ticks.astype(np.int64) - start) * per_tick).astype(np.int64)
 
 
 def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:
@@ -296,6 +305,8 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             recording.cuda.work.append(_array(data, schema.GPU_WORK, start, length))
         elif kind == ChunkKind.GPU_MARKS:
             recording.cuda.marks.append(_array(data, schema.GPU_MARK, start, length))
+        elif kind == ChunkKind.HOLDS:
+            recording.gil_holds.append(_array(data, schema.GIL_HOLD_RECORD, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:

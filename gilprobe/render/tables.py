@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from gilprobe.model import SLEEP_IO, Frame, Profile, Timeline, Wait
-from gilprobe.render.wording import plain
+from gilprobe.model import SLEEP_IO, Frame, Profile, SampledStack, Timeline, Wait, own_frame
+from gilprobe.render.wording import place, plain
 
 Key = TypeVar("Key", bound=Hashable)
 MOST_TEXT = 1000
@@ -73,6 +73,16 @@ def longest(timeline: Timeline) -> tuple[Sequence[int], int]:
     return sorted(rows), count - MOST_EVENTS
 
 
+def releaser_of(profile: Profile, timeline: Timeline, row: int) -> str:
+    """`worker at cache.py:20 in put`, as much of it as is known."""
+    thread, index, release = timeline.releaser[row], timeline.wait[row], timeline.release[row]
+    name = plain(profile.threads[thread].name) if thread >= 0 else ""
+    if index < 0 or release < 0:
+        return name
+    frame = own_frame(profile.waits[index].releasers[release].stack)
+    return f"{name or '?'} at {place(frame)}" if frame else name
+
+
 def wait_class(wait: Wait | None) -> str:
     """wait, idle or sleep."""
     return "sleep" if wait is None else "idle" if wait.idle else "wait"
@@ -88,3 +98,11 @@ def wait_title(wait: Wait | None) -> str:
 def leaf_of(wait: Wait) -> Frame:
     """The innermost frame of a stack that is off the CPU."""
     return Frame(f"[{wait_class(wait)}: {wait.kind}]", "", 0)
+
+
+STATES = {"held": "[holds the GIL]", "running": "[without the GIL]", "waiting": "[waiting]", "idle": "[idle]"}
+
+
+def state_leaf(seen: SampledStack) -> Frame:
+    """The innermost frame of a stack that py-spy saw: what the thread did then."""
+    return Frame(STATES.get(seen.state, f"[{seen.state}]"), "", 0)
