@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -71,6 +72,7 @@ class ProfileCommand(click.Command):
 )
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
+@click.option("--live", is_flag=True, help="Show what the threads do while they do it.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
 @click.option("-m", "module", help="Run a module, as python -m does; it ends gilprobe's options.")
 @click.option("-c", "code", help="Run code, as python -c does; it ends gilprobe's options.")
@@ -86,6 +88,7 @@ def profile(
     work: float,
     python: str,
     force: bool,
+    live: bool,
     quiet: bool,
     module: str | None,
     code: str | None,
@@ -97,6 +100,10 @@ def profile(
     """
     if module is not None and code is not None:
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
+    if live:
+        from gilprobe.cli.live import Watching, check_terminal
+
+        check_terminal()
     interpreter = inspect(python)
     target = target_of(words, module=module, code=code)
     recording = output or default_name(target.name)
@@ -106,7 +113,9 @@ def profile(
     if baseline:
         _check_baseline(baseline, target)  # before the script runs, which may take long
     make_folder(recording, force, overwrite_by="--force")
-    status = run(interpreter, target, recording, _options(events, rate, sampler))
+    options = _options(events, rate, sampler)
+    with Watching(recording) if live else nullcontext():
+        status = run(interpreter, target, recording, options)
     try:
         _report(recording, page, quiet, force, open_page, baseline, work)
     except GilprobeError as error:
