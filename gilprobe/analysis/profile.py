@@ -102,7 +102,7 @@ def _process(recording: Recording) -> Process:
         gil_enabled=gil_used if recording.free_threaded else True,
         argv=tuple(_text(part) for part in recording.metas.get("argv", b"").split(b"\0")),
         wall_s=(recording.end_ns - recording.header["start_ns"]) / 1e9,
-        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 4 else "none",
+        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 5 else "none",
         lost_records=recording.header["lost_records"],
         python_stacks=bool(recording.flags & HeaderFlag.PYTHON_STACKS),
     )

@@ -120,7 +120,8 @@ enum EndKind {
     GP_END_NONE = 0 /* still running, or killed */,
     GP_END_EXIT = 1,
     GP_END_QUICK_EXIT = 2,
-    GP_END_EXEC = 3
+    GP_END_EXEC = 3,
+    GP_END_STOP = 4 /* gilprobe.profile() ended; the process went on */
 };
 
 typedef struct {
@@ -222,7 +223,7 @@ typedef struct {
 
 typedef struct {
     RecordHeader head;
-    uint32_t thread; /* id of this thread in the file, in order of first sight; the first is the main thread */
+    uint32_t thread; /* id of this thread in the file, in order of first sight */
     uint32_t tid;
     uint32_t parent_thread;
     uint32_t name_bytes;

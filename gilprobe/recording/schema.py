@@ -145,6 +145,7 @@ class EndKind(IntEnum):
     EXIT = 1
     QUICK_EXIT = 2
     EXEC = 3
+    STOP = 4
 
 
 U8, U16, U32, U64 = "<u1", "<u2", "<u4", "<u8"
