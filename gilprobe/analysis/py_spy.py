@@ -189,7 +189,7 @@ def _inside(
 
 
 def _holds(recording: Recording, thread: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    chunks = [chunk[chunk["thread"] == thread] for chunk in recording.holds]
+    chunks = [chunk[chunk["thread"] == thread] for chunk in recording.gil_holds]
     starts = np.concatenate([chunk["start_ticks"] for chunk in chunks]) if chunks else np.empty(0, np.uint64)
     ends = np.concatenate([chunk["end_ticks"] for chunk in chunks]) if chunks else np.empty(0, np.uint64)
     since = recording.threads[thread]["gil_since_ticks"]

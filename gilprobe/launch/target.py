@@ -42,7 +42,7 @@ class Options:
         if self.prove:
             parts.append("prove=1")
         if self.py_spy:
-            parts.append("holds=1")
+            parts.append("gil_holds=1")
         return ",".join(parts)
 
 

@@ -127,8 +127,8 @@ typedef struct Slot {
     SpinBurst spin;
     Spans spans;
     Cursor records, events, samples, span_events;
-    Cursor holds;
-    HoldRecord *last_hold; /* in the file; still its chunk's last */
+    Cursor gil_holds;
+    GilHoldRecord *last_gil_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -143,7 +143,7 @@ typedef struct Slot {
 typedef struct {
     bool events;
     bool prove;
-    bool holds; /* every hold of the GIL with its times */
+    bool gil_holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     char folder[3072];

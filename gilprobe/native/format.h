@@ -36,7 +36,7 @@ enum ChunkKind {
     GP_CHUNK_EVENTS = 2,
     GP_CHUNK_SAMPLES = 3,
     GP_CHUNK_SPANS = 4,
-    GP_CHUNK_HOLDS = 12
+    GP_CHUNK_GIL_HOLDS = 12
 };
 
 enum RecordType {
@@ -381,7 +381,7 @@ typedef struct {
     uint32_t reserved;
     uint64_t start_ticks;
     uint64_t end_ticks;
-} HoldRecord;
+} GilHoldRecord;
 
 /* One sample of a thread's registers, by CPU time. */
 typedef struct {

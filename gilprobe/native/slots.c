@@ -218,8 +218,8 @@ void gp_slots_forked(void) {
     memset(&slot->events, 0, sizeof slot->events);
     memset(&slot->samples, 0, sizeof slot->samples);
     memset(&slot->span_events, 0, sizeof slot->span_events);
-    memset(&slot->holds, 0, sizeof slot->holds);
-    slot->last_hold = NULL;
+    memset(&slot->gil_holds, 0, sizeof slot->gil_holds);
+    slot->last_gil_hold = NULL;
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;

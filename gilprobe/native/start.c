@@ -50,8 +50,8 @@ static void parse_options(const char *text) {
             gp_options.events = atoi(value) != 0;
         else if (!strncmp(at, "prove=", 6))
             gp_options.prove = atoi(value) != 0;
-        else if (!strncmp(at, "holds=", 6))
-            gp_options.holds = atoi(value) != 0;
+        else if (!strncmp(at, "gil_holds=", 10))
+            gp_options.gil_holds = atoi(value) != 0;
         else if (!strncmp(at, "rate=", 5))
             gp_options.rate_hz = (uint32_t)atoi(value);
         else if (!strncmp(at, "sampler=", 8))

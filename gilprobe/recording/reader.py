@@ -95,7 +95,7 @@ class Recording:
     freezes: list[dict[str, int]] = field(default_factory=list)
     stops: list[dict[str, int]] = field(default_factory=list)
     progress: list[dict[str, int]] = field(default_factory=list)
-    holds: list[NDArray[Any]] = field(default_factory=list)
+    gil_holds: list[NDArray[Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -299,8 +299,8 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
         elif kind == ChunkKind.SPANS:
             recording.span_events.append(_array(data, schema.SPAN_EVENT_RECORD, start, length))
-        elif kind == ChunkKind.HOLDS:
-            recording.holds.append(_array(data, schema.HOLD_RECORD, start, length))
+        elif kind == ChunkKind.GIL_HOLDS:
+            recording.gil_holds.append(_array(data, schema.GIL_HOLD_RECORD, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:

@@ -20,7 +20,7 @@ class ChunkKind(IntEnum):
     EVENTS = 2
     SAMPLES = 3
     SPANS = 4
-    HOLDS = 12
+    GIL_HOLDS = 12
 
 
 class RecordType(IntEnum):
@@ -287,7 +287,7 @@ EVENT_RECORD = np.dtype(
         ("spin_ns", U32),
     ]
 )
-HOLD_RECORD = np.dtype([("thread", U32), ("reserved", U32), ("start_ticks", U64), ("end_ticks", U64)])
+GIL_HOLD_RECORD = np.dtype([("thread", U32), ("reserved", U32), ("start_ticks", U64), ("end_ticks", U64)])
 SAMPLE_RECORD = np.dtype(
     [
         ("thread", U32),
@@ -322,5 +322,5 @@ STRUCTS = {
     "ProveControl": PROVE_CONTROL,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
-    "HoldRecord": HOLD_RECORD,
+    "GilHoldRecord": GIL_HOLD_RECORD,
 }
