@@ -39,8 +39,8 @@ class ClassifiedWait:
     wake_s: float
     spin_s: float
     histogram: tuple[int, ...]
-    span_id: int = 0
     wait_id: int = 0
+    span_id: int = 0
 
     @property
     def blocked_s(self) -> float:
@@ -82,8 +82,8 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             wake_s=int(record["wake_ns"]) / 1e9,
             spin_s=int(record["spin_ns"]) / 1e9,
             histogram=tuple(record["histogram"].tolist()),
-            span_id=int(record["span_id"]),
             wait_id=int(record["wait_id"]),
+            span_id=int(record["span_id"]),
         )
 
 

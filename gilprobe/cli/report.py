@@ -12,7 +12,9 @@ from gilprobe.render import FORMATS, format_of, render_to, write_report
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("recording", type=click.Path(path_type=Path))
-@click.option("-f", "--format", "name", type=click.Choice(sorted(FORMATS)), help="[by the suffix of -o, else text]")
+@click.option(
+    "-f", "--format", "name", type=click.Choice(sorted(FORMATS)), help="[by the suffix of -o, else one screen of text]"
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[standard output]")
 @click.option(
     "--baseline",
@@ -38,13 +40,17 @@ def report(
     force: bool,
 ) -> None:
     """Make a report of a recording, in the format you name."""
-    chosen = name or (format_of(output) if output else "text")
+    chosen = name or (format_of(output) if output else None)
     from gilprobe.analysis import load, with_waterfall
 
     profile = load(recording, salvage=salvage)
     if baseline:
         profile = with_waterfall(profile, load(baseline, salvage=salvage), work=work)
-    if output is None:
+    if chosen is None:
+        from gilprobe.render.text import print_summary
+
+        print_summary(profile, sys.stdout, recording=str(recording))
+    elif output is None:
         render_to(profile, chosen, sys.stdout)
     else:
         write_report(profile, chosen, output, force=force)

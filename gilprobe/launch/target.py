@@ -33,6 +33,8 @@ class Options:
     rate_hz: int = 100
     sampler: str = "auto"
     prove: bool = False
+    cuda: bool = False
+    cupti: str = ""
     py_spy: str | None = None  # the program to run beside the target
 
     def variable(self) -> str:
@@ -41,6 +43,8 @@ class Options:
             parts.append(f"sampler={self.sampler}")
         if self.prove:
             parts.append("prove=1")
+        if self.cuda:
+            parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
         if self.py_spy:
             parts.append("gil_holds=1")
         return ",".join(parts)
@@ -83,6 +87,8 @@ def environment(recording: Path, options: Options) -> dict[str, str]:
     variables["LD_PRELOAD"] = str(library()) + (f":{existing}" if existing else "")
     variables["GILPROBE_RECORDING"] = str(recording.absolute())
     variables["GILPROBE_OPTIONS"] = options.variable()
+    if options.cuda:
+        variables["CUDA_INJECTION64_PATH"] = str(library())
     return variables
 
 

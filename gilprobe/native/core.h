@@ -100,6 +100,12 @@ typedef struct {
     Index known;
     OpenSpan open[GP_SPAN_DEPTH];
 } Spans;
+/* What the watchdog saw of a thread at its last check. */
+typedef struct {
+    uint64_t wait_id;
+    uint32_t checks; /* that saw this same wait, one after the other */
+    uint8_t stall_told;
+} WatchSeen;
 
 typedef struct Slot {
     uint32_t index;
@@ -116,6 +122,8 @@ typedef struct Slot {
         volatile uint32_t pass_through; /* any of them: one load on the hot paths */
     };
     HandledSignals handled;
+    CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
+    uint32_t cuda_launches, cuda_last_correlation;
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
@@ -126,7 +134,7 @@ typedef struct Slot {
     GilSlice gil_slice;
     SpinBurst spin;
     Spans spans;
-    Cursor records, events, samples, span_events;
+    Cursor records, events, samples, span_events, gpu_work, gpu_marks;
     Cursor gil_holds;
     GilHoldRecord *last_gil_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
@@ -138,6 +146,10 @@ typedef struct Slot {
     uint8_t sampler_on;
     timer_t sampler_timer;
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
+    struct LockThread *lock_thread; /* the watchdog's (watch.h), NULL while it has none */
+    volatile uint64_t last_pc;      /* of the last sample */
+    uint64_t state;                 /* the PyThreadState when the thread was first seen with one */
+    WatchSeen seen;                 /* while there is no lock_thread */
 } Slot;
 
 typedef struct {
@@ -146,6 +158,8 @@ typedef struct {
     bool gil_holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
+    bool cuda;
+    char cupti[768]; /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 
@@ -224,6 +238,7 @@ void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
 Slot *gp_slots_all(void);
+Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
 bool gp_vfork_over(Slot *slot);
 
@@ -263,6 +278,7 @@ enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *ty
 
 /* names.c */
 void gp_name_thread(Slot *slot, const char *frame);
+uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]);
 
 /* edges.c: who ended the wait */
 #define GP_POSTS_KEPT 12
@@ -326,6 +342,9 @@ int gp_real_sigaction(int number, const struct sigaction *action, struct sigacti
 /* prove.c */
 void gp_prove_setup(void);
 void gp_prove_sample(Slot *slot);
+/* cupti.c */
+void gp_cuda_flush(void);
+void gp_cuda_forked(void);
 
 /* start.c */
 void gp_finish(enum EndKind kind);

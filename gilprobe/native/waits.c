@@ -25,6 +25,7 @@ void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t st
     record->open_type_id = wait->type_id;
     record->open_op = wait->op;
     record->open_subject = wait->subject;
+    record->open_flags = wait->flags;
     /* Release: a reader that sees the start must see what is waited for. */
     __atomic_store_n(&record->open_start_ns, wait->start_ns, __ATOMIC_RELEASE);
 }

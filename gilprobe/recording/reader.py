@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gilprobe.errors import RecordingError
 from gilprobe.recording import schema
+from gilprobe.recording.cuda import CUDA_RECORDS, CudaRecords
 from gilprobe.recording.linetable import Position, position_at
 from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
 
@@ -95,6 +96,7 @@ class Recording:
     freezes: list[dict[str, int]] = field(default_factory=list)
     stops: list[dict[str, int]] = field(default_factory=list)
     progress: list[dict[str, int]] = field(default_factory=list)
+    cuda: CudaRecords = field(default_factory=CudaRecords)
     gil_holds: list[NDArray[Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
@@ -299,6 +301,10 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
         elif kind == ChunkKind.SPANS:
             recording.span_events.append(_array(data, schema.SPAN_EVENT_RECORD, start, length))
+        elif kind == ChunkKind.GPU_WORK:
+            recording.cuda.work.append(_array(data, schema.GPU_WORK, start, length))
+        elif kind == ChunkKind.GPU_MARKS:
+            recording.cuda.marks.append(_array(data, schema.GPU_MARK, start, length))
         elif kind == ChunkKind.GIL_HOLDS:
             recording.gil_holds.append(_array(data, schema.GIL_HOLD_RECORD, start, length))
         else:
@@ -345,6 +351,7 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.FREEZE: schema.FREEZE_RECORD,
     RecordType.STOP: schema.STOP_RECORD,
     RecordType.PROGRESS: schema.PROGRESS_RECORD,
+    **CUDA_RECORDS,
 }
 
 
@@ -403,3 +410,5 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         overflow = bool(record["flags"] & schema.SpanFlag.OVERFLOW)
         histogram = tuple(record["histogram"].tolist())
         recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)
+    elif kind in CUDA_RECORDS:
+        recording.cuda.add(kind, record, tail)

@@ -14,7 +14,7 @@ from typing import Any
 
 from gilprobe.model import Profile, SampledStack, Thread, Wait, WaitKind, own_frame
 from gilprobe.render.gecko_tables import CATEGORIES, Shared, category
-from gilprobe.render.tables import MOST_TEXT, longest, unique_tids, wait_class, wait_title
+from gilprobe.render.tables import MOST_TEXT, longest, releaser_of, unique_tids, wait_class, wait_title
 from gilprobe.render.wording import place, plain
 
 PROCESSED_VERSION, GECKO_VERSION = 70, 36  # src/app-logic/constants.ts
@@ -85,8 +85,9 @@ def _single_waits(profile: Profile, shared: Shared, markers: dict[int, Markers])
         index = timeline.wait[row]
         wait = profile.waits[index] if index >= 0 else None
         data = _payload(shared, wait)
-        if timeline.releaser[row] >= 0:
-            data["releaser"] = plain(profile.threads[timeline.releaser[row]].name)
+        ended_by = releaser_of(profile, timeline, row)
+        if ended_by:
+            data["releaser"] = ended_by
         if timeline.spin_ns[row]:
             data["spin"] = timeline.spin_ns[row] / 1e6
         if timeline.wake_ns[row]:
@@ -143,13 +144,17 @@ def _spans(profile: Profile, shared: Shared, markers: dict[int, Markers]) -> Non
 
 def _samples(thread: Thread, sampled: list[SampledStack], shared: Shared) -> dict[str, Any]:
     """Aggregated, so without times of their own: they lie end to end from the thread's start. Weights in ms of CPU."""
-    stacks, times, weights = [], [], []
+    stacks: list[int | None] = []
+    times: list[float] = []
+    weights: list[float] = []
     now_ms = thread.start_s * 1e3
     for item in sampled:
         stacks.append(shared.stack(item.stack, category(None, on_cpu=True)))
         times.append(now_ms)
         weights.append(item.seconds * 1e3)
         now_ms += item.seconds * 1e3
+    if not sampled:  # its documents ask for two at least, one at either end
+        stacks, times, weights = [None, None], [now_ms, now_ms + thread.wall_s * 1e3], [0.0, 0.0]
     return {"stack": stacks, "time": times, "weight": weights, "weightType": "tracing-ms", "length": len(stacks)}
 
 

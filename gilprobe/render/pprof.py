@@ -55,7 +55,7 @@ class Pprof:
         out.append(_bytes(PERIOD_TYPE, _value_type(strings, "contentions", "count")) + _int(PERIOD, 1))
         comments = [f"gilprobe {profile.meta.get('gilprobe', '')}"]
         comments += [f"not observed: {item.what}: {item.why}" for item in profile.not_observed]
-        out += [_int(COMMENT, strings[comment]) for comment in comments]
+        out.append(_packed(COMMENT, [strings[comment] for comment in comments]))
         out.append(_int(DEFAULT_SAMPLE_TYPE, strings["delay"]))
         out += [_bytes(STRING_TABLE, text.encode()) for text in strings.list()]
         return gzip.compress(b"".join(out), mtime=0)
@@ -88,7 +88,7 @@ def _started_ns(profile: Profile) -> int:
 
 
 def _int(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(max(0, value))
+    return _varint(field << 3) + _varint(value) if value > 0 else b""
 
 
 def _bytes(field: int, value: bytes) -> bytes:
@@ -96,7 +96,8 @@ def _bytes(field: int, value: bytes) -> bytes:
 
 
 def _packed(field: int, values: Iterable[int]) -> bytes:
-    return _bytes(field, b"".join(map(_varint, values)))
+    packed = b"".join(map(_varint, values))
+    return _bytes(field, packed) if packed else b""
 
 
 def _varint(value: int) -> bytes:

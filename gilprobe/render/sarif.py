@@ -22,6 +22,7 @@ RULES = (
 )
 WATCHED = ("deadlocks", "lock_order")
 Stack = Sequence[Frame]
+Steps = tuple[tuple[tuple[str, Stack], ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Problem:
 
     rule: str
     message: str
-    steps: tuple[tuple[tuple[str, Stack], ...], ...]
+    steps: Steps
     fingerprint: str = field(default="")
 
 
@@ -77,7 +78,15 @@ def document(problems: Iterable[Problem], *, version: str, root: str = "", unsee
 def _deadlock(found: Mapping[str, Any]) -> Problem:
     threads = list(found.get("threads", ()))
     parts = [f"{each.get('name', '?')} waits for {_name(each.get('waits_for'))}" for each in threads]
-    steps = tuple(
+    return Problem("deadlock", f"Deadlock: {'; '.join(parts) or 'threads wait for each other'}.", steps_of(found))
+
+
+def steps_of(found: Mapping[str, Any]) -> Steps:
+    """Of a deadlock or a lock order of the Profile: for each thread, what it did at which stack, in order."""
+    threads = list(found.get("threads", ()))
+    if not threads:
+        return tuple((step,) for step in _stacks(found, ""))
+    return tuple(
         (
             *(
                 (f"{each.get('name', '?')} takes {_name(held)}", _stack(held.get("taken")))
@@ -87,15 +96,12 @@ def _deadlock(found: Mapping[str, Any]) -> Problem:
         )
         for each in threads
     )
-    return Problem("deadlock", f"Deadlock: {'; '.join(parts) or 'threads wait for each other'}.", steps)
 
 
 def _lock_order(found: Mapping[str, Any]) -> Problem:
-    """Every stack in it is a step, under the texts it stands by."""
     names = list(dict.fromkeys(_names(found)))
-    steps = tuple(_stacks(found, ""))
     text = f"Locks taken in different orders: {', '.join(names) or 'see the stacks'}."
-    return Problem("lock-order", text, tuple((step,) for step in steps))
+    return Problem("lock-order", text, steps_of(found))
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -111,6 +117,7 @@ def _names(value: Any) -> Iterator[str]:
 
 
 def _stacks(value: Any, label: str) -> Iterator[tuple[str, Stack]]:
+    """Every stack in it, under the texts it stands by."""
     if isinstance(value, Mapping):
         texts = [text for key, text in value.items() if isinstance(text, str) and key in ("name", "thread")]
         label = " ".join([label, *texts]).strip()

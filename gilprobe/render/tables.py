@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from gilprobe.model import SLEEP_IO, Frame, Profile, SampledStack, Timeline, Wait
-from gilprobe.render.wording import plain
+from gilprobe.model import SLEEP_IO, Frame, Profile, SampledStack, Timeline, Wait, own_frame
+from gilprobe.render.wording import place, plain
 
 Key = TypeVar("Key", bound=Hashable)
 MOST_TEXT = 1000
@@ -71,6 +71,16 @@ def longest(timeline: Timeline) -> tuple[Sequence[int], int]:
         return range(count), 0
     rows = sorted(range(count), key=timeline.duration_ns.__getitem__, reverse=True)[:MOST_EVENTS]
     return sorted(rows), count - MOST_EVENTS
+
+
+def releaser_of(profile: Profile, timeline: Timeline, row: int) -> str:
+    """`worker at cache.py:20 in put`, as much of it as is known."""
+    thread, index, release = timeline.releaser[row], timeline.wait[row], timeline.release[row]
+    name = plain(profile.threads[thread].name) if thread >= 0 else ""
+    if index < 0 or release < 0:
+        return name
+    frame = own_frame(profile.waits[index].releasers[release].stack)
+    return f"{name or '?'} at {place(frame)}" if frame else name
 
 
 def wait_class(wait: Wait | None) -> str:

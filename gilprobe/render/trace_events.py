@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gilprobe.model import Profile, Thread, Timeline, Wait, own_frame
-from gilprobe.render.tables import MOST_TEXT, longest, unique_tids, wait_class, wait_title
+from gilprobe.render.tables import MOST_TEXT, longest, releaser_of, unique_tids, wait_class, wait_title
 from gilprobe.render.wording import place, plain
 
 # A flow binds to the slice that is open at its time: the releaser's lasts this long, the waiter's has so long to go.
@@ -109,8 +109,9 @@ def _details(profile: Profile, timeline: Timeline, row: int, wait: Wait | None) 
         details["site"] = place(own_frame(wait.waiter))
         if wait.object_type:
             details["type"] = plain(wait.object_type)
-    if timeline.releaser[row] >= 0:
-        details["ended by"] = plain(profile.threads[timeline.releaser[row]].name)
+    ended_by = releaser_of(profile, timeline, row)
+    if ended_by:
+        details["ended by"] = ended_by
     if timeline.spin_ns[row]:
         details["spinning us"] = timeline.spin_ns[row] / 1e3
     if timeline.wake_ns[row]:

@@ -20,7 +20,7 @@ def c_layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         lines.append(f'printf("{struct} %zu\\n", sizeof({struct}));')
         for name in dtype.names or ():
             member = f"head.{name}" if name in ("type", "flags", "bytes") and struct.endswith("Record") else name
-            if struct in ("EventRecord", "SampleRecord", "SpanEventRecord", "GilHoldRecord"):
+            if struct in ("EventRecord", "SampleRecord", "SpanEventRecord") or struct.startswith(("Gpu", "GilHold")):
                 member = name
             lines.append(f'printf("{struct}.{name} %zu\\n", offsetof({struct}, {member}));')
     source = folder / "layout.c"
