@@ -96,6 +96,7 @@ typedef struct {
     uint64_t read_ns;  /* of the two below */
     uint64_t run_delay_ns;
     uint64_t faults;
+    uint64_t ended;    /* in all threads that this slot has served */
     SpanRecord *other; /* for those that found no room */
     Index known;
     OpenSpan open[GP_SPAN_DEPTH];
@@ -134,9 +135,8 @@ typedef struct Slot {
     GilSlice gil_slice;
     SpinBurst spin;
     Spans spans;
-    Cursor records, events, samples, span_events, gpu_work, gpu_marks;
-    Cursor gil_holds;
-    GilHoldRecord *last_gil_hold; /* in the file; still its chunk's last */
+    Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
+    GilHoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -146,16 +146,16 @@ typedef struct Slot {
     uint8_t sampler_on;
     timer_t sampler_timer;
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
-    struct LockThread *lock_thread; /* the watchdog's (watch.h), NULL while it has none */
-    volatile uint64_t last_pc;      /* of the last sample */
-    uint64_t state;                 /* the PyThreadState when the thread was first seen with one */
-    WatchSeen seen;                 /* while there is no lock_thread */
+    struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
+    volatile uint64_t last_pc;                       /* of the last sample */
+    uint64_t state;                                  /* the PyThreadState when the thread was first seen with one */
+    WatchSeen seen;                                  /* while there is no lock_thread */
 } Slot;
 
 typedef struct {
     bool events;
     bool prove;
-    bool gil_holds; /* every hold of the GIL with its times */
+    bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     bool cuda;

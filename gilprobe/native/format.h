@@ -36,9 +36,9 @@ enum ChunkKind {
     GP_CHUNK_EVENTS = 2,
     GP_CHUNK_SAMPLES = 3,
     GP_CHUNK_SPANS = 4,
-    GP_CHUNK_GPU_WORK = 8, /* GpuWork */
+    GP_CHUNK_GPU_WORK = 8,  /* GpuWork */
     GP_CHUNK_GPU_MARKS = 9, /* GpuMark */
-    GP_CHUNK_GIL_HOLDS = 12
+    GP_CHUNK_HOLDS = 12     /* GilHoldRecord */
 };
 
 enum RecordType {
@@ -56,7 +56,7 @@ enum RecordType {
     GP_LOST_WAKEUP = 19,
     GP_HOLD = 20,        /* HoldRecord */
     GP_WATCH_STATE = 21, /* WatchRecord: what was watched, and what found no room */
-    GP_FREEZE = 24, /* 24 to 26: --prove */
+    GP_FREEZE = 24,      /* 24 to 26: --prove */
     GP_STOP = 25,
     GP_PROGRESS = 26,
     GP_CUDA_STATE = 32,
@@ -351,6 +351,7 @@ typedef struct {
     uint64_t cpu_ns;
     uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
     uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+    uint64_t spans;       /* that ended */
 } ProgressRecord;
 
 #define GP_PROVE_MOST 32
@@ -369,7 +370,7 @@ typedef struct {
 typedef struct {
     uint32_t pid;     /* of the process that takes orders; 0 = none yet */
     uint32_t command; /* 1: freeze these */
-    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending, or there are subinterpreters */
     uint32_t count;
     ProveObject objects[GP_PROVE_MOST];
 } ProveControl;

@@ -22,7 +22,7 @@ class ChunkKind(IntEnum):
     SPANS = 4
     GPU_WORK = 8
     GPU_MARKS = 9
-    GIL_HOLDS = 12
+    HOLDS = 12
 
 
 class RecordType(IntEnum):
@@ -309,7 +309,9 @@ FREEZE_RECORD = np.dtype(
     ]
 )  # fmt: skip
 STOP_RECORD = np.dtype([*RECORD_HEAD, ("begin_ns", U64), ("end_ns", U64)])
-PROGRESS_RECORD = np.dtype([*RECORD_HEAD, ("time_ns", U64), ("cpu_ns", U64), ("allocations", U64), ("io_calls", U64)])
+PROGRESS_RECORD = np.dtype(
+    [*RECORD_HEAD, *((name, U64) for name in ("time_ns", "cpu_ns", "allocations", "io_calls", "spans"))]
+)
 PROVE_MOST = 32
 PROVE_OBJECT = np.dtype(
     [("object", U64), ("result", U32), ("local", U32), ("shared", U64), ("thread", U64), ("type_name", "S96")]
@@ -412,6 +414,7 @@ STRUCTS = {
     "ProveControl": PROVE_CONTROL,
     "WatchRecord": WATCH_RECORD,
     "HoldRecord": HOLD_RECORD,
+    "GilHoldRecord": GIL_HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
     "CudaStateRecord": CUDA_STATE_RECORD,
@@ -419,5 +422,4 @@ STRUCTS = {
     "CudaUseRecord": CUDA_USE_RECORD,
     "GpuWork": GPU_WORK,
     "GpuMark": GPU_MARK,
-    "GilHoldRecord": GIL_HOLD_RECORD,
 }
