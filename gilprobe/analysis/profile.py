@@ -11,6 +11,8 @@ from typing import Any
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
+from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed, cuda_of
+from gilprobe.analysis.gpu_waits import waits_while_idle
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
@@ -21,7 +23,6 @@ NOT_BUILT = (
     ("lock_order", "the watchdog is not built yet"),
     ("holders", "who held a lock meanwhile needs the watchdog's method swap, which is not built yet"),
     ("loader", "recorded only from gilprobe.loader's own statistics"),
-    ("cuda", "CUDA tracking is not built yet"),
 )
 
 
@@ -47,6 +48,9 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    gpu = cuda_of(recordings)
+    if gpu.report:
+        gpu.report["waits_while_idle"] = waits_while_idle(waits, gpu.busy)
     return Profile(
         meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
         processes=processes,
@@ -64,9 +68,10 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
             for recording in recordings
             for thread, name, begin, end in recording.spans
         ),
+        cuda=gpu.report,
         accounting=accounting,
-        findings=findings(processes, threads, rows, hot_objects, accounting),
-        not_observed=(*_not_observed(recordings), *undecoded),
+        findings=(*findings(processes, threads, rows, hot_objects, accounting), *cuda_findings(gpu.report)),
+        not_observed=(*_not_observed(recordings), *undecoded, *cuda_not_observed(gpu.report)),
     )
 
 

@@ -6,12 +6,15 @@ import os
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, inspect, run, target_of
+from gilprobe.launch.cuda import plan, under_torch_profiler
+from gilprobe.launch.nvml import NvmlSampler
 
 MOST_HZ = 5000
 
@@ -27,8 +30,11 @@ class ProfileCommand(click.Command):
             for name in (*option.opts, *option.secondary_opts)
         }
         at = 0
+        args = list(args)
         while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
             word = args[at]
+            if word == "--cuda":  # its value is optional, so it never takes the next word
+                word = args[at] = "--cuda=auto"
             if word in ("-m", "-c"):
                 args = [*args[: at + 2], "--", *args[at + 2 :]]
                 break
@@ -52,6 +58,12 @@ class ProfileCommand(click.Command):
     "--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none."
 )
 @click.option("--sampler", type=click.Choice(["auto", "perf", "timer"]), default="auto", show_default=True)
+@click.option(
+    "--cuda",
+    default="off",
+    metavar="[=auto|cupti|torch|nvml|off]",
+    help="Also record CUDA contexts and what the GPU did for them.",
+)
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
@@ -65,6 +77,7 @@ def profile(
     events: bool,
     rate: int,
     sampler: str,
+    cuda: str,
     python: str,
     force: bool,
     quiet: bool,
@@ -84,8 +97,14 @@ def profile(
     page = html or (recording.with_suffix(".html") if open_page else None)
     if page:
         _check_page(page, force)
+    cuda_plan = plan(cuda, interpreter)
     make_folder(recording, force)
-    status = run(interpreter, target, recording, Options(events, rate, sampler))
+    cuda_plan.write(recording)
+    options = Options(events, rate, sampler, cuda=cuda_plan.source == "cupti", cupti=cuda_plan.libcupti)
+    if cuda_plan.source == "torch":
+        target = under_torch_profiler(target, recording)
+    with NvmlSampler(recording) if cuda_plan.source == "nvml" else nullcontext():
+        status = run(interpreter, target, recording, options)
     try:
         _report(recording, page, quiet, force, open_page)
     except GilprobeError as error:
@@ -100,7 +119,7 @@ def make_folder(recording: Path, force: bool) -> None:
     if recording.exists():
         if not force:
             raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
-        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
+        if not recording.is_dir() or any(not _is_recording(path) for path in recording.iterdir()):
             raise OutputError(
                 f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
             )
@@ -113,6 +132,10 @@ def make_folder(recording: Path, force: bool) -> None:
         ) from error
     except OSError as error:
         raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place with -o.") from error
+
+
+def _is_recording(path: Path) -> bool:
+    return path.suffix == ".gpr" or path.name in ("cuda.json", "nvml.jsonl") or path.name.endswith(".kineto.json")
 
 
 def _check_page(page: Path, force: bool) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from gilprobe.model import Profile
+from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS = 5, 8, 5, 3
@@ -48,6 +49,8 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
         _threads(profile, console)
     _waits(profile, console)
     _open_waits(profile, console)
+    for line in cuda_lines(profile.cuda):
+        console.print(Styled(line))
     lost = [
         item for item in profile.not_observed if "record" in item.what or "stack" in item.what or "end of" in item.what
     ]
