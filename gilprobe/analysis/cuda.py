@@ -77,11 +77,11 @@ class Gpu:
     busy: tuple[Times, Times]
 
 
-def cuda_of(recordings: Sequence[Recording], *, calibrated: bool | None = None) -> Gpu:
+def cuda_of(recordings: Sequence[Recording]) -> Gpu:
     """report: the JSON report's `cuda`; empty where --cuda was not given.
 
-    calibrated: whether the known-answer test has shown on this GPU that switch records bound residency (None: no
-    calibration is known). Without it nothing of them counts as measured.
+    cuda.json may say whether the known-answer test has shown on this GPU that switch records bound residency
+    (`calibrated`, see reports/gpu_study). Where it does not, nothing of them counts as measured.
     """
     folder = recordings[0].path.parent
     ladder, nvml = read_ladder(folder), read_nvml(folder)
@@ -101,7 +101,8 @@ def cuda_of(recordings: Sequence[Recording], *, calibrated: bool | None = None) 
     }
     busy = (none, none)
     if rung.letter in "AB":
-        busy = _from_cupti(report, recordings, rung, calibrated)
+        calibrated = ladder.get("calibrated")
+        busy = _from_cupti(report, recordings, rung, calibrated if isinstance(calibrated, bool) else None)
     elif rung.letter == "C":
         busy = add_kineto(report, folder)
     elif rung.letter == "D":

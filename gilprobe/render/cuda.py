@@ -40,8 +40,11 @@ def _lines(cuda: dict[str, Any]) -> Iterator[str]:
     yield (
         "clocks of processes may be apart by " + ("an unknown time" if error is None else f"{seconds(error)} at most")
     )
-    if cuda.get("calibrated") is None and rung == "A":
-        yield "switches are uncalibrated here: make gpu-study runs the known-answer test"
+    if rung == "A" and not cuda.get("calibrated"):
+        failed = cuda.get("calibrated") is False
+        yield "switches are uncalibrated: the known-answer test (make gpu-study) " + (
+            "failed here" if failed else "has not run here"
+        )
     for context in cuda.get("contexts", ())[:MOST_CONTEXTS]:
         resident = context.get("resident_s")
         yield (
