@@ -64,6 +64,7 @@ class ProfileCommand(click.Command):
     metavar="[=auto|cupti|torch|nvml|off]",
     help="Also record CUDA contexts and what the GPU did for them.",
 )
+@click.option("--cuda-raw", hidden=True, default=0, help="Keep so many of CUPTI's records as they come, for tests.")
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
@@ -78,6 +79,7 @@ def profile(
     rate: int,
     sampler: str,
     cuda: str,
+    cuda_raw: int,
     python: str,
     force: bool,
     quiet: bool,
@@ -100,7 +102,9 @@ def profile(
     cuda_plan = plan(cuda, interpreter)
     make_folder(recording, force)
     cuda_plan.write(recording)
-    options = Options(events, rate, sampler, cuda=cuda_plan.source == "cupti", cupti=cuda_plan.libcupti)
+    options = Options(
+        events, rate, sampler, cuda=cuda_plan.source == "cupti", cupti=cuda_plan.libcupti, cuda_raw=cuda_raw
+    )
     if cuda_plan.source == "torch":
         target = under_torch_profiler(target, recording)
     with NvmlSampler(recording) if cuda_plan.source == "nvml" else nullcontext():

@@ -33,13 +33,15 @@ class Options:
     sampler: str = "auto"
     cuda: bool = False
     cupti: str = ""
+    cuda_raw: int = 0
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
         if self.cuda:
-            parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
+            parts += ["cuda=1", *([f"cuda_raw={self.cuda_raw}"] if self.cuda_raw else [])]
+            parts += [f"cupti={self.cupti}"] if self.cupti else []
         return ",".join(parts)
 
 

@@ -24,7 +24,8 @@ def calibrate(python: str, folder: Path, environment: dict[str, str]) -> dict[st
     alone = _run([python, script, "solo"], environment)
     turns = alone["turns"]
     start_ns = time.monotonic_ns() + int(START_AFTER_S * 1e9)
-    command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "0", "--cuda=cupti", "--python", python]
+    command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "0", "--cuda=cupti", "--cuda-raw", "500"]
+    command += ["--python", python]
     children = [
         subprocess.Popen(
             [*command, "-o", str(folder / f"spin-{number}"), script, "run", str(turns), str(SPINS), str(start_ns)],

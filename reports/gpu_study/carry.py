@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from gilprobe.errors import GilprobeError
-from gilprobe.loader.study.pictures import pictures
+from reports.demo import pictures
 from reports.environment import ROOT, interpreters
 
 CARRY = ROOT / "build" / "gpu-carry"
@@ -56,8 +56,8 @@ def build(cuda: str) -> None:
         for requirement in PURE:
             _take(_wheel(requirement, folder, "--python-version", "3.12", "--only-binary", ":all:"), None,
                   CARRY / "pure")  # fmt: skip
-        files = pickle.loads(pictures(folder, (640, 408)).read_bytes())
-        (CARRY / "pictures.pickle").write_bytes(pickle.dumps(files[:PICTURES]))
+    files = [path.read_bytes() for path in sorted(pictures.make().glob("*.jpg"))[:PICTURES]]
+    (CARRY / "pictures.pickle").write_bytes(pickle.dumps(files))
     _free_threaded()
     shutil.copy(ROOT / "gilprobe" / "native" / "libgilprobe.so", CARRY)
     subprocess.run(["strip", "--strip-debug", CARRY / "libgilprobe.so"], check=True)

@@ -82,7 +82,6 @@ class GpuStudy:
     pythons: dict[str, str]
     pictures: Path
     recordings: Path
-    libcupti: str = ""
     environment: dict[str, str] | None = None
     calibrated: bool | None = None
     seconds: float = 2.0
@@ -121,7 +120,7 @@ class GpuStudy:
                 command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "0", "-o", str(folder)]
                 source = "--cuda=nvml" if cell.backend == "hardware" else "--cuda=cupti"
                 answer = asdict(cell) | _answer([*command, source, "--python", python, *script], environment)
-                return answer | {"cuda": cuda_report(folder, self.calibrated)}
+                return answer | {"cuda": cuda_report(folder, self.calibrated, environment)}
         except GilprobeError as error:
             return asdict(cell) | {"error": error.message}
 
@@ -140,13 +139,13 @@ def _answer(command: Sequence[str], environment: dict[str, str]) -> dict[str, An
     return read
 
 
-def cuda_report(folder: Path, calibrated: bool | None) -> dict[str, Any]:
+def cuda_report(folder: Path, calibrated: bool | None, environment: dict[str, str]) -> dict[str, Any]:
     """The JSON report's `cuda` of a recording, told beforehand what the known-answer test found."""
     ladder = folder / "cuda.json"
     if ladder.exists():
         ladder.write_text(json.dumps(json.loads(ladder.read_text()) | {"calibrated": calibrated}))
     command = [sys.executable, "-m", "gilprobe", "report", str(folder), "-f", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_S, env=environment, check=False)
     try:
         cuda: dict[str, Any] = json.loads(done.stdout)["cuda"]
     except (ValueError, KeyError):

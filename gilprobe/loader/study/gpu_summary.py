@@ -19,6 +19,7 @@ def summarize(answers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         groups.setdefault(place, []).append(answer)
     rows = [row for place, group in sorted(groups.items()) if (row := _row(place, group))]
     return {
+        "replay": any(answer.get("cuda", {}).get("replay") for answer in answers.values()),
         "rows": rows,
         "comparisons": list(_comparisons(rows)),
         "failures": [{"cell": key, "error": a["error"]} for key, a in answers.items() if "error" in a],

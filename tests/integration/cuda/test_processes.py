@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cuda import Fake, build
+from cuda import SCRIPT, Fake, build
 
 from gilprobe.analysis import load
 from gilprobe.analysis.cuda import cuda_findings
+from gilprobe.launch.target import Options, environment
+from gilprobe.recording import Recording, read_folder
 from gilprobe.render.cuda import REPLAY, cuda_lines
 
 # Two processes that have the GPU by turns: 20 times 1 ms each, with 0.5 ms between; process 1 begins.
@@ -94,3 +96,24 @@ def test_who_held_the_gil_while_the_gpu_was_idle(fake: Fake, tmp_path: Path, bus
     rows = [row for row in load(tmp_path / "r").cuda["waits_while_idle"] if row["kind"] == "gil"]
     of_holder = sum(row["idle_s"] for row in rows if row["releaser"] == "holder")
     assert (of_holder > 0.04) is idle
+
+
+def test_a_capture_of_raw_records_replays_to_the_same_work(fake: Fake, tmp_path: Path) -> None:
+    """What the study brings home from a GPU is read by the code that reads it there."""
+    first = record_raw(fake, tmp_path / "first", SCRIPT, "5", "1000000", "2")
+    assert len(first.cuda.raw) == 10
+    capture = tmp_path / "capture"
+    capture.write_bytes(b"".join(len(raw).to_bytes(4, "little") + raw for raw in first.cuda.raw))
+    script = "import ctypes; ctypes.CDLL('libcuda.so.1').cuInit(0)"
+    again = record_raw(fake, tmp_path / "again", script, FAKE_CUPTI_REPLAY=str(capture))
+    assert sorted(again.cuda.all_work().tolist()) == sorted(first.cuda.all_work().tolist())
+    assert again.cuda.states[0]["replay"] == 1
+
+
+def record_raw(fake: Fake, folder: Path, script: str, *words: str, **variables: str) -> Recording:
+    folder.mkdir()
+    options = Options(cuda=True, cupti=str(fake.cupti), cuda_raw=100)
+    environ = environment(folder, options) | fake.environment(**variables)
+    subprocess.run([sys.executable, "-c", script, *words], env=environ, check=True, timeout=60)
+    (recording,) = read_folder(folder)
+    return recording
