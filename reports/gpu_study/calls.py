@@ -31,13 +31,14 @@ from reports.gpu_study.page import write_page
 
 HERE = ROOT / "reports" / "gpu-nvimagecodec"
 CALL_S = 330  # of six minutes; the rest is for the last cell and the table
-GIL, FREE_THREADED = "3.12", "3.13t"
+GIL, FREE_THREADED = f"{sys.version_info.major}.{sys.version_info.minor}", "3.13t"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--call", type=int, choices=(1, 2, 3), help="one call only")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for what it leaves")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each cell")
     options = parser.parse_args()
     gpu = require_gpu()
     if not (CARRY / "site.tgz").exists():
@@ -45,14 +46,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for call in (options.call,) if options.call else (1, 2, 3):
         with tempfile.TemporaryDirectory(prefix="gilprobe-gpu-") as work:
-            Call(call, Path(work), options.out, gpu).run()
+            Call(call, Path(work), options.out, gpu, options.seconds).run()
 
 
 class Call:
     """answers: of this and of earlier calls, by cell; `calibration` and `environment` are two more of them."""
 
-    def __init__(self, number: int, work: Path, out: Path, gpu: dict[str, Any]) -> None:
-        self.number, self.work, self.out, self.gpu = number, work, out, gpu
+    def __init__(self, number: int, work: Path, out: Path, gpu: dict[str, Any], seconds: float) -> None:
+        self.number, self.work, self.out, self.gpu, self.seconds = number, work, out, gpu, seconds
         self.end = time.monotonic() + CALL_S
         self.answers = _read(HERE / "answers.jsonl") | _read(out / "answers.jsonl")
         self.python_t = ""
@@ -68,7 +69,12 @@ class Call:
             calibrated = self.answers["calibration"].get("calibrated")
             pythons = {GIL: sys.executable} | ({FREE_THREADED: self.python_t} if self.python_t else {})
             study = GpuStudy(
-                pythons, CARRY / "pictures.pickle", self.work, environment=self._variables(), calibrated=calibrated
+                pythons,
+                CARRY / "pictures.pickle",
+                self.work,
+                environment=self._variables(),
+                calibrated=calibrated,
+                seconds=self.seconds,
             )
             measured = {key: a for key, a in self.answers.items() if "|" in key}
             study.run(list(self._cells()), measured, lambda: time.monotonic() > self.end, self._keep)

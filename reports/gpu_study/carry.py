@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from gilprobe.errors import GilprobeError
 from reports.demo import pictures
 from reports.environment import ROOT, interpreters
 
-CARRY = ROOT / "build" / "gpu-carry"
+CARRY = Path(os.environ.get("GILPROBE_GPU_CARRY") or ROOT / "build" / "gpu-carry")
 MOST_BYTES = 35 << 20
 PICTURES = 48
 # What each wheel gives: ends of names. All else (other Pythons, codecs that are not JPEG, headers) stays behind.
@@ -70,7 +71,7 @@ def build(cuda: str) -> None:
     shutil.rmtree(CARRY / "site")
     shutil.rmtree(CARRY / "pure")
     size = sum(path.stat().st_size for path in CARRY.rglob("*") if path.is_file())
-    print(f"{CARRY.relative_to(ROOT)}: {size / 2**20:.1f} MiB for CUDA {cuda}")
+    print(f"{CARRY}: {size / 2**20:.1f} MiB for CUDA {cuda}")
     if size > MOST_BYTES:
         raise GilprobeError(f"{CARRY} has {size} bytes, {MOST_BYTES} may be carried", "Leave out more in carry.py.")
 
