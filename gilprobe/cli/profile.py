@@ -12,6 +12,8 @@ import click
 from gilprobe.cli.prove import check_build, prove_recording
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
+from gilprobe.launch.cuda import plan, under_torch_profiler
+from gilprobe.launch.nvml import NvmlSampler
 from gilprobe.record.folder import default_name, make_folder
 
 MOST_HZ = 5000
@@ -44,8 +46,11 @@ class ProfileCommand(click.Command):
             for name in (*option.opts, *option.secondary_opts)
         }
         at = 0
+        args = list(args)
         while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
             word = args[at]
+            if word == "--cuda":  # its value is optional, so it never takes the next word
+                word = args[at] = "--cuda=auto"
             if word in ("-m", "-c"):
                 args = [*args[: at + 2], "--", *args[at + 2 :]]
                 break
@@ -104,6 +109,13 @@ class ProfileCommand(click.Command):
     show_default=True,
     help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
 )
+@click.option(
+    "--cuda",
+    default="off",
+    metavar="[=auto|cupti|torch|nvml|off]",
+    help="Also record CUDA contexts and what the GPU did for them.",
+)
+@click.option("--cuda-raw", hidden=True, default=0, help="Keep so many of CUPTI's records as they come, for tests.")
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option(
     "--prove",
@@ -128,6 +140,8 @@ def profile(
     work: float,
     watchdog: float | None,
     on_deadlock: str,
+    cuda: str,
+    cuda_raw: int,
     python: str,
     prove: int | None,
     force: bool,
@@ -159,9 +173,23 @@ def profile(
         _check_page(page, force)
     if baseline:
         _check_baseline(baseline, target)  # before the script runs, which may take long
+    cuda_plan = plan(cuda, interpreter)
     make_folder(recording, force, overwrite_by="--force")
-    options = replace(_options(events, rate, sampler), watchdog_s=watchdog, on_deadlock=on_deadlock)
-    with Watching(recording) if live else nullcontext():
+    cuda_plan.write(recording)
+    options = replace(
+        _options(events, rate, sampler),
+        watchdog_s=watchdog,
+        on_deadlock=on_deadlock,
+        cuda=cuda_plan.source == "cupti",
+        cupti=cuda_plan.libcupti,
+        cuda_raw=cuda_raw,
+    )
+    if cuda_plan.source == "torch":
+        target = under_torch_profiler(target, recording)
+    with (
+        Watching(recording) if live else nullcontext(),
+        NvmlSampler(recording) if cuda_plan.source == "nvml" else nullcontext(),
+    ):
         status = run(interpreter, target, recording, options)
     try:
         if prove:

@@ -161,7 +161,8 @@ typedef struct {
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     bool cuda;
-    char cupti[768]; /* libcupti's path; empty: look for one */
+    uint32_t cuda_raw; /* so many of CUPTI's records are kept as they come */
+    char cupti[768];   /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 

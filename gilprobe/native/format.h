@@ -61,7 +61,8 @@ enum RecordType {
     GP_PROGRESS = 26,
     GP_CUDA_STATE = 32,
     GP_CUDA_CONTEXT = 33,
-    GP_CUDA_USE = 34
+    GP_CUDA_USE = 34,
+    GP_CUDA_RAW = 35
 };
 
 /* The libc call a thread blocked in. */
@@ -485,6 +486,13 @@ typedef struct {
     uint64_t first_ns;
     uint64_t last_ns; /* of a change of context or of the last mark */
 } CudaUseRecord;
+
+/* One of CUPTI's own records as it came, its bytes following: for test fixtures, only where cuda_raw was asked for. */
+typedef struct {
+    RecordHeader head;
+    uint32_t version; /* cuptiGetVersion */
+    uint32_t raw_bytes;
+} CudaRawRecord;
 
 enum GpuWorkKind { GP_GPU_KERNEL = 1, GP_GPU_COPY = 2, GP_GPU_SET = 3 };
 

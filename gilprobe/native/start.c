@@ -61,6 +61,8 @@ static void parse_options(const char *text) {
             gp_options.sampler = !strncmp(value, "perf", 4) ? 1 : !strncmp(value, "timer", 5) ? 2 : 0;
         else if (!strncmp(at, "cuda=", 5))
             gp_options.cuda = atoi(value) != 0;
+        else if (!strncmp(at, "cuda_raw=", 9))
+            gp_options.cuda_raw = (uint32_t)atoi(value);
         else if (!strncmp(at, "cupti=", 6))
             snprintf(gp_options.cupti, sizeof gp_options.cupti, "%.*s", (int)strcspn(value, ","), value);
         else if (!strncmp(at, "watchdog_ms=", 12))

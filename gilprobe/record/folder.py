@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gilprobe.errors import OutputError
 
-# What may lie in a recording beside the processes' files: py-spy's own, and the reruns of --prove.
-BESIDE = ("py-spy.trace.json", "py-spy.json", "py-spy.log", "proof")
+# What may lie in a recording beside the processes' files: py-spy's own, --cuda's, and the reruns of --prove.
+BESIDE = ("py-spy.trace.json", "py-spy.json", "py-spy.log", "cuda.json", "nvml.jsonl", "proof")
 
 
 def default_name(program: str) -> Path:
@@ -39,4 +39,4 @@ def make_folder(recording: Path, force: bool, *, overwrite_by: str) -> None:
 
 
 def _ours(path: Path) -> bool:
-    return path.suffix == ".gpr" or path.name in BESIDE
+    return path.suffix == ".gpr" or path.name in BESIDE or path.name.endswith(".kineto.json")
