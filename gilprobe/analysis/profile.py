@@ -11,6 +11,7 @@ from typing import Any
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, wait_rows
+from gilprobe.analysis.loader import loader_of
 from gilprobe.analysis.spans import spans_of
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
@@ -21,7 +22,6 @@ NOT_BUILT = (
     ("stalls", "the watchdog is not built yet"),
     ("lock_order", "the watchdog is not built yet"),
     ("holders", "who held a lock meanwhile needs the watchdog's method swap, which is not built yet"),
-    ("loader", "recorded only from gilprobe.loader's own statistics"),
     ("cuda", "CUDA tracking is not built yet"),
 )
 
@@ -49,13 +49,15 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    spans = spans_of(recordings, waits, threads, span_samples, start_ns)
     return Profile(
         meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
         processes=processes,
         threads=tuple(threads),
         waits=rows,
         hot_objects=hot_objects,
-        spans=spans_of(recordings, waits, threads, span_samples, start_ns),
+        spans=spans,
+        loader=loader_of(spans, rows, hot_objects),
         accounting=accounting,
         findings=findings(processes, threads, rows, hot_objects, accounting),
         not_observed=(*_not_observed(recordings), *undecoded),

@@ -156,7 +156,8 @@ class ThreadIterator(Iterator[T], Generic[T]):
         try:
             while True:
                 try:
-                    epoch, number, worker_id, data = results.get(timeout=self._timeout or _STATUS_CHECK_S)
+                    with clock.in_starved:
+                        epoch, number, worker_id, data = results.get(timeout=self._timeout or _STATUS_CHECK_S)
                 except queue.Empty:
                     self._look_for_dead()
                     if self._timeout:

@@ -62,8 +62,6 @@ class Job:
     epoch: int = 0
     stopped: bool = False
     watch: WriteWatch | None = None
-    # The recorder's seam: called with (worker id, task number) before a batch is fetched.
-    on_batch: Callable[[int, int], None] | None = None
 
 
 class Worker:
@@ -115,10 +113,11 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
         init_failure = torch_seams.failure(where)
 
     ended = False
-    results, on_batch = job.results, job.on_batch
+    results, in_index_wait, in_output_wait = job.results, clock.in_index_wait, clock.in_output_wait
     before = monotonic_ns()
     while True:
-        task = tasks.get()
+        with in_index_wait:
+            task = tasks.get()
         clock.index_wait_ns += monotonic_ns() - before
         if task is None:
             return
@@ -140,8 +139,6 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
             data = init_failure
         else:
             try:
-                if on_batch is not None:
-                    on_batch(worker_id, task.number)
                 data = fetcher.fetch(task.index)
                 if job.accelerator is not None:
                     data = _pinned(data, job.accelerator, job.device_index)
@@ -153,7 +150,8 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
                 else:
                     data = torch_seams.failure(where)
         handed = monotonic_ns()
-        results.put((task.epoch, task.number, worker_id, data))
+        with in_output_wait:
+            results.put((task.epoch, task.number, worker_id, data))
         # Holding on to the batch until the next one is ready would keep its memory alive.
         del data, task
         before = monotonic_ns()
@@ -174,12 +172,14 @@ class _Fetcher:
     def fetch(self, index: Any) -> Any:
         start = monotonic_ns()
         try:
-            samples = self._map_samples(index) if self.samples is None else self._iterable_samples(index)
+            with self.clock.in_dataset:
+                samples = self._map_samples(index) if self.samples is None else self._iterable_samples(index)
         finally:
             middle = monotonic_ns()
             self.clock.dataset_ns += middle - start
         try:
-            return self.job.collate_fn(samples)
+            with self.clock.in_collate:
+                return self.job.collate_fn(samples)
         finally:
             self.clock.collate_ns += monotonic_ns() - middle
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from gilprobe.model import Profile, Span
+from gilprobe.render.loader_text import part_of_loader, print_loader
 from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS = 5, 8, 5, 3, 8
@@ -50,6 +51,7 @@ def _print(profile: Profile, console: Console, recording: str) -> None:
         _threads(profile, console)
     _waits(profile, console)
     _spans(profile, console)
+    print_loader(profile, console)
     _open_waits(profile, console)
     lost = [
         item for item in profile.not_observed if "record" in item.what or "stack" in item.what or "end of" in item.what
@@ -129,6 +131,8 @@ def _spans(profile: Profile, console: Console) -> None:
     """By name, all threads together."""
     names: dict[str, list[Span]] = {}
     for span in profile.spans:
+        if part_of_loader(span.name):
+            continue
         names.setdefault(span.name, []).append(span)
     if not names:
         return
