@@ -1,12 +1,11 @@
 """The loader's bars, each as a ratio of interleaved pairs with its bootstrap interval.
 
-Run as `python reports/loader/measure.py` with the interpreter to measure; it updates its build in summary.json.
+Run as `python -m reports.loader bars` with the interpreter to measure; it updates its build in summary.json.
 A bar is met when the whole interval is on its good side, missed when none of it is, else undecided.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -17,7 +16,6 @@ import sys
 import sysconfig
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,25 +62,20 @@ class InMemory(Dataset[Any]):
         return self.files[index][0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", help="names of bars")
-    parser.add_argument("--work", type=Path, default=Path.home() / ".cache/gilprobe/study", help="where pictures are")
-    chosen = parser.parse_args()
+def run(only: list[str] | None, work: Path) -> None:
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", "This DataLoader will create")
-    build = _build()
+    name_of_build = build()
     summary: dict[str, Any] = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {"schema": 1, "builds": {}}
-    entry = summary["builds"].setdefault(build, {})
-    for name, measure in _bars(chosen.work, build).items():
-        if chosen.only and name not in chosen.only:
+    entry = summary["builds"].setdefault(name_of_build, {})
+    for name, measure in _bars(work, name_of_build).items():
+        if only and name not in only:
             continue
         entry[name] = {**measure(), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
-        print(build, name, json.dumps(entry[name]), flush=True)
+        print(name_of_build, name, json.dumps(entry[name]), flush=True)
         SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def _bars(work: Path, build: str) -> dict[str, Callable[[], dict[str, Any]]]:
+def _bars(work: Path, name_of_build: str) -> dict[str, Callable[[], dict[str, Any]]]:
     bars: dict[str, Callable[[], dict[str, Any]]] = {
         "instruments_us_per_batch": _instruments,
         "first_batch_ms": lambda: _absolute([_first_batch("threads") * 1e3 for _ in range(PAIRS)], 20.0),
@@ -91,7 +84,7 @@ def _bars(work: Path, build: str) -> dict[str, Callable[[], dict[str, Any]]]:
     for workers in (1, 2):
         bars[f"overhead_over_processes_{workers}"] = lambda workers=workers: _overhead(workers, "fork", 0.3)  # type: ignore[misc]
     bars["overhead_over_no_workers_1"] = lambda: _overhead(1, None, 1.5)
-    if "free-threaded" in build:
+    if "free-threaded" in name_of_build:
         for codec in ("pillow", "nvimagecodec"):
             for hold in (1, BATCH):
                 name = f"two_workers_over_bare_threads_{codec}" + (f"_holding_{hold}" if hold > 1 else "")
@@ -101,7 +94,7 @@ def _bars(work: Path, build: str) -> dict[str, Callable[[], dict[str, Any]]]:
     return bars
 
 
-def _build() -> str:
+def build() -> str:
     free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED") == 1
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     kind = "gil" if not free_threaded else "free-threaded, gil=1" if gil else "free-threaded"
@@ -184,17 +177,27 @@ def _instruments() -> dict[str, Any]:
     def stamps() -> None:
         before = now()
         for _ in range(count):
+            with clock.in_index_wait:
+                pass
             clock.index_wait_ns += now() - before
             before = now()
             start = now()
+            with clock.in_dataset:
+                pass
             middle = now()
             clock.dataset_ns += middle - start
+            with clock.in_collate:
+                pass
             clock.collate_ns += now() - middle
             handed = now()
+            with clock.in_output_wait:
+                pass
             before = now()
             clock.output_wait_ns += before - handed
             clock.batches += 1
             begin = now()
+            with clock.in_index_wait:
+                pass
             clock.index_wait_ns += now() - begin
             clock.batches = max(clock.batches, 3 + 1)
             clock.batches = max(clock.batches, 3)
@@ -271,7 +274,3 @@ def _memory(against: str, bar: float) -> dict[str, Any]:
         return found
 
     return _absolute([pss_mb("threads") / pss_mb(against) for _ in range(3)], bar)
-
-
-if __name__ == "__main__":
-    main()

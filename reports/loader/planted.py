@@ -53,7 +53,7 @@ class SharedDict(Planted):
 
     def sample(self, index: int) -> int:
         counts = self.counts if self.own is None else self.own.__dict__
-        for number in range(20_000):
+        for number in range(60_000):
             counts[number & 63] = number
         return index
 
