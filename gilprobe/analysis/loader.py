@@ -140,9 +140,7 @@ def _spin_share(kind: str, waits: Sequence[Wait]) -> float:
     return sum(wait.spin_s for wait in waits if wait.kind == kind) / total_s if total_s > 0 else 0.0
 
 
-def _evidence(
-    kind: str, waits: Sequence[Wait], workers: set[str], hot_objects: Sequence[HotObject]
-) -> dict[str, Any]:
+def _evidence(kind: str, waits: Sequence[Wait], workers: set[str], hot_objects: Sequence[HotObject]) -> dict[str, Any]:
     """What was waited for, where, and who ended it: of the largest row of that kind."""
     if kind == "atomic stall":
         hot = next((hot for hot in hot_objects if workers & set(hot.threads)), None)

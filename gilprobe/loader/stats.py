@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gilprobe.record.spans import span
+from gilprobe.record.spans import connected, span
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class WorkerClock:
 
     The spans tell the recorder, where one is, which part the thread is in (gilprobe/analysis/loader.py reads them by
     these names). They are the worker's own objects: shared ones would make its threads contend for their reference
-    counts.
+    counts. Entered by hand and only where `recorded`: eight calls that do nothing cost a microsecond a batch on 3.13t.
     """
 
     __slots__ = (
@@ -49,10 +49,12 @@ class WorkerClock:
         "in_output_wait",
         "index_wait_ns",
         "output_wait_ns",
+        "recorded",
     )
 
     def __init__(self, worker_id: int) -> None:
         self.id = worker_id
+        self.recorded = connected()
         self.in_index_wait = span("loader.index-wait")
         self.in_dataset = span("loader.dataset")
         self.in_collate = span("loader.collate")
@@ -73,9 +75,10 @@ class WorkerClock:
 class ConsumerClock:
     """The consumer's side, written by the consumer only."""
 
-    __slots__ = ("batches", "in_flight_max", "in_starved", "queue_depth_max", "starved_ns", "workers")
+    __slots__ = ("batches", "in_flight_max", "in_starved", "queue_depth_max", "recorded", "starved_ns", "workers")
 
     def __init__(self, num_workers: int) -> None:
+        self.recorded = connected()
         self.in_starved = span("loader.starved")
         self.workers = tuple(WorkerClock(worker_id) for worker_id in range(num_workers))
         self.starved_ns = self.batches = self.queue_depth_max = self.in_flight_max = 0

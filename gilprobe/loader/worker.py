@@ -113,11 +113,14 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
         init_failure = torch_seams.failure(where)
 
     ended = False
-    results, in_index_wait, in_output_wait = job.results, clock.in_index_wait, clock.in_output_wait
+    results, recorded = job.results, clock.recorded
     before = monotonic_ns()
     while True:
-        with in_index_wait:
-            task = tasks.get()
+        if recorded:
+            clock.in_index_wait.__enter__()
+        task = tasks.get()
+        if recorded:
+            clock.in_index_wait.__exit__(None, None, None)
         clock.index_wait_ns += monotonic_ns() - before
         if task is None:
             return
@@ -150,8 +153,11 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
                 else:
                     data = torch_seams.failure(where)
         handed = monotonic_ns()
-        with in_output_wait:
-            results.put((task.epoch, task.number, worker_id, data))
+        if recorded:
+            clock.in_output_wait.__enter__()
+        results.put((task.epoch, task.number, worker_id, data))
+        if recorded:
+            clock.in_output_wait.__exit__(None, None, None)
         # Holding on to the batch until the next one is ready would keep its memory alive.
         del data, task
         before = monotonic_ns()
@@ -170,18 +176,25 @@ class _Fetcher:
         self.ended = False
 
     def fetch(self, index: Any) -> Any:
+        clock, recorded = self.clock, self.clock.recorded
         start = monotonic_ns()
+        if recorded:
+            clock.in_dataset.__enter__()
         try:
-            with self.clock.in_dataset:
-                samples = self._map_samples(index) if self.samples is None else self._iterable_samples(index)
+            samples = self._map_samples(index) if self.samples is None else self._iterable_samples(index)
         finally:
+            if recorded:
+                clock.in_dataset.__exit__(None, None, None)
             middle = monotonic_ns()
-            self.clock.dataset_ns += middle - start
+            clock.dataset_ns += middle - start
+        if recorded:
+            clock.in_collate.__enter__()
         try:
-            with self.clock.in_collate:
-                return self.job.collate_fn(samples)
+            return self.job.collate_fn(samples)
         finally:
-            self.clock.collate_ns += monotonic_ns() - middle
+            if recorded:
+                clock.in_collate.__exit__(None, None, None)
+            clock.collate_ns += monotonic_ns() - middle
 
     def _map_samples(self, index: Any) -> Any:
         dataset = self.dataset

@@ -74,6 +74,10 @@ class span:
         return run  # type: ignore[return-value]
 
 
+def connected() -> bool:
+    return _begin is not None
+
+
 def connect(library: Any) -> None:
     """Spans go to this library (a ctypes.PyDLL) from now on; None: nowhere."""
     global _begin, _end

@@ -20,20 +20,20 @@ def print_loader(profile: Profile, console: Console) -> None:
     if not loader:
         return
     workers, batches, starved = len(loader["workers"]), loader["batches"], loader["starved"]
+    starved_s = seconds(starved.get("wall", 0.0))
     console.print()
     console.print(
-        Styled(
-            f"the loader: {workers} workers, {batches} batches; its consumer starved {seconds(starved.get('wall', 0.0))}",
-            style="bold",
-        )
+        Styled(f"the loader: {workers} workers, {batches} batches; its consumer starved {starved_s}", style="bold")
     )
     rows = {**loader["parts"], **({"consumer starved": starved} if starved else {})}
     console.print(_table(rows))
     for cause in loader["causes"][:MOST_CAUSES]:
         name = f": {cause['name']}" if cause["name"] else ""
         console.print(
-            Styled(f"  {percent(cause['share']):>5} of the work  {cause['kind']} in the {cause['part']}{plain(name)} "
-                   f"[{cause['evidence']}]")
+            Styled(
+                f"  {percent(cause['share']):>5} of the work  {cause['kind']} in the {cause['part']}{plain(name)} "
+                f"[{cause['evidence']}]"
+            )
         )
         for frame in cause["sites"][:3]:
             console.print(Styled(f"     {place(Frame(**frame))}"))
@@ -64,4 +64,3 @@ def _table(rows: dict[str, dict[str, float]]) -> Table:
 def part_of_loader(name: str) -> bool:
     """Spans that this section shows, so that the spans' own need not."""
     return name.startswith("loader.")
-

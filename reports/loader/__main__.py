@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="bars|rivals|planted", help="all of them by default")
     parser.add_argument("--only", nargs="*", help="names of bars or causes")
     parser.add_argument("--pairs", type=int, default=31, help="interleaved pairs of each rival")
-    parser.add_argument("--profiler", default=sys.executable, help="the interpreter that runs gilprobe profile")
+    parser.add_argument("--profiler", default=measure.profiler(), help="the interpreter that runs gilprobe profile")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/gilprobe/study", help="where pictures are")
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore", "This DataLoader will create")

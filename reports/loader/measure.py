@@ -12,8 +12,10 @@ import os
 import pickle
 import platform
 import statistics
+import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -78,6 +80,7 @@ def run(only: list[str] | None, work: Path) -> None:
 def _bars(work: Path, name_of_build: str) -> dict[str, Callable[[], dict[str, Any]]]:
     bars: dict[str, Callable[[], dict[str, Any]]] = {
         "instruments_us_per_batch": _instruments,
+        "instruments_recorded_us_per_batch": _instruments_recorded,
         "first_batch_ms": lambda: _absolute([_first_batch("threads") * 1e3 for _ in range(PAIRS)], 20.0),
         "first_batch_over_fork": lambda: _pairs(lambda: _first_batch("threads"), lambda: _first_batch("fork"), 0.5),
     }
@@ -168,7 +171,9 @@ def _first_batch(method: str) -> float:
 
 def _instruments() -> dict[str, Any]:
     """CPU of the clocks' own statements for one batch (worker and consumer), replayed 10^5 times a value."""
-    clock, count, now = WorkerClock(0), 100_000, time.monotonic_ns
+    clock, now = WorkerClock(0), time.monotonic_ns
+    recorded = clock.recorded
+    count = 10_000 if recorded else 100_000
 
     def empty() -> None:
         for _ in range(count):
@@ -177,27 +182,37 @@ def _instruments() -> dict[str, Any]:
     def stamps() -> None:
         before = now()
         for _ in range(count):
-            with clock.in_index_wait:
-                pass
+            if recorded:
+                clock.in_index_wait.__enter__()
+            if recorded:
+                clock.in_index_wait.__exit__(None, None, None)
             clock.index_wait_ns += now() - before
             before = now()
             start = now()
-            with clock.in_dataset:
-                pass
+            if recorded:
+                clock.in_dataset.__enter__()
+            if recorded:
+                clock.in_dataset.__exit__(None, None, None)
             middle = now()
             clock.dataset_ns += middle - start
-            with clock.in_collate:
-                pass
+            if recorded:
+                clock.in_collate.__enter__()
+            if recorded:
+                clock.in_collate.__exit__(None, None, None)
             clock.collate_ns += now() - middle
             handed = now()
-            with clock.in_output_wait:
-                pass
+            if recorded:
+                clock.in_output_wait.__enter__()
+            if recorded:
+                clock.in_output_wait.__exit__(None, None, None)
             before = now()
             clock.output_wait_ns += before - handed
             clock.batches += 1
             begin = now()
-            with clock.in_index_wait:
-                pass
+            if recorded:
+                clock.in_index_wait.__enter__()
+            if recorded:
+                clock.in_index_wait.__exit__(None, None, None)
             clock.index_wait_ns += now() - begin
             clock.batches = max(clock.batches, 3 + 1)
             clock.batches = max(clock.batches, 3)
@@ -213,6 +228,22 @@ def _instruments() -> dict[str, Any]:
 
 def _discard(samples: list[Any]) -> int:
     return len(samples)
+
+
+def _instruments_recorded() -> dict[str, Any]:
+    """The same under gilprobe profile: what the recorder adds by its five spans. No bar: it is the recorder's cost."""
+    code = "import json; from reports.loader.measure import _instruments; print(json.dumps(_instruments()))"
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["gilprobe", "profile", "-q", "-o", f"{folder}/run.gilprobe", "--python", sys.executable, "-c", code]
+        ran = subprocess.run([profiler(), "-m", *command], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return {**found, "bar": None, "outcome": "no bar"}
+
+
+def profiler() -> str:
+    """An interpreter that has gilprobe's own needs: this one, or the tree's."""
+    here = Path(".venv/bin/python")
+    return str(here) if here.exists() else sys.executable
 
 
 class Discards(Pictures):

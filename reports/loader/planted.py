@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from gilprobe.loader import ThreadDataLoader
 
 WORKERS = 2
-BATCHES, BATCH = 60, 4
+BATCHES, BATCH = 40, 4
 LARGE_BYTES = 40 << 20  # over glibc's largest mmap threshold: each is mapped anew and faulted in anew
 
 

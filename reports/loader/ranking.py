@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 from reports.loader.planted import CAUSES, EXPECTED, applies
 
 PROGRAM = Path(__file__).with_name("planted.py")
+ROOT = PROGRAM.parent.parent.parent
 RATE_HZ = 500
 
 
@@ -35,14 +37,19 @@ def measure(profiler: str, only: list[str] | None) -> dict[str, Any]:
 
 def loader_of(profiler: str, python: str, cause: str, twin: str) -> dict[str, Any]:
     """Profile.loader of one run. Raises RuntimeError with what gilprobe said where there is none."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "run.gilprobe"
         command = [profiler, "-m", "gilprobe", "profile", "-q", "--rate", str(RATE_HZ), "-o", str(recording)]
         ran = subprocess.run(
-            [*command, "--python", python, str(PROGRAM), cause, twin], capture_output=True, text=True, check=False
+            [*command, "--python", python, str(PROGRAM), cause, twin],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
         report = [profiler, "-m", "gilprobe", "report", str(recording), "-f", "json"]
-        said = subprocess.run(report, capture_output=True, text=True, check=False)
+        said = subprocess.run(report, capture_output=True, text=True, check=False, env=environment)
     if ran.returncode or said.returncode:
         raise RuntimeError(f"{cause}, {twin}: {ran.stderr[-2000:]}{said.stderr[-2000:]}")
     loader: dict[str, Any] = json.loads(said.stdout)["loader"]

@@ -149,9 +149,9 @@ def _epoch(epoch: Epoch) -> tuple[float, float]:
 
 
 def _counted() -> float:
+    # process_time holds threads that have ended, which /proc/self/task does not.
     times = os.times()
-    ended_s = times.children_user + times.children_system
-    return counters([os.getpid(), *_children()]).cpu_s + ended_s
+    return time.process_time() + counters(_children()).cpu_s + times.children_user + times.children_system
 
 
 def _children() -> list[int]:
