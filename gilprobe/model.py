@@ -49,7 +49,15 @@ class Frame:
     line: int
 
 
-LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+LIBRARY_PARTS = (
+    "/threading.py",
+    "/queue.py",
+    "/concurrent/futures/",
+    "/logging/",
+    "/contextlib.py",
+    "<frozen ",
+    "/multiprocessing/",
+)
 
 
 def own_frame(stack: Sequence[Frame]) -> Frame | None:
@@ -169,6 +177,10 @@ class Span:
     inside: tuple[str, ...] = ()
     open: bool = False
 
+    @property
+    def title(self) -> str:
+        return self.name if self.count <= 1 else f"{self.name} ({self.count} times, first to last)"
+
 
 @dataclass(frozen=True, slots=True)
 class HotObject:
@@ -181,6 +193,7 @@ class HotObject:
     evidence: str
     address: int = 0
     sites: tuple[tuple[Frame, float], ...] = ()
+    kind: str = ""  # what its name is bound to: `module global`, `element of ...`
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +225,60 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenObject:
+    """predicted: share of CPU (0-1) that freezing it should free. outcome: `frozen`, or why it was not."""
+
+    object_type: str
+    name: str
+    address: int
+    predicted: float
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRun:
+    """One rerun, in the second before the world was stopped and in the one after: work per second of CPU, in
+    Proof.measure's units, and cores used. margin: one standard error of `freed`, were the counted things to happen at
+    random. rest: CPU from then to the end of the run."""
+
+    work_before: float
+    work_after: float
+    cores_before: float
+    cores_after: float
+    margin: float
+    stopped_s: float
+    rest_cpu_s: float
+
+    @property
+    def freed(self) -> float:
+        """Share (0-1) of the CPU a unit of work took that it takes no longer."""
+        return 1 - self.work_before / self.work_after if self.work_after > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What freezing the hottest objects of a rerun changed (--prove), beside what their share of CPU predicted.
+
+    predicted, proven, control: share (0-1) of the CPU a unit of work takes. proven is None where the reruns cannot
+    tell; `why` then says why. evidence: of `proven`.
+    """
+
+    objects: tuple[FrozenObject, ...]
+    measure: str
+    predicted: float
+    proven: float | None
+    control: float | None
+    evidence: str
+    runs: dict[str, ProofRun] = field(default_factory=dict)
+    why: str = ""
+    rest_cpu_s: tuple[float, float] | None = None  # to the end of the run: frozen, and as the control has it
+
+    @property
+    def speedup(self) -> float | None:
+        return None if self.proven is None or self.proven >= 1 else 1 / (1 - self.proven)
+
+
+@dataclass(frozen=True, slots=True)
 class WaterfallStep:
     """One part of what lies between the ideal and the actual speed-up, in units of speed-up (one thread = 1)."""
 
@@ -222,18 +289,25 @@ class WaterfallStep:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual."""
+    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual.
+
+    ideal: the number of workers. actual: work * the baseline's wall time / this run's, where work is what this run did
+    in units of the baseline's. steps: kinds of waits, `spin`, `atomic-stall`, `runnable`, `cpu` (beyond the baseline's
+    for the same work), `sleep-io`, `idle` (workers with nothing to do: the serial part), `unaccounted` (always there).
+    """
 
     baseline: str
     ideal: float
     actual: float
     steps: tuple[WaterfallStep, ...]
+    work: float = 1.0
+    baseline_wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SampledStack:
-    """CPU samples of one thread at one Python stack. thread: index into Profile.threads; state: held (the GIL),
-    running, or waiting where the sampler sees that too."""
+    """Samples of one thread at one Python stack. thread: index into Profile.threads. state: `held` (the GIL),
+    `running`, and where the sampler sees them too `waiting` for another thread and `idle`."""
 
     thread: int
     stack: tuple[Frame, ...]
@@ -247,7 +321,8 @@ class Timeline:
     """Every single wait, recorded with --events: equally long columns, by start. Times in ns since the recording began.
 
     thread, releaser: index into Profile.threads, releaser -1 where it is not known. wait: index into Profile.waits, -1
-    for sleep and I/O. wake_ns and spin_ns lie within duration_ns.
+    for sleep and I/O. wake_ns and spin_ns lie within duration_ns. release: index into the wait's `releasers`, whose
+    stack is the one that ended it, -1 where it is not known.
     """
 
     thread: array[int]
@@ -257,6 +332,24 @@ class Timeline:
     duration_ns: array[int]
     wake_ns: array[int]
     spin_ns: array[int]
+    release: array[int]
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overview:
+    """As much of the timeline as a page can hold: the longest waits one by one, of the shorter ones those of one thread
+    and one cause that start within one bin of time together.
+
+    count: how many waits an entry of `timeline` stands for; where more than one, its start is the first one's, its
+    other times are sums. A wait shorter than `whole_from_ns` may be within such an entry.
+    """
+
+    timeline: Timeline
+    count: array[int]
+    whole_from_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,10 +390,13 @@ class Profile:
     not_observed: tuple[NotObserved, ...] = ()
     waterfall: Waterfall | None = None
     cpu_stacks: tuple[SampledStack, ...] = ()
+    wall_stacks: tuple[SampledStack, ...] = ()  # py-spy's, in every state: all of a thread's time since it attached
     timeline: Timeline | None = None
+    overview: Overview | None = None
+    proof: Proof | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""
-        report = asdict(replace(self, cpu_stacks=(), timeline=None))
-        del report["cpu_stacks"], report["timeline"]
+        report = asdict(replace(self, cpu_stacks=(), wall_stacks=(), timeline=None, overview=None))
+        del report["cpu_stacks"], report["wall_stacks"], report["timeline"], report["overview"]
         return {"schema": SCHEMA_VERSION, **report}

@@ -39,6 +39,7 @@ class ClassifiedWait:
     wake_s: float
     spin_s: float
     histogram: tuple[int, ...]
+    wait_id: int = 0
     span_id: int = 0
 
     @property
@@ -81,6 +82,7 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             wake_s=int(record["wake_ns"]) / 1e9,
             spin_s=int(record["spin_ns"]) / 1e9,
             histogram=tuple(record["histogram"].tolist()),
+            wait_id=int(record["wait_id"]),
             span_id=int(record["span_id"]),
         )
 

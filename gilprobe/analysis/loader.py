@@ -122,7 +122,7 @@ def _causes(
     if work_s <= 0:
         return []
     mine = [wait for wait in waits if not wait.idle and workers & wait.threads.keys()]
-    causes = []
+    causes: list[dict[str, Any]] = []
     for part in WORK:
         for kind, value in parts.get(part, {}).items():
             if kind in _NO_LOSS:

@@ -39,7 +39,7 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
     /* Where a free-threaded object's atomics lie: ob_ref_shared, ob_ref_local, ob_mutex; elsewhere: ob_refcnt. */
     static const uint8_t offsets[] = {16, 12, 10, 0};
     SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now(), .span_id = slot->spans.current};
-    sample.pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+    sample.pc = slot->last_pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     for (int i = 0; i < 16; i++)
         sample.registers[i] = (uint64_t)context->uc_mcontext.gregs[order[i]];
     sample.stack_id = gp_stack_in_signal(slot);
@@ -49,6 +49,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
         if (sample.type_id)
             sample.object = sample.address - offsets[i];
     }
+    if (GP_RARE(gp_options.prove))
+        gp_prove_sample(slot);
     SampleRecord *record = gp_array_begin(slot, &slot->samples, GP_CHUNK_SAMPLES, sizeof *record);
     if (!record)
         return;

@@ -111,8 +111,12 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->blocked = slot->vforked = slot->over = 0;
     slot->gil_condition = 0;
     slot->unknown_signal = 0;
+    slot->lock_thread = NULL;
+    slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
+    slot->cuda_use = NULL;
+    slot->cuda_launches = slot->cuda_last_correlation = 0;
     gp_index_clear(&slot->waits);
     gp_spans_clear(slot);
     ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);
@@ -160,6 +164,17 @@ Slot *gp_slot_new(void) {
     pthread_setspecific(end_of_thread, slot);
     gp_sampler_start(slot);
     slot->busy = 0;
+    return slot;
+}
+
+Slot *gp_slot_unlisted(void) {
+    Slot *slot = gp_memory(sizeof *slot);
+    if (!slot)
+        return NULL;
+    slot->index = atomic_fetch_add_explicit(&next_slot, 1, memory_order_relaxed);
+    slot->record = &slot->scratch;
+    slot->sampler_fd = -1;
+    slot->busy = 1;
     return slot;
 }
 
@@ -218,6 +233,10 @@ void gp_slots_forked(void) {
     memset(&slot->events, 0, sizeof slot->events);
     memset(&slot->samples, 0, sizeof slot->samples);
     memset(&slot->span_events, 0, sizeof slot->span_events);
+    memset(&slot->gpu_work, 0, sizeof slot->gpu_work);
+    memset(&slot->gpu_marks, 0, sizeof slot->gpu_marks);
+    memset(&slot->gil_holds, 0, sizeof slot->gil_holds);
+    slot->last_hold = NULL;
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;

@@ -25,6 +25,7 @@ void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t st
     record->open_type_id = wait->type_id;
     record->open_op = wait->op;
     record->open_subject = wait->subject;
+    record->open_flags = wait->flags;
     /* Release: a reader that sees the start must see what is waited for. */
     __atomic_store_n(&record->open_start_ns, wait->start_ns, __ATOMIC_RELEASE);
 }
@@ -128,7 +129,8 @@ void gp_wait_close(Slot *slot, OpenWait *wait) {
         posted_ns = releaser = 0;
     slot->record->open_start_ns = 0;
     atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
-    gp_wait_add(slot, wait, end_ns, posted_ns, releaser);
+    /* A wait for the GIL has counted what came after its posts, slice by slice. */
+    gp_wait_add(slot, wait, end_ns, wait == &slot->gil_wait ? 0 : posted_ns, releaser);
 }
 
 /* A burst that ended without parking is a wait of its own. */

@@ -11,6 +11,7 @@ from typing import Any
 from gilprobe.model import Profile
 from reports.demo import pictures
 from reports.environment import ROOT, interpreters, write_summary
+from reports.zoo.prove import Proven, prove_hot
 from reports.zoo.record import Recorded, record, record_script
 
 HERE = Path(__file__).parent
@@ -26,13 +27,16 @@ LOCAL = (
 )  # fmt: skip
 # Two threads that are to fight over one object must run at once: beyond this share of waiting for a core they do not.
 MOST_READY_SHARE = 0.1
+LEAST_CORES = 1.2
 TRIES = 3
 NOTES = f"""Every truth is the measured program's own: a stopwatch around each call, counters, the kernel's CPU and run
 delay. A stopwatch around `acquire` on a build with the GIL also has the wait for the GIL that follows the lock's; the
 profile shows the two apart, and both are in the row. A release is counted as ending a wait where the waiter's stopwatch
 has 1 ms or more. Of programs without contention, only those that compute have their waits for the GIL left out. Rows on
 planted objects need two threads at once: of {TRIES} runs the one that waited least for a core counts; it is undecided
-where that is over {MOST_READY_SHARE:.0%} of the time ("no core")."""
+where that is over {MOST_READY_SHARE:.0%} of the time ("no core"). Gains are shares of the CPU an operation takes:
+predicted from the samples of the second before the world is stopped, proven by work a second of CPU in it and in the
+second after; undecided where the threads had less than {LEAST_CORES} cores together."""
 
 
 class Table:
@@ -168,6 +172,16 @@ def hot_objects(table: Table, item: dict[str, Any], quick: bool) -> None:
             named,
             decided=alike or named,
         )
+        names = both.truth["names"]
+        wrong = [hot.name for hot in found[:2] if hot.name != names.get(hot.object_type, hot.name)]
+        table.add(
+            f"planted {case}: name and kind of both",
+            item["label"],
+            "; ".join(wrong) or "right",
+            "right",
+            not wrong and named,
+            decided=alike or bool(found),
+        )
         stall = 1 - alone.truth["cpu_ns"] / both.truth["cpu_ns"]
         total = sum(hot.share for hot in found)
         table.add(
@@ -180,6 +194,31 @@ def hot_objects(table: Table, item: dict[str, Any], quick: bool) -> None:
         table.add(f"planted {case}: first at 100 Hz for 3 s", item["label"], first, "a planted type", same)
         false = [hot for run in (alone, twin) for hot in run.profile.hot_objects if hot.share > 0.01]
         table.add(f"{case}: hot objects of its twin and of one thread", item["label"], str(len(false)), "0", not false)
+
+
+def proofs(table: Table, item: dict[str, Any], quick: bool) -> None:
+    """In each row what gilprobe predicted, what it measured after freezing, and what the program itself counted."""
+    for case in HOT:
+        best: Proven | None = None
+        for _ in range(1 if quick else TRIES):
+            proven = prove_hot(item["executable"], case, 4)
+            if best is None or proven.cores() > best.cores():
+                best = proven
+            if best.cores() >= LEAST_CORES:
+                break
+        assert best is not None
+        proof, got, truth = best.proof, best.proof.proven, best.truth
+        decided = got is not None and truth is not None and best.cores() >= LEAST_CORES
+        got, truth = got or 0.0, truth or 0.0
+        table.add(
+            f"planted {case}: predicted against proven gain", item["label"],
+            f"{proof.predicted:.0%} predicted, {got:.0%} proven, {best.cores():.1f} cores", "15 points",
+            abs(proof.predicted - got) <= 0.15, decided=decided,
+        )  # fmt: skip
+        table.add(
+            f"planted {case}: proven gain against its own count", item["label"], f"{got:.0%} proven, truth {truth:.0%}",
+            "5 points", abs(got - truth) <= 0.05, decided=decided,
+        )  # fmt: skip
 
 
 def main() -> None:
@@ -195,6 +234,7 @@ def main() -> None:
         unaccounted(table, item)
         if item["free_threaded"]:
             hot_objects(table, item, quick)
+            proofs(table, item, quick)
     demo(table)
     rows = [[str(row[key]) for key in ("what", "build", "measured", "bar", "verdict")] for row in table.rows]
     summary = {"command": "make accuracy", "quick": quick, "rows": table.rows}
