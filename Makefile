@@ -8,7 +8,7 @@ NATIVE := gilprobe/native/libgilprobe.so
 NATIVE_SOURCES := $(wildcard gilprobe/native/*.c gilprobe/native/*.h)
 T = $(shell cat .venv-t/interpreter 2>/dev/null)
 
-.PHONY: help setup native demo test lint bench accuracy stress study gpu-carry gpu-study gpu-merge clean
+.PHONY: help setup native demo test lint bench accuracy stress loader-environments study gpu-carry gpu-study gpu-merge clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -76,6 +76,15 @@ gpu-merge: setup ## how long merging 10^6 kernels of 16 processes takes
 
 stress: setup ## the stress suite, into reports/stress
 	@$(VENV)/python -m stress
+
+loader-environments: ## torch, nvImageCodec and matplotlib for the loader's studies, kept in the cache (several GB)
+	@[ -x $(CACHE)/loader/bin/python ] || $(PYTHON) -m venv $(CACHE)/loader
+	@$(CACHE)/loader/bin/python -m pip install -q --disable-pip-version-check -r tools/loader.txt torch==2.13.0
+	@$(PYTHON) tools/interpreters.py free-threaded --make $(CACHE)/loader-t --requirements tools/loader.txt
+	@$(CACHE)/loader-t/bin/python -m pip install -q --disable-pip-version-check torch==2.12.0
+
+study: setup loader-environments ## the loader's study, into reports/pillow-vs-nvimagecodec
+	@$(VENV)/gilprobe study --python $(CACHE)/loader/bin/python --python $(CACHE)/loader-t/bin/python
 
 clean: ## what was built here; the cached interpreter stays
 	@rm -rf .venv .venv-t build dist $(NATIVE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

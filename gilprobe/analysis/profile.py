@@ -14,6 +14,7 @@ from gilprobe.analysis.contention import classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed, cuda_of
 from gilprobe.analysis.gpu_waits import waits_while_idle
+from gilprobe.analysis.loader import loader_of
 from gilprobe.analysis.overview import overview_of
 from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
@@ -23,9 +24,6 @@ from gilprobe.analysis.watched import not_watched, watched
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
-
-NOT_BUILT = (("loader", "recorded only from gilprobe.loader's own statistics"),)
-
 
 UNDECODED = "without it samples cannot be decoded, and CPU lost to shared cache lines counts as useful"
 NO_CACHE_EVENTS = (
@@ -56,8 +54,10 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    spans = spans_of(recordings, waits, threads, span_samples, start_ns)
     deadlocks, stalls_told, lock_order = watched(recordings)
     proof = proof_of(Path(path), salvage=salvage)
+    loader = loader_of(spans, rows, hot_objects)
     gpu = cuda_of(recordings)
     if gpu.report:
         gpu.report["waits_while_idle"] = waits_while_idle(waits, gpu.busy)
@@ -76,7 +76,8 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         stalls=stalls_told,
         lock_order=lock_order,
         cuda=gpu.report,
-        spans=spans_of(recordings, waits, threads, span_samples, start_ns),
+        spans=spans,
+        loader=loader,
         accounting=accounting,
         findings=(
             *with_proof(findings(processes, threads, rows, hot_objects, accounting, meta["samples"]), proof),
@@ -85,6 +86,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         proof=proof,
         not_observed=(
             *_not_observed(recordings),
+            *([] if loader else [NotObserved("loader", "no ThreadDataLoader of gilprobe.loader ran")]),
             *not_watched(recordings),
             *undecoded,
             *outside.not_observed,
@@ -159,7 +161,7 @@ def _sampler(recording: Recording) -> str:
 
 
 def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
-    missing = [NotObserved(what, why) for what, why in NOT_BUILT]
+    missing: list[NotObserved] = []
     for recording in recordings:
         header, where = recording.header, f"process {recording.header['pid']}"
         if header["lost_records"]:

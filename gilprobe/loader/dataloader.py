@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from gilprobe.errors import GilprobeError, UsageError
-from gilprobe.loader import torch_seams, worker_info
+from gilprobe.loader import fault_cost, torch_seams, worker_info
 from gilprobe.loader.isolation import Isolation, Mode, Replicas, check_mode
 from gilprobe.loader.iterator import ThreadIterator
 from gilprobe.loader.stats import ConsumerClock, LoaderStats
@@ -166,6 +166,7 @@ class ThreadDataLoader(DataLoader[T_co]):
             watch=self._watch,
             device_index=torch.accelerator.current_device_index() if accelerator else None,
         )
+        fault_cost.measure_once()
         self._clock = ConsumerClock(self.num_workers)
         return ThreadIterator(self, job, self._clock)
 

@@ -153,6 +153,8 @@ class ThreadIterator(Iterator[T], Generic[T]):
     def _take(self) -> tuple[int, int, Any]:
         results, clock = self._job.results, self._clock
         start = monotonic_ns()
+        if clock.recorded:
+            clock.in_starved.__enter__()
         try:
             while True:
                 try:
@@ -167,6 +169,8 @@ class ThreadIterator(Iterator[T], Generic[T]):
                 if epoch == self._job.epoch:
                     break
         finally:
+            if clock.recorded:
+                clock.in_starved.__exit__(None, None, None)
             clock.starved_ns += monotonic_ns() - start
         clock.queue_depth_max = max(clock.queue_depth_max, results.qsize() + 1)
         if self._unrestored:

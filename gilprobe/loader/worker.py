@@ -62,8 +62,6 @@ class Job:
     epoch: int = 0
     stopped: bool = False
     watch: WriteWatch | None = None
-    # The recorder's seam: called with (worker id, task number) before a batch is fetched.
-    on_batch: Callable[[int, int], None] | None = None
 
 
 class Worker:
@@ -115,10 +113,14 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
         init_failure = torch_seams.failure(where)
 
     ended = False
-    results, on_batch = job.results, job.on_batch
+    results, recorded = job.results, clock.recorded
     before = monotonic_ns()
     while True:
+        if recorded:
+            clock.in_index_wait.__enter__()
         task = tasks.get()
+        if recorded:
+            clock.in_index_wait.__exit__(None, None, None)
         clock.index_wait_ns += monotonic_ns() - before
         if task is None:
             return
@@ -140,8 +142,6 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
             data = init_failure
         else:
             try:
-                if on_batch is not None:
-                    on_batch(worker_id, task.number)
                 data = fetcher.fetch(task.index)
                 if job.accelerator is not None:
                     data = _pinned(data, job.accelerator, job.device_index)
@@ -153,7 +153,11 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
                 else:
                     data = torch_seams.failure(where)
         handed = monotonic_ns()
+        if recorded:
+            clock.in_output_wait.__enter__()
         results.put((task.epoch, task.number, worker_id, data))
+        if recorded:
+            clock.in_output_wait.__exit__(None, None, None)
         # Holding on to the batch until the next one is ready would keep its memory alive.
         del data, task
         before = monotonic_ns()
@@ -172,16 +176,25 @@ class _Fetcher:
         self.ended = False
 
     def fetch(self, index: Any) -> Any:
+        clock, recorded = self.clock, self.clock.recorded
         start = monotonic_ns()
+        if recorded:
+            clock.in_dataset.__enter__()
         try:
             samples = self._map_samples(index) if self.samples is None else self._iterable_samples(index)
         finally:
+            if recorded:
+                clock.in_dataset.__exit__(None, None, None)
             middle = monotonic_ns()
-            self.clock.dataset_ns += middle - start
+            clock.dataset_ns += middle - start
+        if recorded:
+            clock.in_collate.__enter__()
         try:
             return self.job.collate_fn(samples)
         finally:
-            self.clock.collate_ns += monotonic_ns() - middle
+            if recorded:
+                clock.in_collate.__exit__(None, None, None)
+            clock.collate_ns += monotonic_ns() - middle
 
     def _map_samples(self, index: Any) -> Any:
         dataset = self.dataset

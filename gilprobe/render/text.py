@@ -12,6 +12,7 @@ from rich.text import Text as Styled
 
 from gilprobe.model import Profile, Proof, Span, Waterfall
 from gilprobe.render.cuda import cuda_lines
+from gilprobe.render.loader_text import part_of_loader, print_loader
 from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.screen import Screen, screen_lines
 from gilprobe.render.watched import watched_lines
@@ -65,6 +66,7 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
         screen.add(lambda: _threads(profile, console), rank=2, least=3, rows=1)
     screen.add(lambda: _waits(profile, console), rank=4, rows=2)
     screen.add(lambda: _spans(profile, console), rank=3, least=2, rows=1)
+    screen.add(lambda: print_loader(profile, console), rank=1, least=4)
     screen.add(lambda: _open_waits(profile, console), rank=1, least=4, rows=1)
     screen.add(lambda: _cuda(profile, console), rank=2, least=4)
     screen.add(lambda: _lost(profile, console), rank=1, least=2, rows=1)
@@ -188,6 +190,8 @@ def _spans(profile: Profile, console: Console) -> None:
     """By name, all threads together."""
     names: dict[str, list[Span]] = {}
     for span in profile.spans:
+        if part_of_loader(span.name):
+            continue
         names.setdefault(span.name, []).append(span)
     if not names:
         return

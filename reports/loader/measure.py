@@ -1,23 +1,23 @@
 """The loader's bars, each as a ratio of interleaved pairs with its bootstrap interval.
 
-Run as `python reports/loader/measure.py` with the interpreter to measure; it updates its build in summary.json.
+Run as `python -m reports.loader bars` with the interpreter to measure; it updates its build in summary.json.
 A bar is met when the whole interval is on its good side, missed when none of it is, else undecided.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
 import pickle
 import platform
 import statistics
+import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from gilprobe.loader.study.pictures import pictures
 
 PAIRS = 31
 BATCH = 32
+MEMORY_BYTES = 1 << 30
+MEMORY_PAIRS = 5
 SUMMARY = Path(__file__).with_name("summary.json")
 
 
@@ -64,34 +66,30 @@ class InMemory(Dataset[Any]):
         return self.files[index][0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", help="names of bars")
-    parser.add_argument("--work", type=Path, default=Path.home() / ".cache/gilprobe/study", help="where pictures are")
-    chosen = parser.parse_args()
+def run(only: list[str] | None, work: Path) -> None:
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", "This DataLoader will create")
-    build = _build()
+    name_of_build = build()
     summary: dict[str, Any] = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {"schema": 1, "builds": {}}
-    entry = summary["builds"].setdefault(build, {})
-    for name, measure in _bars(chosen.work, build).items():
-        if chosen.only and name not in chosen.only:
+    entry = summary["builds"].setdefault(name_of_build, {})
+    for name, measure in _bars(work, name_of_build).items():
+        if only and name not in only:
             continue
         entry[name] = {**measure(), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
-        print(build, name, json.dumps(entry[name]), flush=True)
+        print(name_of_build, name, json.dumps(entry[name]), flush=True)
         SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def _bars(work: Path, build: str) -> dict[str, Callable[[], dict[str, Any]]]:
+def _bars(work: Path, name_of_build: str) -> dict[str, Callable[[], dict[str, Any]]]:
     bars: dict[str, Callable[[], dict[str, Any]]] = {
         "instruments_us_per_batch": _instruments,
+        "instruments_recorded_us_per_batch": _instruments_recorded,
         "first_batch_ms": lambda: _absolute([_first_batch("threads") * 1e3 for _ in range(PAIRS)], 20.0),
         "first_batch_over_fork": lambda: _pairs(lambda: _first_batch("threads"), lambda: _first_batch("fork"), 0.5),
     }
     for workers in (1, 2):
         bars[f"overhead_over_processes_{workers}"] = lambda workers=workers: _overhead(workers, "fork", 0.3)  # type: ignore[misc]
     bars["overhead_over_no_workers_1"] = lambda: _overhead(1, None, 1.5)
-    if "free-threaded" in build:
+    if "free-threaded" in name_of_build:
         for codec in ("pillow", "nvimagecodec"):
             for hold in (1, BATCH):
                 name = f"two_workers_over_bare_threads_{codec}" + (f"_holding_{hold}" if hold > 1 else "")
@@ -101,7 +99,7 @@ def _bars(work: Path, build: str) -> dict[str, Callable[[], dict[str, Any]]]:
     return bars
 
 
-def _build() -> str:
+def build() -> str:
     free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED") == 1
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     kind = "gil" if not free_threaded else "free-threaded, gil=1" if gil else "free-threaded"
@@ -175,7 +173,9 @@ def _first_batch(method: str) -> float:
 
 def _instruments() -> dict[str, Any]:
     """CPU of the clocks' own statements for one batch (worker and consumer), replayed 10^5 times a value."""
-    clock, count, now = WorkerClock(0), 100_000, time.monotonic_ns
+    clock, now = WorkerClock(0), time.monotonic_ns
+    recorded = clock.recorded
+    count = 10_000 if recorded else 100_000
 
     def empty() -> None:
         for _ in range(count):
@@ -184,17 +184,37 @@ def _instruments() -> dict[str, Any]:
     def stamps() -> None:
         before = now()
         for _ in range(count):
+            if recorded:
+                clock.in_index_wait.__enter__()
+            if recorded:
+                clock.in_index_wait.__exit__(None, None, None)
             clock.index_wait_ns += now() - before
             before = now()
             start = now()
+            if recorded:
+                clock.in_dataset.__enter__()
+            if recorded:
+                clock.in_dataset.__exit__(None, None, None)
             middle = now()
             clock.dataset_ns += middle - start
+            if recorded:
+                clock.in_collate.__enter__()
+            if recorded:
+                clock.in_collate.__exit__(None, None, None)
             clock.collate_ns += now() - middle
             handed = now()
+            if recorded:
+                clock.in_output_wait.__enter__()
+            if recorded:
+                clock.in_output_wait.__exit__(None, None, None)
             before = now()
             clock.output_wait_ns += before - handed
             clock.batches += 1
             begin = now()
+            if recorded:
+                clock.in_index_wait.__enter__()
+            if recorded:
+                clock.in_index_wait.__exit__(None, None, None)
             clock.index_wait_ns += now() - begin
             clock.batches = max(clock.batches, 3 + 1)
             clock.batches = max(clock.batches, 3)
@@ -210,6 +230,22 @@ def _instruments() -> dict[str, Any]:
 
 def _discard(samples: list[Any]) -> int:
     return len(samples)
+
+
+def _instruments_recorded() -> dict[str, Any]:
+    """The same under gilprobe profile: what the recorder adds by its five spans. No bar: it is the recorder's cost."""
+    code = "import json; from reports.loader.measure import _instruments; print(json.dumps(_instruments()))"
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["gilprobe", "profile", "-q", "-o", f"{folder}/run.gilprobe", "--python", sys.executable, "-c", code]
+        ran = subprocess.run([profiler(), "-m", *command], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return {**found, "bar": None, "outcome": "no bar"}
+
+
+def profiler() -> str:
+    """An interpreter that has gilprobe's own needs: this one, or the tree's."""
+    here = Path(".venv/bin/python")
+    return str(here) if here.exists() else sys.executable
 
 
 class Discards(Pictures):
@@ -257,21 +293,26 @@ def _bare_threads(codec: str, work: Path, hold: int) -> dict[str, Any]:
 
 
 def _memory(against: str, bar: float) -> dict[str, Any]:
-    """PSS of all processes with four workers on 1 GB in memory, after an epoch. Three pairs: it hardly varies."""
-    dataset = InMemory((1 << 30) >> 16)
+    """PSS of all processes with four workers on 1 GB in memory, after an epoch. Five pairs: it hardly varies.
 
-    def pss_mb(method: str) -> float:
-        loader = _loader(dataset, method, 4, batch_size=256, persistent_workers=True)
-        _epoch(loader)
-        iterator: Any = loader._iterator
-        workers = [] if method == "threads" else [worker.pid for worker in iterator._workers]
-        found = memory_mb([os.getpid(), *workers])[0]
-        del loader, iterator
-        gc.collect()
-        return found
-
-    return _absolute([pss_mb("threads") / pss_mb(against) for _ in range(3)], bar)
+    Each in a process of its own: sending a dataset to a forkserver's workers pickles it, and what the allocator keeps
+    of that would count for whichever is measured next (on 3.13t between 0 and several GB).
+    """
+    pss_mb = {method: [_pss_mb(method) for _ in range(MEMORY_PAIRS)] for method in ("threads", against)}
+    ratios = [ours / theirs for ours, theirs in zip(pss_mb["threads"], pss_mb[against], strict=True)]
+    return {**_absolute(ratios, bar), "pss_mb": {name: statistics.median(found) for name, found in pss_mb.items()}}
 
 
-if __name__ == "__main__":
-    main()
+def _pss_mb(method: str) -> float:
+    code = f"from reports.loader.measure import print_pss_mb; print_pss_mb({method!r})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(ran.stdout)
+
+
+def print_pss_mb(method: str) -> None:
+    torch.set_num_threads(1)
+    loader = _loader(InMemory(MEMORY_BYTES >> 16), method, 4, batch_size=256, persistent_workers=True)
+    _epoch(loader)
+    iterator: Any = loader._iterator
+    workers = [] if method == "threads" else [worker.pid for worker in iterator._workers]
+    print(memory_mb([os.getpid(), *workers])[0])

@@ -1,0 +1,48 @@
+"""Planted causes in a dataset: the profile of the loader ranks each first, and its fixed twin does not have it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[loader]")
+
+from gilprobe.analysis.loader import fault_cost_s, loader_of
+from reports.loader.ranking import is_less, is_ranked_first
+from reports.loader.ranking import loader_of as profiled
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gilprobe"
+FREE_THREADED = Path(os.environ.get("GILPROBE_LOADER_PYTHON", CACHE / "loader-t/bin/python"))
+
+
+@pytest.mark.parametrize("cause", ["shared-lock", "holds-the-gil", "allocator"])
+def test_a_planted_cause_comes_first_with_the_gil(cause: str) -> None:
+    planted, fixed = (profiled(sys.executable, sys.executable, cause, twin) for twin in ("planted", "fixed"))
+    assert is_ranked_first(cause, planted), planted["causes"]
+    assert is_less(cause, planted, fixed), (planted["parts"], fixed["parts"])
+
+
+@pytest.mark.skipif(not FREE_THREADED.exists(), reason="NO TORCH FOR FREE-THREADED PYTHON: make loader-environments")
+@pytest.mark.parametrize("cause", ["shared-dict"])
+def test_a_planted_cause_comes_first_without_the_gil(cause: str) -> None:
+    planted, fixed = (profiled(sys.executable, str(FREE_THREADED), cause, twin) for twin in ("planted", "fixed"))
+    assert is_ranked_first(cause, planted), planted["causes"]
+    assert is_less(cause, planted, fixed), (planted["parts"], fixed["parts"])
+
+
+def test_the_parts_add_up_and_are_counted() -> None:
+    loader = profiled(sys.executable, sys.executable, "shared-lock", "fixed")
+    assert loader["batches"] == 40 and len(loader["workers"]) == 2
+    assert set(loader["parts"]) == {"index wait", "dataset", "collate", "output wait"}
+    for part in (*loader["parts"].values(), loader["starved"]):
+        classes: dict[str, Any] = {name: value for name, value in part.items() if name != "wall"}
+        assert sum(classes.values()) >= 0.99 * part["wall"]
+    assert 0.01 < loader["fault_cost_us"] < 100
+
+
+def test_without_a_loader_there_is_nothing_to_say() -> None:
+    assert loader_of((), (), ()) == {} and fault_cost_s(()) == 0
