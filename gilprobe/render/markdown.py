@@ -1,11 +1,13 @@
-"""A page for a build's summary."""
+"""A page for a build's summary: CommonMark with tables, short enough for the services that show one."""
 
 from __future__ import annotations
 
-from gilprobe.model import Profile
+from gilprobe.model import Profile, own_frame
+from gilprobe.render.sarif import steps_of
 from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
 
-SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
+SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#&~$@"})
+MOST_THREADS, MOST_WAITS, MOST_NOT_OBSERVED = 30, 30, 30
 
 
 class Markdown:
@@ -17,6 +19,7 @@ class Markdown:
             lines += [f"{number}. **{percent(finding.share)}** {_text(finding.title)} ({finding.evidence})"]
             lines += [f"   - {_text(place(frame))}" for frame in finding.sites[:4]]
             lines += [f"   - {_text(finding.cure)}"]
+        lines += _problems(profile)
         lines += [
             "",
             "## Threads",
@@ -24,7 +27,9 @@ class Markdown:
             "| thread | wall | CPU | waits | idle | sleep and I/O |",
             "|---|---|---|---|---|---|",
         ]
-        for thread in profile.threads:
+        for thread in sorted(profile.threads, key=lambda thread: -thread.cpu_s - sum(thread.wait_s.values()))[
+            :MOST_THREADS
+        ]:
             waits = ", ".join(f"{kind} {seconds(value)}" for kind, value in thread.wait_s.items() if value > 0.0005)
             lines.append(
                 f"| {_text(thread.name)} | {seconds(thread.wall_s)} | {seconds(thread.cpu_s)} | {waits or '-'} "
@@ -37,14 +42,26 @@ class Markdown:
             "| kind | for | count | total | longest | ended by |",
             "|---|---|---|---|---|---|",
         ]
-        for wait in [wait for wait in profile.waits if not wait.idle][:30]:
+        for wait in [wait for wait in profile.waits if not wait.idle][:MOST_WAITS]:
             lines.append(
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "
                 f"| {_text(who_released(wait)) or '-'} |"
             )
         lines += ["", "## Not observed", ""]
-        lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed]
+        lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed[:MOST_NOT_OBSERVED]]
         return "\n".join(lines) + "\n"
+
+
+def _problems(profile: Profile) -> list[str]:
+    lines: list[str] = []
+    for title, found in (("Deadlocks", profile.deadlocks), ("Orders of locks that could deadlock", profile.lock_order)):
+        if found:
+            lines += ["", f"## {title}", ""]
+        for number, each in enumerate(found, 1):
+            lines.append(f"{number}. {len(steps_of(each))} threads")
+            for thread in steps_of(each):
+                lines += [f"   - {_text(text)}: {_text(place(own_frame(stack)))}" for text, stack in thread]
+    return lines
 
 
 def _text(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from markdown_it import MarkdownIt
 from readers import read_by_speedscope, sarif_schema, speedscope_schema
 from readers.gecko import read_gecko, stack_of
 from readers.pprof import read_pprof
@@ -30,6 +31,7 @@ from gilprobe.model import (
 )  # fmt: skip
 from gilprobe.render import format_of, render_to, write_report
 from gilprobe.render.base import renderer
+from gilprobe.render.wording import plain
 
 HOSTILE = {
     "script": "</script><script>alert(1)</script>",
@@ -225,6 +227,21 @@ def test_sarif_leads_to_the_lines_of_each_thread() -> None:
     assert "worker.A, worker.B" in order["message"]["text"] and len(order["codeFlows"][0]["threadFlows"]) == 2
     moved = rich_profile().deadlocks[0]["threads"][0]["stack"][0]
     assert moved.line == 5 and len(deadlock["partialFingerprints"]["gilprobe/v1"]) == 32
+
+
+@pytest.mark.parametrize("profile", profiles())
+def test_a_reader_of_commonmark_finds_text_and_our_own_tables(profile: Profile) -> None:
+    out = renderer("markdown").render(profile)
+    assert isinstance(out, str) and len(out) < 100_000
+    blocks = MarkdownIt("commonmark", {"html": True}).enable("table").parse(out)
+    inline = [child for block in blocks for child in block.children or ()]
+    assert {token.type for token in inline} <= {"text", "strong_open", "strong_close", "softbreak", "text_special"}
+    assert not any(token.type.startswith(("html", "code", "fence")) for token in blocks)
+    assert sum(token.type == "table_open" for token in blocks) == 2
+    assert sum(token.type == "tr_open" for token in blocks) == 2 + len(profile.threads) + 2 * bool(profile.threads)
+    if profile.waits and profile.waits[0].name:
+        text = "".join(token.content for token in inline)
+        assert plain(profile.waits[0].name) in text, "it reads as the name is"
 
 
 @pytest.mark.parametrize("name", ["json", "markdown", "collapsed"])
