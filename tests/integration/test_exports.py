@@ -59,7 +59,7 @@ def test_every_format_of_a_real_recording_is_read_by_its_reader(any_python: Pyth
 
     _firefox(read_gecko((tmp_path / "run.gecko.json").read_text()), locked)
     _perfetto(read_trace((tmp_path / "run.trace.json").read_text()), locked)
-    read = read_by_speedscope(tmp_path / "run.speedscope.json")
+    (read,) = read_by_speedscope(tmp_path / "run.speedscope.json")
     assert sum(profile["self"].get("[wait: lock]||", 0) for profile in read["profiles"]) == pytest.approx(
         sum(wait["total_s"] for wait in locked)
     )
