@@ -49,7 +49,15 @@ class Frame:
     line: int
 
 
-LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+LIBRARY_PARTS = (
+    "/threading.py",
+    "/queue.py",
+    "/concurrent/futures/",
+    "/logging/",
+    "/contextlib.py",
+    "<frozen ",
+    "/multiprocessing/",
+)
 
 
 def own_frame(stack: Sequence[Frame]) -> Frame | None:
@@ -226,18 +234,25 @@ class WaterfallStep:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual."""
+    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual.
+
+    ideal: the number of workers. actual: work * the baseline's wall time / this run's, where work is what this run did
+    in units of the baseline's. steps: kinds of waits, `spin`, `atomic-stall`, `runnable`, `cpu` (beyond the baseline's
+    for the same work), `sleep-io`, `idle` (workers with nothing to do: the serial part), `unaccounted` (always there).
+    """
 
     baseline: str
     ideal: float
     actual: float
     steps: tuple[WaterfallStep, ...]
+    work: float = 1.0
+    baseline_wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SampledStack:
-    """CPU samples of one thread at one Python stack. thread: index into Profile.threads; state: held (the GIL),
-    running, or waiting where the sampler sees that too."""
+    """Samples of one thread at one Python stack. thread: index into Profile.threads. state: `held` (the GIL),
+    `running`, and where the sampler sees them too `waiting` for another thread and `idle`."""
 
     thread: int
     stack: tuple[Frame, ...]
@@ -320,11 +335,12 @@ class Profile:
     not_observed: tuple[NotObserved, ...] = ()
     waterfall: Waterfall | None = None
     cpu_stacks: tuple[SampledStack, ...] = ()
+    wall_stacks: tuple[SampledStack, ...] = ()  # py-spy's, in every state: all of a thread's time since it attached
     timeline: Timeline | None = None
     overview: Overview | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""
-        report = asdict(replace(self, cpu_stacks=(), timeline=None, overview=None))
-        del report["cpu_stacks"], report["timeline"], report["overview"]
+        report = asdict(replace(self, cpu_stacks=(), wall_stacks=(), timeline=None, overview=None))
+        del report["cpu_stacks"], report["wall_stacks"], report["timeline"], report["overview"]
         return {"schema": SCHEMA_VERSION, **report}

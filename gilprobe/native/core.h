@@ -134,7 +134,8 @@ typedef struct Slot {
     GilSlice gil_slice;
     SpinBurst spin;
     Spans spans;
-    Cursor records, events, samples, span_events, gpu_work, gpu_marks;
+    Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
+    GilHoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -144,15 +145,16 @@ typedef struct Slot {
     uint8_t sampler_on;
     timer_t sampler_timer;
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
-    struct LockThread *lock_thread; /* the watchdog's (watch.h), NULL while it has none */
-    volatile uint64_t last_pc;      /* of the last sample */
-    uint64_t state;                 /* the PyThreadState when the thread was first seen with one */
-    WatchSeen seen;                 /* while there is no lock_thread */
+    struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
+    volatile uint64_t last_pc;                       /* of the last sample */
+    uint64_t state;                                  /* the PyThreadState when the thread was first seen with one */
+    WatchSeen seen;                                  /* while there is no lock_thread */
 } Slot;
 
 typedef struct {
     bool events;
     bool prove;
+    bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     bool cuda;

@@ -9,6 +9,7 @@
 #define TIMER_SLACK_NS 60000u
 /* Further off, a deadline is by another clock. */
 #define FAR_NS 10000000000u
+#define HOLD_GAP_TICKS 40000u /* 10 to 40 us */
 
 /* Subinterpreters have their own. Entries are only added. */
 static _Atomic uint64_t gils[MOST_GILS];
@@ -41,6 +42,22 @@ static void taken(Slot *slot, uint64_t ticks) {
     }
 }
 
+static __attribute__((noinline)) void add_hold(Slot *slot, uint64_t since, uint64_t ticks) {
+    GilHoldRecord *last = slot->last_hold;
+    if (last && last->thread == slot->thread && since - last->end_ticks < HOLD_GAP_TICKS) {
+        __atomic_store_n(&last->end_ticks, ticks, __ATOMIC_RELAXED);
+        return;
+    }
+    slot->busy = 1;
+    last = gp_array_begin(slot, &slot->gil_holds, GP_CHUNK_HOLDS, sizeof *last);
+    if (last) {
+        *last = (GilHoldRecord){.thread = slot->thread, .start_ticks = since, .end_ticks = ticks};
+        gp_array_done(&slot->gil_holds, sizeof *last);
+    }
+    slot->last_hold = last;
+    slot->busy = 0;
+}
+
 static void dropped(Slot *slot, uint64_t ticks) {
     ThreadRecord *record = slot->record;
     uint64_t since = record->gil_since_ticks;
@@ -49,6 +66,8 @@ static void dropped(Slot *slot, uint64_t ticks) {
     record->gil_held_ticks += ticks - since;
     record->gil_holds++;
     record->gil_since_ticks = 0;
+    if (GP_RARE(gp_options.holds))
+        add_hold(slot, since, ticks);
 }
 
 static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks) {

@@ -235,6 +235,8 @@ void gp_slots_forked(void) {
     memset(&slot->span_events, 0, sizeof slot->span_events);
     memset(&slot->gpu_work, 0, sizeof slot->gpu_work);
     memset(&slot->gpu_marks, 0, sizeof slot->gpu_marks);
+    memset(&slot->gil_holds, 0, sizeof slot->gil_holds);
+    slot->last_hold = NULL;
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;

@@ -53,6 +53,8 @@ static void parse_options(const char *text) {
             gp_options.events = atoi(value) != 0;
         else if (!strncmp(at, "prove=", 6))
             gp_options.prove = atoi(value) != 0;
+        else if (!strncmp(at, "holds=", 6))
+            gp_options.holds = atoi(value) != 0;
         else if (!strncmp(at, "rate=", 5))
             gp_options.rate_hz = (uint32_t)atoi(value);
         else if (!strncmp(at, "sampler=", 8))
@@ -117,6 +119,8 @@ static void write_start(Slot *slot) {
     if (got > 1)
         gp_meta(slot, "cwd", text, (size_t)got - 1);
     gp_images_write(slot);
+    if (gp_watch.on)
+        gp_meta(slot, "watchdog", "on", 2);
 }
 
 static void begin_file(bool forked) {
@@ -178,7 +182,11 @@ __attribute__((constructor)) static void start(void) {
     slot->busy = 0;
     gp_prove_setup();
     if (gp_watch.on) {
+        slot->busy = 1;
         gp_watch.on = gp_locks_install();
+        const char *state = gp_watch.on ? "on" : "no: this interpreter's method tables are not known";
+        gp_meta(slot, "watchdog", state, strlen(state));
+        slot->busy = 0;
         gp_watchdog_start();
     }
 }

@@ -97,6 +97,9 @@ class Recording:
     stops: list[dict[str, int]] = field(default_factory=list)
     progress: list[dict[str, int]] = field(default_factory=list)
     cuda: CudaRecords = field(default_factory=CudaRecords)
+    gil_holds: list[NDArray[Any]] = field(default_factory=list)
+    watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
+    holds: list[dict[str, Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -133,6 +136,14 @@ class Recording:
             if ticks_between > 0
             else 0.0
         )
+
+    def ticks_to_ns(self, ticks: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """CLOCK_MONOTONIC nanoseconds of time-stamp-counter readings, between the header's two pairs."""
+        if self.flags & HeaderFlag.TICKS_ARE_NS:
+            return ticks.astype(np.int64)
+        start, between = self.header["start_ticks"], self.header["end_ticks"] - self.header["start_ticks"]
+        per_tick = (self.header["end_ns"] - self.header["start_ns"]) / between if between > 0 else 0.0
+        return self.header["start_ns"] + ((ticks.astype(np.int64) - start) * per_tick).astype(np.int64)
 
 
 def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:
@@ -296,6 +307,8 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             recording.cuda.work.append(_array(data, schema.GPU_WORK, start, length))
         elif kind == ChunkKind.GPU_MARKS:
             recording.cuda.marks.append(_array(data, schema.GPU_MARK, start, length))
+        elif kind == ChunkKind.HOLDS:
+            recording.gil_holds.append(_array(data, schema.GIL_HOLD_RECORD, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:
@@ -341,6 +354,12 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.STOP: schema.STOP_RECORD,
     RecordType.PROGRESS: schema.PROGRESS_RECORD,
     **CUDA_RECORDS,
+    RecordType.DEADLOCK: schema.WATCH_RECORD,
+    RecordType.STALL: schema.WATCH_RECORD,
+    RecordType.INVERSION: schema.WATCH_RECORD,
+    RecordType.LOST_WAKEUP: schema.WATCH_RECORD,
+    RecordType.HOLD: schema.HOLD_RECORD,
+    RecordType.WATCH_STATE: schema.WATCH_RECORD,
 }
 
 
@@ -401,3 +420,8 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)
     elif kind in CUDA_RECORDS:
         recording.cuda.add(kind, record, tail)
+    elif kind == RecordType.HOLD:
+        recording.holds.append(_fields(record) | {"histogram": record["histogram"].tolist()})
+    elif _RECORDS[kind] is schema.WATCH_RECORD:
+        (text,) = _parts(tail, int(record["text_bytes"]))
+        recording.watched.append((RecordType(kind), int(record["time_ns"]), _text(text)))

@@ -22,6 +22,7 @@ class ChunkKind(IntEnum):
     SPANS = 4
     GPU_WORK = 8
     GPU_MARKS = 9
+    HOLDS = 12
 
 
 class RecordType(IntEnum):
@@ -337,6 +338,7 @@ EVENT_RECORD = np.dtype(
         ("spin_ns", U32),
     ]
 )
+GIL_HOLD_RECORD = np.dtype([("thread", U32), ("reserved", U32), ("start_ticks", U64), ("end_ticks", U64)])
 SAMPLE_RECORD = np.dtype(
     [
         ("thread", U32),
@@ -410,6 +412,7 @@ STRUCTS = {
     "ProveControl": PROVE_CONTROL,
     "WatchRecord": WATCH_RECORD,
     "HoldRecord": HOLD_RECORD,
+    "GilHoldRecord": GIL_HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
     "CudaStateRecord": CUDA_STATE_RECORD,

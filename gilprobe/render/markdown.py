@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gilprobe.model import Profile, own_frame
 from gilprobe.render.sarif import steps_of
-from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
+from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#&~$@"})
 MOST_THREADS, MOST_WAITS, MOST_NOT_OBSERVED = 30, 30, 30
@@ -19,13 +19,16 @@ class Markdown:
             lines += [f"{number}. **{percent(finding.share)}** {_text(finding.title)} ({finding.evidence})"]
             lines += [f"   - {_text(place(frame))}" for frame in finding.sites[:4]]
             lines += [f"   - {_text(finding.cure)}"]
+        if profile.waterfall:
+            lines += ["", "## Speed-up", "", "| part | speed-up |", "|---|---|"]
+            lines += [f"| {_text(label)} | {figure} |" for label, figure in waterfall_rows(profile.waterfall)]
         lines += _problems(profile)
         lines += [
             "",
             "## Threads",
             "",
-            "| thread | wall | CPU | waits | idle | sleep and I/O |",
-            "|---|---|---|---|---|---|",
+            "| thread | wall | CPU | waits | idle | sleep and I/O | page faults | switches to wait, forced |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for thread in sorted(profile.threads, key=lambda thread: -thread.cpu_s - sum(thread.wait_s.values()))[
             :MOST_THREADS
@@ -33,7 +36,9 @@ class Markdown:
             waits = ", ".join(f"{kind} {seconds(value)}" for kind, value in thread.wait_s.items() if value > 0.0005)
             lines.append(
                 f"| {_text(thread.name)} | {seconds(thread.wall_s)} | {seconds(thread.cpu_s)} | {waits or '-'} "
-                f"| {seconds(sum(thread.idle_s.values()))} | {seconds(thread.sleep_io_s)} |"
+                f"| {seconds(sum(thread.idle_s.values()))} | {seconds(thread.sleep_io_s)} "
+                f"| {thread.minor_faults + thread.major_faults} "
+                f"| {thread.voluntary_switches}, {thread.involuntary_switches} |"
             )
         lines += [
             "",
@@ -47,7 +52,7 @@ class Markdown:
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "
                 f"| {_text(who_released(wait)) or '-'} |"
             )
-        lines += ["", "## Not observed", ""]
+        lines += ["", _text(samplers(profile)), "", "## Not observed", ""]
         lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed[:MOST_NOT_OBSERVED]]
         return "\n".join(lines) + "\n"
 

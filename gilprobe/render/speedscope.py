@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 from gilprobe.model import Frame, Profile
-from gilprobe.render.tables import MOST_TEXT, Numbers, leaf_of
+from gilprobe.render.tables import MOST_TEXT, Numbers, leaf_of, state_leaf
 from gilprobe.render.wording import plain
 
 
@@ -61,6 +61,10 @@ NOTHING = {
 
 def _stacks(profile: Profile) -> Iterator[tuple[str, tuple[Frame, ...], float]]:
     """Thread's name, stack with the outermost frame first, seconds."""
+    for seen in profile.wall_stacks:
+        yield profile.threads[seen.thread].name, (*reversed(seen.stack), state_leaf(seen)), seen.seconds
+    if profile.wall_stacks:
+        return  # all of the threads' time, waits too, by one sampler
     for sampled in profile.cpu_stacks:
         yield profile.threads[sampled.thread].name, tuple(reversed(sampled.stack)), sampled.seconds
     for wait in profile.waits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from gilprobe.model import SLEEP_IO, Frame, Profile, Timeline, Wait, own_frame
+from gilprobe.model import SLEEP_IO, Frame, Profile, SampledStack, Timeline, Wait, own_frame
 from gilprobe.render.wording import place, plain
 
 Key = TypeVar("Key", bound=Hashable)
@@ -97,3 +97,11 @@ def wait_title(wait: Wait | None) -> str:
 def leaf_of(wait: Wait) -> Frame:
     """The innermost frame of a stack that is off the CPU."""
     return Frame(f"[{wait_class(wait)}: {wait.kind}]", "", 0)
+
+
+STATES = {"held": "[holds the GIL]", "running": "[without the GIL]", "waiting": "[waiting]", "idle": "[idle]"}
+
+
+def state_leaf(seen: SampledStack) -> Frame:
+    """The innermost frame of a stack that py-spy saw: what the thread did then."""
+    return Frame(STATES.get(seen.state, f"[{seen.state}]"), "", 0)

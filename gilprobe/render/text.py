@@ -10,9 +10,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile, Span
+from gilprobe.model import Profile, Span, Waterfall
 from gilprobe.render.screen import Screen, screen_lines
-from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
+from gilprobe.render.watched import watched_lines
+from gilprobe.render.wording import (
+    answer,
+    kernel_counts,
+    percent,
+    place,
+    plain,
+    samplers,
+    seconds,
+    waterfall_rows,
+    who_released,
+)
 
 MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS = 5, 8, 5, 3, 8
 LEAST_S = 0.0005
@@ -40,13 +51,19 @@ def print_summary(profile: Profile, out: TextIO, *, recording: str = "") -> None
 def _print(profile: Profile, console: Console, recording: str, *, height: int | None) -> None:
     screen = Screen(console, height)
     screen.add(lambda: _answer(profile, console), rank=0)
+    screen.add(lambda: _watched(profile, console), rank=0)
     screen.add(lambda: _findings(profile, console), rank=1, least=2)
+    if profile.waterfall:
+        waterfall = profile.waterfall
+        screen.add(lambda: _waterfall(waterfall, console), rank=1, least=3, rows=1)
     if profile.threads:
         screen.add(lambda: _threads(profile, console), rank=2, least=3, rows=1)
     screen.add(lambda: _waits(profile, console), rank=4, rows=2)
     screen.add(lambda: _spans(profile, console), rank=3, least=2, rows=1)
     screen.add(lambda: _open_waits(profile, console), rank=1, least=4, rows=1)
     screen.add(lambda: _lost(profile, console), rank=1, least=2, rows=1)
+    if samplers(profile):
+        screen.add(lambda: console.print(Styled(plain(samplers(profile)), style="dim")), rank=4)
     if recording:
         hint = f"whole report: gilprobe report {recording} -o report.html"
         screen.add(lambda: console.print(Styled(hint, style="dim")), rank=0)
@@ -59,6 +76,13 @@ def _answer(profile: Profile, console: Console) -> None:
     console.print()
     console.print(Styled(f"gilprobe  Python {python}, {seconds(wall_s)}, {seconds(cpu_s)} CPU", style="bold"))
     console.print(Styled(answer(profile)))
+
+
+def _watched(profile: Profile, console: Console) -> None:
+    for line, style in watched_lines(profile):
+        if style:
+            console.print()
+        console.print(Styled(line, style=style and f"{style} red"))
 
 
 def _lost(profile: Profile, console: Console) -> None:
@@ -79,6 +103,14 @@ def _findings(profile: Profile, console: Console) -> None:
             console.print(Styled(f"     {place(frame)}"), overflow="ellipsis", no_wrap=True)
         if finding.cure:
             console.print(Styled(f"   {plain(finding.cure, 400)}", style="green"))
+
+
+def _waterfall(waterfall: Waterfall, console: Console) -> None:
+    table = _table(("speed-up", False, 36), ("", True, 6))
+    for label, figure in waterfall_rows(waterfall):
+        table.add_row(plain(label, 60), figure)
+    console.print()
+    console.print(table)
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:
@@ -116,6 +148,7 @@ def _threads(profile: Profile, console: Console) -> None:
     console.print(table)
     if len(shown) > MOST_THREADS:
         console.print(Styled(f"and {len(shown) - MOST_THREADS} more threads", style="dim"))
+    console.print(Styled(kernel_counts(profile.threads), style="dim"))
 
 
 def _waits(profile: Profile, console: Console) -> None:

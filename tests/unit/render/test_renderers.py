@@ -66,7 +66,7 @@ def test_the_page_needs_no_network_and_closes_its_tags() -> None:
     parser = Sources()
     parser.feed(page)
     assert all(source.startswith("#") for source in parser.found)
-    assert page.count("<script>") == page.count("</script>") == 1
+    assert page.count("<script") == page.count("</script>") == 2
     assert len(page.encode()) < 400_000
 
 

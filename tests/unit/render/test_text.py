@@ -107,7 +107,7 @@ def test_only_a_waterfall_lets_it_say_how_much_faster_than_one_thread() -> None:
     assert "as fast as one" not in answer(plain)
     steps = (WaterfallStep("lock", 1.9, "measured"), WaterfallStep("runnable", 3.0 - 0.1, "measured"))
     told = answer(replace(plain, waterfall=Waterfall("one", 8.0, 3.1, steps)))
-    assert told == "8 threads ran 3.1x as fast as one. 59% of what is lost: runnable."
+    assert told == "8 threads ran 3.1x as fast as one. 59% of what is lost: ready, but no core was free."
     told = answer(replace(plain, waterfall=Waterfall("one", 8.0, 3.1, steps[:1])))
     assert told == (
         "8 threads ran 3.1x as fast as one. 39% of what is lost: Threads wait for a-long-name-of-a-thing-0 "
