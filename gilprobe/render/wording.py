@@ -119,6 +119,8 @@ def answer(profile: Profile) -> str:
         f"{len(profile.threads)} threads ({workers} of them busy) wanted {accounting.ideal:.1f} cores on average "
         f"and did useful work on {accounting.actual:.1f}."
     )
+    if profile.deadlocks:
+        return f"{first} {len(profile.deadlocks[0].get('threads', ()))} of them ended in a deadlock."
     top = profile.findings[0] if profile.findings else None
     if top is None or top.kind == "none":
         return f"{first} No contention was found."

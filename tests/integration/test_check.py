@@ -138,11 +138,11 @@ def test_deadlocks_and_inversions_name_the_lines_of_each_thread() -> None:
     stack = (Frame("take", "/a/locks.py", 5),)
     found = profile(
         deadlocks=({"threads": [{"name": "w", "waits_for": {"name": "A"}, "stack": stack, "holds": []}]},),
-        lock_order=({"first": {"name": "A", "taken": stack}},),
+        lock_order=({"ways": [{"thread": "w", "holds": {"name": "A", "taken": stack}, "takes": {"name": "B"}}]},),
     )
     deadlock, inversion = _rows(found, Limits(no_deadlock=True, no_inversion=True))
     assert deadlock.exceeded and list(deadlock.blame) == ["w waits for A at locks.py:5 in take"]
-    assert inversion.exceeded and "locks.py:5 in take" in inversion.blame[0]
+    assert inversion.exceeded and list(inversion.blame) == ["w takes A at locks.py:5 in take", "w takes B as well at ?"]
 
 
 def test_check_blames_lines_on_every_build(any_python: Python, tmp_path: Path) -> None:

@@ -86,7 +86,12 @@ def rich_profile(name: str = "worker") -> Profile:
             ]},
         ),
         lock_order=(
-            {"first": {"name": f"{name}.A", "taken": stack}, "second": {"name": f"{name}.B", "taken": (outer,)}},
+            {
+                "ways": [
+                    {"thread": name, "holds": {"name": f"{name}.A", "taken": stack}, "takes": taken},
+                    {"thread": "other", "holds": taken, "takes": {"name": f"{name}.A", "taken": (outer,)}},
+                ]
+            },
         ),
         not_observed=(NotObserved(name, name),),
         cpu_stacks=(SampledStack(0, stack, 7, 0.07), SampledStack(1, (outer,), 3, 0.03)),
