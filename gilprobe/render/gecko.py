@@ -123,10 +123,9 @@ def _totals(profile: Profile, shared: Shared, markers: dict[int, Markers]) -> in
 def _payload(shared: Shared, wait: Wait | None) -> dict[str, Any]:
     data: dict[str, Any] = {"type": "wait", "what": plain(wait_title(wait))}
     if wait is not None:
-        data["site"] = place(own_frame(wait.waiter))
         stack = shared.stack(wait.waiter, category(wait))
         if stack is not None:
-            data["cause"] = {"stack": stack}
+            data |= {"site": place(own_frame(wait.waiter)), "cause": {"stack": stack}}
     return data
 
 

@@ -122,7 +122,7 @@ def _waits(profile: Profile, timeline: Timeline, rows: Sequence[int], tids: list
 
 def _details(profile: Profile, index: int, releaser: int, release: int) -> dict[str, str]:
     wait = profile.waits[index] if index >= 0 else None
-    details = {"site": place(own_frame(wait.waiter))} if wait else {}
+    details = {"site": place(own_frame(wait.waiter))} if wait and wait.waiter else {}
     if wait and wait.object_type:
         details["type"] = plain(wait.object_type)
     ended_by = releaser_of(profile, wait, releaser, release)
