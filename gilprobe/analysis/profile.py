@@ -13,6 +13,7 @@ from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.overview import overview_of
+from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
 from gilprobe.analysis.spans import spans_of
 from gilprobe.analysis.timeline import timeline_of
@@ -57,6 +58,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
     deadlocks, stalls_told, lock_order = watched(recordings)
+    proof = proof_of(Path(path), salvage=salvage)
     outside = spied(recordings, waits)
     meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
     if outside.by:
@@ -73,7 +75,8 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         lock_order=lock_order,
         spans=spans_of(recordings, waits, threads, span_samples, start_ns),
         accounting=accounting,
-        findings=findings(processes, threads, rows, hot_objects, accounting, meta["samples"]),
+        findings=with_proof(findings(processes, threads, rows, hot_objects, accounting, meta["samples"]), proof),
+        proof=proof,
         not_observed=(*_not_observed(recordings), *not_watched(recordings), *undecoded, *outside.not_observed),
         cpu_stacks=cpu_stacks_of(recordings),
         wall_stacks=outside.stacks,
@@ -99,7 +102,7 @@ def _process(recording: Recording) -> Process:
         gil_enabled=gil_used if recording.free_threaded else True,
         argv=tuple(_text(part) for part in recording.metas.get("argv", b"").split(b"\0")),
         wall_s=(recording.end_ns - recording.header["start_ns"]) / 1e9,
-        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 4 else "none",
+        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 5 else "none",
         lost_records=recording.header["lost_records"],
         python_stacks=bool(recording.flags & HeaderFlag.PYTHON_STACKS),
     )

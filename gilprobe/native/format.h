@@ -120,7 +120,8 @@ enum EndKind {
     GP_END_NONE = 0 /* still running, or killed */,
     GP_END_EXIT = 1,
     GP_END_QUICK_EXIT = 2,
-    GP_END_EXEC = 3
+    GP_END_EXEC = 3,
+    GP_END_STOP = 4 /* gilprobe.profile() ended; the process went on */
 };
 
 typedef struct {
@@ -222,7 +223,7 @@ typedef struct {
 
 typedef struct {
     RecordHeader head;
-    uint32_t thread; /* id of this thread in the file, in order of first sight; the first is the main thread */
+    uint32_t thread; /* id of this thread in the file, in order of first sight */
     uint32_t tid;
     uint32_t parent_thread;
     uint32_t name_bytes;
@@ -351,6 +352,7 @@ typedef struct {
     uint64_t cpu_ns;
     uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
     uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+    uint64_t spans;       /* that ended */
 } ProgressRecord;
 
 #define GP_PROVE_MOST 32
@@ -369,7 +371,7 @@ typedef struct {
 typedef struct {
     uint32_t pid;     /* of the process that takes orders; 0 = none yet */
     uint32_t command; /* 1: freeze these */
-    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending, or there are subinterpreters */
     uint32_t count;
     ProveObject objects[GP_PROVE_MOST];
 } ProveControl;

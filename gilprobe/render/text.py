@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile, Span, Waterfall
+from gilprobe.model import Profile, Proof, Span, Waterfall
+from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.screen import Screen, screen_lines
 from gilprobe.render.watched import watched_lines
 from gilprobe.render.wording import (
@@ -53,6 +54,9 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
     screen.add(lambda: _answer(profile, console), rank=0)
     screen.add(lambda: _watched(profile, console), rank=0)
     screen.add(lambda: _findings(profile, console), rank=1, least=2)
+    if profile.proof:
+        proof = profile.proof
+        screen.add(lambda: _proof(proof, console), rank=0)
     if profile.waterfall:
         waterfall = profile.waterfall
         screen.add(lambda: _waterfall(waterfall, console), rank=1, least=3, rows=1)
@@ -111,6 +115,12 @@ def _waterfall(waterfall: Waterfall, console: Console) -> None:
         table.add_row(plain(label, 60), figure)
     console.print()
     console.print(table)
+
+
+def _proof(proof: Proof, console: Console) -> None:
+    console.print()
+    for number, line in enumerate(proof_lines(proof)):
+        console.print(Styled(plain(line, 400), style="bold" if number == 0 else ""))
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:
