@@ -151,6 +151,7 @@ def _meta(first: Recording, wall_s: float, threads: Sequence[Thread], samples: i
         "samples": samples,
         "sampler": _sampler(first),
         "events": bool(first.flags & HeaderFlag.EVENTS),
+        "watchdog": "watchdog" in first.metas,
     }
 
 

@@ -24,16 +24,19 @@ EXIT = {"NOT_FOUND": 0, "EXHAUSTED": 0, "FAILED": 1, "UNCONTROLLED": 4}
 @click.option("--preemptions", default=2, show_default=True, help="Preemptions of which every placing is tried.")
 @click.option("--budget", "budget_s", default=10.0, show_default=True, help="Seconds.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same search.")
+@click.option("--sarif", type=click.Path(path_type=Path), help="Also write what was found here, for code scanners.")
 @click.option("--replay-dir", default="explore-replays", show_default=True, help="Where a failing schedule is saved.")
 def explore(
     target: str | None, replay_file: str | None, model: str | None, threads: int, max_ops: int, preemptions: int,
-    budget_s: float, seed: int, replay_dir: str,
+    budget_s: float, seed: int, replay_dir: str, sarif: Path | None,
 ) -> None:  # fmt: skip
     """Finds the interleaving that breaks a class, shrinks it and saves it.
 
     Ends with 0 when nothing was found or all was exhausted, 1 when it failed, 4 when a call cannot be controlled.
     """
     try:
+        if sarif and sarif.exists():
+            raise UsageError(f"{sarif} exists", "Remove it, or choose another name.")
         sys.path.insert(0, str(Path.cwd()))
         result = _explore(target, replay_file, model, threads, max_ops, preemptions, budget_s, seed, replay_dir)
     except GilprobeError as error:
@@ -50,7 +53,32 @@ def explore(
         click.echo(result.story)
     if result.replay_path:
         click.echo(f"replay it: gilprobe explore --replay {result.replay_path}")
+    if sarif:
+        _write_sarif(result, target or str(replay_file), sarif)
     sys.exit(EXIT[result.verdict])
+
+
+def _write_sarif(result: Any, what: str, path: Path) -> None:
+    """Also where nothing was found: a scanner closes then what it had open."""
+    from gilprobe import __version__
+    from gilprobe.model import Frame
+    from gilprobe.render.base import write_whole
+    from gilprobe.render.sarif import Problem, document
+
+    def step(place: Any) -> tuple[str, tuple[Frame, ...]]:
+        return place.source or str(place), (Frame(place.function, str(place.file), place.line),)
+
+    problems = []
+    if result.failed:
+        pair = tuple((step(place),) for place in result.racing_pair or ())
+        why = [line for line in result.story.splitlines() if line.startswith(("racing pair", "right:"))]
+        problems.append(Problem("race", "; ".join([f"{what}: {result}", *why]), pair))
+    unseen = [f"beyond {result.uncontrolled}: a call that cannot be controlled"] if result.uncontrolled else []
+    try:
+        write_whole(document(problems, version=__version__, root=str(Path.cwd()), unseen=unseen), path)
+    except GilprobeError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_status)
 
 
 def _explore(

@@ -86,7 +86,11 @@ def write_report(profile: Profile, name: str, path: Path, *, force: bool = False
     """Whole or not at all. Raises OutputError where `path` exists (without force) or cannot be written."""
     if path.exists() and not force:
         raise OutputError(f"{path} exists", "Choose another name, or add --force.")
-    report = renderer(name).render(profile)
+    write_whole(renderer(name).render(profile), path)
+
+
+def write_whole(report: str | bytes, path: Path) -> None:
+    """Beside its place, then renamed over what is there. Raises OutputError where it cannot be written."""
     data = report if isinstance(report, bytes) else report.encode("utf-8", "replace")
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

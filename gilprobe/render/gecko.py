@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from gilprobe.model import Profile, SampledStack, Thread, Wait, WaitKind, own_frame
@@ -80,21 +81,26 @@ def _single_waits(profile: Profile, shared: Shared, markers: dict[int, Markers])
     """How many were left out."""
     timeline = profile.timeline
     assert timeline is not None
+
+    @cache
+    def known(index: int, releaser: int, release: int) -> tuple[int, int, dict[str, Any]]:
+        """Name, category and payload of a marker, shared by all that are alike."""
+        wait = profile.waits[index] if index >= 0 else None
+        ended_by = releaser_of(profile, wait, releaser, release)
+        data = _payload(shared, wait) | ({"releaser": ended_by} if ended_by else {})
+        return _marker_name(shared, wait), category(wait), data
+
     rows, left_out = longest(timeline)
     for row in rows:
-        index = timeline.wait[row]
-        wait = profile.waits[index] if index >= 0 else None
-        data = _payload(shared, wait)
-        ended_by = releaser_of(profile, timeline, row)
-        if ended_by:
-            data["releaser"] = ended_by
-        if timeline.spin_ns[row]:
-            data["spin"] = timeline.spin_ns[row] / 1e6
-        if timeline.wake_ns[row]:
-            data["wake"] = timeline.wake_ns[row] / 1e6
+        name, kind, data = known(timeline.wait[row], timeline.releaser[row], timeline.release[row])
+        spin_ns, wake_ns = timeline.spin_ns[row], timeline.wake_ns[row]
+        if spin_ns:
+            data = data | {"spin": spin_ns / 1e6}
+        if wake_ns:
+            data = data | {"wake": wake_ns / 1e6}
         start_ms = timeline.start_ns[row] / 1e6
         end_ms = start_ms + timeline.duration_ns[row] / 1e6
-        markers[timeline.thread[row]].add(_marker_name(shared, wait), start_ms, end_ms, category(wait), data)
+        markers[timeline.thread[row]].add(name, start_ms, end_ms, kind, data)
     return left_out
 
 
@@ -117,10 +123,9 @@ def _totals(profile: Profile, shared: Shared, markers: dict[int, Markers]) -> in
 def _payload(shared: Shared, wait: Wait | None) -> dict[str, Any]:
     data: dict[str, Any] = {"type": "wait", "what": plain(wait_title(wait))}
     if wait is not None:
-        data["site"] = place(own_frame(wait.waiter))
         stack = shared.stack(wait.waiter, category(wait))
         if stack is not None:
-            data["cause"] = {"stack": stack}
+            data |= {"site": place(own_frame(wait.waiter)), "cause": {"stack": stack}}
     return data
 
 

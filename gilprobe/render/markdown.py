@@ -1,12 +1,14 @@
-"""A page for a build's summary."""
+"""A page for a build's summary: CommonMark with tables, short enough for the services that show one."""
 
 from __future__ import annotations
 
-from gilprobe.model import Profile
+from gilprobe.model import Profile, own_frame
 from gilprobe.render.cuda import cuda_lines
+from gilprobe.render.sarif import steps_of
 from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
-SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
+SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#&~$@"})
+MOST_THREADS, MOST_WAITS, MOST_NOT_OBSERVED = 30, 30, 30
 
 
 class Markdown:
@@ -21,6 +23,7 @@ class Markdown:
         if profile.waterfall:
             lines += ["", "## Speed-up", "", "| part | speed-up |", "|---|---|"]
             lines += [f"| {_text(label)} | {figure} |" for label, figure in waterfall_rows(profile.waterfall)]
+        lines += _problems(profile)
         lines += [
             "",
             "## Threads",
@@ -28,7 +31,9 @@ class Markdown:
             "| thread | wall | CPU | waits | idle | sleep and I/O | page faults | switches to wait, forced |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        for thread in profile.threads:
+        for thread in sorted(profile.threads, key=lambda thread: -thread.cpu_s - sum(thread.wait_s.values()))[
+            :MOST_THREADS
+        ]:
             waits = ", ".join(f"{kind} {seconds(value)}" for kind, value in thread.wait_s.items() if value > 0.0005)
             lines.append(
                 f"| {_text(thread.name)} | {seconds(thread.wall_s)} | {seconds(thread.cpu_s)} | {waits or '-'} "
@@ -43,7 +48,7 @@ class Markdown:
             "| kind | for | count | total | longest | ended by |",
             "|---|---|---|---|---|---|",
         ]
-        for wait in [wait for wait in profile.waits if not wait.idle][:30]:
+        for wait in [wait for wait in profile.waits if not wait.idle][:MOST_WAITS]:
             lines.append(
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "
                 f"| {_text(who_released(wait)) or '-'} |"
@@ -51,8 +56,20 @@ class Markdown:
         if profile.cuda:
             lines += ["", "## CUDA", "", *(f"- {_text(line.strip())}" for line in cuda_lines(profile.cuda))]
         lines += ["", _text(samplers(profile)), "", "## Not observed", ""]
-        lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed]
+        lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed[:MOST_NOT_OBSERVED]]
         return "\n".join(lines) + "\n"
+
+
+def _problems(profile: Profile) -> list[str]:
+    lines: list[str] = []
+    for title, found in (("Deadlocks", profile.deadlocks), ("Orders of locks that could deadlock", profile.lock_order)):
+        if found:
+            lines += ["", f"## {title}", ""]
+        for number, each in enumerate(found, 1):
+            lines.append(f"{number}. {len(steps_of(each))} threads")
+            for thread in steps_of(each):
+                lines += [f"   - {_text(text)}: {_text(place(own_frame(stack)))}" for text, stack in thread]
+    return lines
 
 
 def _text(text: str) -> str:

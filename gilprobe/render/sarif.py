@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -81,55 +81,30 @@ def _deadlock(found: Mapping[str, Any]) -> Problem:
     return Problem("deadlock", f"Deadlock: {'; '.join(parts) or 'threads wait for each other'}.", steps_of(found))
 
 
+def _lock_order(found: Mapping[str, Any]) -> Problem:
+    ways = found.get("ways", ())
+    names = dict.fromkeys(_name(way.get(part)) for way in ways for part in ("holds", "takes"))
+    return Problem("lock-order", f"Locks are taken in different orders: {', '.join(names)}.", steps_of(found))
+
+
 def steps_of(found: Mapping[str, Any]) -> Steps:
     """Of a deadlock or a lock order of the Profile: for each thread, what it did at which stack, in order."""
-    threads = list(found.get("threads", ()))
-    if not threads:
-        return tuple((step,) for step in _stacks(found, ""))
-    return tuple(
-        (
-            *(
-                (f"{each.get('name', '?')} takes {_name(held)}", _stack(held.get("taken")))
-                for held in each.get("holds", ())
-            ),
-            (f"{each.get('name', '?')} waits for {_name(each.get('waits_for'))}", _stack(each.get("stack"))),
-        )
-        for each in threads
+    threads, ways = found.get("threads", ()), found.get("ways", ())
+    return (*(_thread_steps(thread) for thread in threads), *(_way_steps(way) for way in ways))
+
+
+def _thread_steps(thread: Mapping[str, Any]) -> tuple[tuple[str, Stack], ...]:
+    name, holds = thread.get("name", "?"), thread.get("holds", ())
+    taken = [(f"{name} takes {_name(held)}", _stack(held.get("taken"))) for held in holds]
+    return (*taken, (f"{name} waits for {_name(thread.get('waits_for'))}", _stack(thread.get("stack"))))
+
+
+def _way_steps(way: Mapping[str, Any]) -> tuple[tuple[str, Stack], ...]:
+    name, holds, takes = way.get("thread", "?"), way.get("holds", {}), way.get("takes", {})
+    return (
+        (f"{name} takes {_name(holds)}", _stack(holds.get("taken"))),
+        (f"{name} takes {_name(takes)} as well", _stack(takes.get("taken"))),
     )
-
-
-def _lock_order(found: Mapping[str, Any]) -> Problem:
-    names = list(dict.fromkeys(_names(found)))
-    text = f"Locks taken in different orders: {', '.join(names) or 'see the stacks'}."
-    return Problem("lock-order", text, steps_of(found))
-
-
-def _names(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if key == "name" and isinstance(item, str):
-                yield item
-            else:
-                yield from _names(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _names(item)
-
-
-def _stacks(value: Any, label: str) -> Iterator[tuple[str, Stack]]:
-    """Every stack in it, under the texts it stands by."""
-    if isinstance(value, Mapping):
-        texts = [text for key, text in value.items() if isinstance(text, str) and key in ("name", "thread")]
-        label = " ".join([label, *texts]).strip()
-        for key, item in value.items():
-            yield from _stacks(item, f"{label} {key}".strip())
-    elif isinstance(value, list | tuple):
-        stack = _stack(value)
-        if stack:
-            yield label, stack
-        else:
-            for item in value:
-                yield from _stacks(item, label)
 
 
 def _stack(value: Any) -> Stack:

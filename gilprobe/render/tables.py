@@ -10,7 +10,7 @@ from gilprobe.render.wording import place, plain
 
 Key = TypeVar("Key", bound=Hashable)
 MOST_TEXT = 1000
-MOST_EVENTS = 1_000_000  # single waits in a file that a browser shall open
+MOST_EVENTS = 300_000  # single waits in a file that a browser shall open
 
 # Threads of one process that had one id after another get ids above the kernel's highest (PID_MAX_LIMIT, 2^22).
 ABOVE_ALL_TIDS = 1 << 22
@@ -73,13 +73,12 @@ def longest(timeline: Timeline) -> tuple[Sequence[int], int]:
     return sorted(rows), count - MOST_EVENTS
 
 
-def releaser_of(profile: Profile, timeline: Timeline, row: int) -> str:
-    """`worker at cache.py:20 in put`, as much of it as is known."""
-    thread, index, release = timeline.releaser[row], timeline.wait[row], timeline.release[row]
+def releaser_of(profile: Profile, wait: Wait | None, thread: int, release: int) -> str:
+    """`worker at cache.py:20 in put`, as much of it as is known. thread, release: as in the Timeline."""
     name = plain(profile.threads[thread].name) if thread >= 0 else ""
-    if index < 0 or release < 0:
+    if wait is None or release < 0:
         return name
-    frame = own_frame(profile.waits[index].releasers[release].stack)
+    frame = own_frame(wait.releasers[release].stack)
     return f"{name or '?'} at {place(frame)}" if frame else name
 
 

@@ -6,10 +6,11 @@ A slice for every wait, and an arrow to its end from the thread that ended it. t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
-from gilprobe.model import Profile, Thread, Timeline, Wait, own_frame
+from gilprobe.model import SLEEP_IO, Profile, Thread, Timeline, own_frame
 from gilprobe.render.tables import MOST_TEXT, longest, releaser_of, unique_tids, wait_class, wait_title
 from gilprobe.render.wording import place, plain
 
@@ -22,7 +23,7 @@ class TraceEvents:
 
     def render(self, profile: Profile) -> str:
         tids = unique_tids(profile)
-        events = [*_names(profile, tids), *_lives(profile, tids), *_spans(profile, tids)]
+        lines = [json.dumps(event) for part in (_names, _lives, _spans) for event in part(profile, tids)]
         about = {"recording": plain(str(profile.meta.get("recording", "")), MOST_TEXT)}
         about["python"] = str(profile.meta.get("python", "?"))
         about["exporter"] = f"gilprobe {profile.meta.get('gilprobe', '')}"
@@ -30,13 +31,12 @@ class TraceEvents:
             about["single waits"] = "not recorded: profile with --events"
         else:
             rows, left_out = longest(profile.timeline)
-            for row in rows:
-                events += _wait(profile, profile.timeline, row, tids)
+            lines += _waits(profile, profile.timeline, rows, tids)
             if left_out:
                 about["left out"] = f"the {left_out} shortest waits"
         # One event a line: a torn file still loads, and a diff can be read.
-        lines = ",\n".join(json.dumps(event) for event in events)
-        return f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n{lines}\n]}}\n'
+        head = f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n'
+        return "".join([head, ",\n".join(lines), "\n]}\n"])
 
 
 def _names(profile: Profile, tids: list[int]) -> Iterator[dict[str, Any]]:
@@ -81,39 +81,49 @@ def _spans(profile: Profile, tids: list[int]) -> Iterator[dict[str, Any]]:
         yield {"ph": "e", "ts": span.last_s * 1e6, **known}
 
 
-def _wait(profile: Profile, timeline: Timeline, row: int, tids: list[int]) -> Iterator[dict[str, Any]]:
-    index = timeline.wait[row]
+def _waits(profile: Profile, timeline: Timeline, rows: Sequence[int], tids: list[int]) -> Iterator[str]:
+    """Events as JSON, made of parts that are encoded once: there may be a million."""
+
+    @cache
+    def where(thread: int) -> str:
+        return f'"pid": {profile.threads[thread].pid}, "tid": {tids[thread]}'
+
+    @cache
+    def what(index: int) -> tuple[str, str]:
+        wait = profile.waits[index] if index >= 0 else None
+        title = plain(wait_title(wait), MOST_TEXT)
+        head = {"ph": "X", "cat": f"{wait_class(wait)},{wait.kind if wait else SLEEP_IO}", "name": title}
+        return json.dumps(head)[:-1], json.dumps({"ph": "X", "cat": "release", "name": f"ends a wait: {title}"})[:-1]
+
+    @cache
+    def details(index: int, releaser: int, release: int) -> str:
+        return json.dumps(_details(profile, index, releaser, release))[1:-1]
+
+    columns = (timeline.thread, timeline.wait, timeline.releaser, timeline.release, timeline.start_ns,
+               timeline.duration_ns, timeline.wake_ns, timeline.spin_ns)  # fmt: skip
+    for row in rows:
+        thread, index, releaser, release, start_ns, length_ns, wake_ns, spin_ns = (column[row] for column in columns)
+        start_us, length_us = start_ns / 1e3, length_ns / 1e3
+        head, release_head = what(index)
+        args = [details(index, releaser, release)]
+        args += [f'"spinning us": {spin_ns / 1e3:.3f}'] if spin_ns else []
+        args += [f'"ready, no core us": {wake_ns / 1e3:.3f}'] if wake_ns else []
+        inside = ", ".join(filter(None, args))
+        yield f'{head}, {where(thread)}, "ts": {start_us:.3f}, "dur": {length_us:.3f}, "args": {{{inside}}}}}'
+        if releaser < 0 or index < 0 or profile.waits[index].idle or length_us <= INSTANT_US:
+            continue
+        freed_us = max(start_us, start_us + length_us - wake_ns / 1e3 - INSTANT_US)
+        flow = f'"cat": "release", "name": "release", "id": {row}'
+        yield f'{release_head}, {where(releaser)}, "ts": {freed_us:.3f}, "dur": {INSTANT_US}}}'
+        yield f'{{"ph": "s", {flow}, {where(releaser)}, "ts": {freed_us:.3f}}}'
+        end_us = start_us + length_us - INSTANT_US
+        yield f'{{"ph": "f", "bp": "e", {flow}, {where(thread)}, "ts": {end_us:.3f}}}'
+
+
+def _details(profile: Profile, index: int, releaser: int, release: int) -> dict[str, str]:
     wait = profile.waits[index] if index >= 0 else None
-    thread, releaser = timeline.thread[row], timeline.releaser[row]
-    start_us, length_us = timeline.start_ns[row] / 1e3, timeline.duration_ns[row] / 1e3
-    pid, tid = profile.threads[thread].pid, tids[thread]
-    yield {
-        "ph": "X", "cat": f"{wait_class(wait)},{wait.kind if wait else 'sleep-io'}",
-        "name": plain(wait_title(wait), MOST_TEXT), "pid": pid, "tid": tid, "ts": start_us, "dur": length_us,
-        "args": _details(profile, timeline, row, wait),
-    }  # fmt: skip
-    if releaser < 0 or wait is None or wait.idle or length_us <= INSTANT_US:
-        return
-    freed_us = max(start_us, start_us + length_us - timeline.wake_ns[row] / 1e3 - INSTANT_US)
-    other = {"pid": profile.threads[releaser].pid, "tid": tids[releaser]}
-    flow = {"cat": "release", "name": "release", "id": row}
-    yield {"ph": "X", "cat": "release", "name": f"ends a wait: {plain(wait_title(wait), MOST_TEXT)}", **other,
-           "ts": freed_us, "dur": INSTANT_US, "args": {"waiter": plain(profile.threads[thread].name)}}  # fmt: skip
-    yield {"ph": "s", **flow, **other, "ts": freed_us}
-    yield {"ph": "f", "bp": "e", **flow, "pid": pid, "tid": tid, "ts": start_us + length_us - INSTANT_US}
-
-
-def _details(profile: Profile, timeline: Timeline, row: int, wait: Wait | None) -> dict[str, Any]:
-    details: dict[str, Any] = {}
-    if wait is not None:
-        details["site"] = place(own_frame(wait.waiter))
-        if wait.object_type:
-            details["type"] = plain(wait.object_type)
-    ended_by = releaser_of(profile, timeline, row)
-    if ended_by:
-        details["ended by"] = ended_by
-    if timeline.spin_ns[row]:
-        details["spinning us"] = timeline.spin_ns[row] / 1e3
-    if timeline.wake_ns[row]:
-        details["ready, no core us"] = timeline.wake_ns[row] / 1e3
-    return details
+    details = {"site": place(own_frame(wait.waiter))} if wait and wait.waiter else {}
+    if wait and wait.object_type:
+        details["type"] = plain(wait.object_type)
+    ended_by = releaser_of(profile, wait, releaser, release)
+    return details | {"ended by": ended_by} if ended_by else details

@@ -8,6 +8,8 @@ from pathlib import PurePath
 
 from gilprobe.model import Frame, Profile, Thread, Wait, Waterfall, own_frame
 
+LEAST_LOSS = 0.05  # of the ideal
+
 
 def seconds(value: float) -> str:
     if value == 0:
@@ -109,14 +111,32 @@ def samplers(profile: Profile) -> str:
 
 def answer(profile: Profile) -> str:
     """Two sentences: how parallel it ran, and what cost most."""
+    if profile.waterfall:
+        return _against_one(profile, profile.waterfall)
     accounting = profile.accounting
     workers = sum(1 for thread in profile.threads if thread.cpu_s > 0.02 * max(profile.meta.get("wall_s", 0), 1e-9))
     first = (
         f"{len(profile.threads)} threads ({workers} of them busy) wanted {accounting.ideal:.1f} cores on average "
         f"and did useful work on {accounting.actual:.1f}."
     )
+    if profile.deadlocks:
+        return f"{first} {len(profile.deadlocks[0].get('threads', ()))} of them ended in a deadlock."
     top = profile.findings[0] if profile.findings else None
     if top is None or top.kind == "none":
         return f"{first} No contention was found."
     where = f" ({place(top.sites[0])})" if top.sites else ""
     return f"{first} {plain(top.title)} takes {percent(top.share)} of the time they wanted to run{where}."
+
+
+def _against_one(profile: Profile, waterfall: Waterfall) -> str:
+    """8 threads ran 3.1x as fast as one. 38% of what is lost: Threads wait for a lock: ... (loader.py:88 in run)."""
+    count = round(waterfall.ideal)
+    first = f"{count} thread{'s' if count != 1 else ''} ran {waterfall.actual:.1f}x as fast as one."
+    lost = waterfall.ideal - waterfall.actual
+    most = max(waterfall.steps, key=lambda step: step.speedup, default=None)
+    if most is None or most.speedup <= 0 or lost < LEAST_LOSS * waterfall.ideal:
+        return f"{first} Hardly anything is lost."
+    cause = next((finding for finding in profile.findings if finding.kind == most.name), None)
+    where = f" ({place(cause.sites[0])})" if cause and cause.sites else ""
+    title = plain(cause.title) if cause else STEPS.get(most.name, most.name)
+    return f"{first} {percent(min(1.0, most.speedup / lost))} of what is lost: {title}{where}."

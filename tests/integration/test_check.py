@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from pythons import Python
+from readers import sarif_schema
 from recordings import Written, chunk, extent, thread
 
 from gilprobe.cli.check import _rows
@@ -138,11 +141,48 @@ def test_deadlocks_and_inversions_name_the_lines_of_each_thread() -> None:
     stack = (Frame("take", "/a/locks.py", 5),)
     found = profile(
         deadlocks=({"threads": [{"name": "w", "waits_for": {"name": "A"}, "stack": stack, "holds": []}]},),
-        lock_order=({"first": {"name": "A", "taken": stack}},),
+        lock_order=({"ways": [{"thread": "w", "holds": {"name": "A", "taken": stack}, "takes": {"name": "B"}}]},),
     )
     deadlock, inversion = _rows(found, Limits(no_deadlock=True, no_inversion=True))
     assert deadlock.exceeded and list(deadlock.blame) == ["w waits for A at locks.py:5 in take"]
-    assert inversion.exceeded and "locks.py:5 in take" in inversion.blame[0]
+    assert inversion.exceeded and list(inversion.blame) == ["w takes A at locks.py:5 in take", "w takes B as well at ?"]
+
+
+ORDER = """
+import threading
+a, b = threading.Lock(), threading.Lock()
+def one():
+    with a:
+        with b:
+            pass
+def two():
+    with b:
+        with a:
+            pass
+for work in (one, two):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+"""
+
+
+def test_an_inversion_that_never_hung_fails_the_gate_and_its_twin_passes(tmp_path: Path) -> None:
+    twin = ORDER.replace("with b:\n        with a:", "with a:\n        with b:")
+    assert twin != ORDER
+    for name, script in (("wrong", ORDER), ("right", twin)):
+        (tmp_path / f"{name}.py").write_text(script)
+        recorded = gilprobe("profile", "-q", "--watchdog", "-o", name, f"{name}.py", cwd=tmp_path)
+        assert recorded.returncode == 0, recorded.stderr
+    done = gilprobe("check", "wrong", "--no-inversion", "--no-deadlock", cwd=tmp_path)
+    assert done.returncode == 1 and "ok    deadlock" in done.stdout and "OVER  inversion" in done.stdout
+    assert "wrong.py:9 in two" in done.stdout and "wrong.py:6 in one" in done.stdout
+    done = gilprobe("check", "right", "--no-inversion", "--no-deadlock", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, count in (("wrong", 1), ("right", 0)):
+        assert gilprobe("report", name, "-o", f"{name}.sarif", cwd=tmp_path).returncode == 0
+        log = json.loads((tmp_path / f"{name}.sarif").read_text())
+        jsonschema.validate(log, sarif_schema())
+        assert [result["ruleId"] for result in log["runs"][0]["results"]] == ["lock-order"] * count
 
 
 def test_check_blames_lines_on_every_build(any_python: Python, tmp_path: Path) -> None:

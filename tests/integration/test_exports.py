@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from pythons import Python
-from readers import read_by_speedscope
+from readers import read_by_speedscope, sarif_schema
 from readers.gecko import read_gecko, stack_of
 from readers.pprof import read_pprof
 from readers.trace_events import read_trace
@@ -58,11 +59,47 @@ def test_every_format_of_a_real_recording_is_read_by_its_reader(any_python: Pyth
 
     _firefox(read_gecko((tmp_path / "run.gecko.json").read_text()), locked)
     _perfetto(read_trace((tmp_path / "run.trace.json").read_text()), locked)
-    read = read_by_speedscope(tmp_path / "run.speedscope.json")
+    (read,) = read_by_speedscope(tmp_path / "run.speedscope.json")
     assert sum(profile["self"].get("[wait: lock]||", 0) for profile in read["profiles"]) == pytest.approx(
         sum(wait["total_s"] for wait in locked)
     )
     assert json.loads((tmp_path / "run.sarif").read_text())["runs"][0]["results"] == []
+
+
+RACY = """
+import threading
+class Counter:
+    def __init__(self):
+        self.value = 0
+        self.lock = threading.Lock()
+    def add(self):
+        value = self.value
+        self.value = value + 1
+        return self.value
+class Locked(Counter):
+    def add(self):
+        with self.lock:
+            return super().add()
+"""
+
+
+def test_a_race_that_exploring_finds_is_in_sarif_and_its_twin_clears_it(tmp_path: Path) -> None:
+    (tmp_path / "racy.py").write_text(RACY)
+    results = {}
+    for name, status in (("Counter", 1), ("Locked", 0)):
+        explore = ["explore", f"racy.py:{name}", "--budget", "5", "--sarif", f"{name}.sarif"]
+        command = [sys.executable, "-m", "gilprobe", *explore]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        log = json.loads((tmp_path / f"{name}.sarif").read_text())
+        jsonschema.validate(log, sarif_schema())
+        results[name] = log["runs"][0]["results"]
+    assert results["Locked"] == []
+    (race,) = results["Counter"]
+    lines = {place["physicalLocation"]["region"]["startLine"] for place in race["relatedLocations"]}
+    assert race["ruleId"] == "race" and lines == {8, 9} and "racing pair" in race["message"]["text"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "Locked.sarif exists" in done.stderr
 
 
 def _firefox(profile: dict[str, Any], locked: list[dict[str, Any]]) -> None:

@@ -44,13 +44,13 @@ def _installed() -> Path:
     return folder
 
 
-def read_by_speedscope(file: Path) -> dict[str, Any]:
-    """name, profiles[] (name, unit, total, self {"function|file|line": weight}). Skips where npm does not work."""
+def read_by_speedscope(*files: Path) -> list[dict[str, Any]]:
+    """Of each: name, profiles[] (name, unit, total, self {"function|file|line": weight}). Skips where npm fails."""
     (bundle,) = (_installed() / "node_modules" / "speedscope" / "dist" / "release").glob("speedscope-*.js")
-    command = ["node", "--max-old-space-size=1024", HERE / "speedscope.mjs", bundle, file]
+    command = ["node", "--max-old-space-size=1024", HERE / "speedscope.mjs", bundle, *files]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    read: dict[str, Any] = json.loads(done.stdout)
+    read: list[dict[str, Any]] = json.loads(done.stdout)
     return read
 
 

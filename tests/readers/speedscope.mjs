@@ -1,8 +1,8 @@
-// Reads FILE with speedscope's own importer, taken out of its bundle: node speedscope.mjs BUNDLE FILE
-// Prints each profile's name, unit, total and the self weight of each frame (name|file|line).
+// Reads FILEs with speedscope's own importer, taken out of its bundle: node speedscope.mjs BUNDLE FILE...
+// Prints a list of what each holds: each profile's name, unit, total and the self weight of each frame (name|file|line).
 import fs from 'node:fs';
 
-const [bundle, file] = process.argv.slice(2);
+const [bundle, ...files] = process.argv.slice(2);
 const text = fs.readFileSync(bundle, 'utf8');
 const importer = /loadFileFromBase64:\((\w+),(\w+)\)=>\{this\.loadProfile\(\(\)=>(\w+)\(\1,\2\)\)\}/.exec(text);
 if (!importer || !text.includes('(()=>{')) throw new Error('this bundle has no importer where it is looked for');
@@ -26,12 +26,19 @@ try {
   failed = error; // after the importer was defined, or the next line says so
 }
 if (!globalThis.importFromBase64) throw failed;
-const group = await globalThis.importFromBase64(file.replace(/.*\//, ''), fs.readFileSync(file).toString('base64'));
-const profiles = group.profiles.map((profile) => {
-  const self = {};
-  profile.forEachFrame((frame) => {
-    self[[frame.name, frame.file ?? '', frame.line ?? ''].join('|')] = frame.getSelfWeight();
+
+async function read(file) {
+  const group = await globalThis.importFromBase64(file.replace(/.*\//, ''), fs.readFileSync(file).toString('base64'));
+  const profiles = group.profiles.map((profile) => {
+    const self = {};
+    profile.forEachFrame((frame) => {
+      self[[frame.name, frame.file ?? '', frame.line ?? ''].join('|')] = frame.getSelfWeight();
+    });
+    return { name: profile.getName(), unit: profile.getWeightUnit(), total: profile.getTotalWeight(), self };
   });
-  return { name: profile.getName(), unit: profile.getWeightUnit(), total: profile.getTotalWeight(), self };
-});
-process.stdout.write(JSON.stringify({ name: group.name, profiles }));
+  return { name: group.name, profiles };
+}
+
+const all = [];
+for (const file of files) all.push(await read(file));
+process.stdout.write(JSON.stringify(all));

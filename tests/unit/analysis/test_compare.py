@@ -66,7 +66,7 @@ def test_recordings_made_differently_say_in_what() -> None:
     for key, value, said in (
         ("python", "3.13.0t", "Python 3.13.0 and 3.13.0t"), ("sampler", "off", "sampler x and off"),
         ("rate_hz", 0, "sampling rate 100 Hz and 0 Hz"), ("events", True, "events not kept and kept"),
-        ("options", "watchdog", "options none and watchdog"),
+        ("watchdog", True, "watchdog off and on"), ("options", "x", "options none and x"),
     ):  # fmt: skip
         assert made_differently([one, replace(one, meta=one.meta | {key: value})]) == [said]
     killed = replace(one, processes=(replace(process, end="none"),))

@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from markdown_it import MarkdownIt
 from readers import read_by_speedscope, sarif_schema, speedscope_schema
 from readers.gecko import read_gecko, stack_of
 from readers.pprof import read_pprof
@@ -28,8 +29,9 @@ from gilprobe.model import (
     Timeline,
     Wait,
 )  # fmt: skip
-from gilprobe.render import format_of, render_to, write_report
+from gilprobe.render import format_of, render_to
 from gilprobe.render.base import renderer
+from gilprobe.render.wording import plain
 
 HOSTILE = {
     "script": "</script><script>alert(1)</script>",
@@ -84,7 +86,12 @@ def rich_profile(name: str = "worker") -> Profile:
             ]},
         ),
         lock_order=(
-            {"first": {"name": f"{name}.A", "taken": stack}, "second": {"name": f"{name}.B", "taken": (outer,)}},
+            {
+                "ways": [
+                    {"thread": name, "holds": {"name": f"{name}.A", "taken": stack}, "takes": taken},
+                    {"thread": "other", "holds": taken, "takes": {"name": f"{name}.A", "taken": (outer,)}},
+                ]
+            },
         ),
         not_observed=(NotObserved(name, name),),
         cpu_stacks=(SampledStack(0, stack, 7, 0.07), SampledStack(1, (outer,), 3, 0.03)),
@@ -92,9 +99,13 @@ def rich_profile(name: str = "worker") -> Profile:
     )  # fmt: skip
 
 
+def every_profile() -> dict[str, Profile]:
+    rich = {name: rich_profile(text) for name, text in HOSTILE.items()}
+    return rich | {"nothing recorded": Profile(meta={}, processes=(), threads=(), waits=())}
+
+
 def profiles() -> list[Any]:
-    rich = [pytest.param(rich_profile(text), id=name) for name, text in HOSTILE.items()]
-    return [*rich, pytest.param(Profile(meta={}, processes=(), threads=(), waits=()), id="nothing recorded")]
+    return [pytest.param(profile, id=name) for name, profile in every_profile().items()]
 
 
 def rendered(name: str, profile: Profile) -> str:
@@ -115,21 +126,23 @@ def strings_of(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("profile", profiles())
-def test_speedscope_imports_it(profile: Profile, tmp_path: Path) -> None:
-    out = rendered("speedscope", profile)
-    jsonschema.validate(json.loads(out), speedscope_schema())
-    (tmp_path / "x.speedscope.json").write_text(out)
-    read = read_by_speedscope(tmp_path / "x.speedscope.json")
-    seconds = sum(imported["total"] for imported in read["profiles"])
-    assert seconds == pytest.approx(1.2 if profile.waits else 0)
+def test_speedscope_files_keep_their_schema(profile: Profile) -> None:
+    jsonschema.validate(json.loads(rendered("speedscope", profile)), speedscope_schema())
 
 
-def test_speedscope_tells_cpu_from_waiting(tmp_path: Path) -> None:
-    write_report(rich_profile(), "speedscope", tmp_path / "x.speedscope.json")
-    (worker,) = read_by_speedscope(tmp_path / "x.speedscope.json")["profiles"]
-    assert worker["self"]["[wait: lock]||"] == pytest.approx(0.9)
-    assert worker["self"]["[idle: queue]||"] == pytest.approx(0.1)
-    assert worker["self"]["takeworker|/srv/app/worker.py|5"] == pytest.approx(0.07)
+def test_speedscope_imports_them_and_tells_cpu_from_waiting(tmp_path: Path) -> None:
+    files = []
+    for name, profile in every_profile().items():
+        files.append(tmp_path / f"{name}.speedscope.json")
+        files[-1].write_text(rendered("speedscope", profile))
+    *read, nothing = read_by_speedscope(*files)
+    assert [profile["total"] for profile in nothing["profiles"]] == [0]
+    for name, imported in zip(HOSTILE, read, strict=False):
+        (worker,) = imported["profiles"]
+        assert worker["total"] == pytest.approx(1.2)
+        assert worker["self"]["[wait: lock]||"] == pytest.approx(0.9), name
+        assert worker["self"]["[idle: queue]||"] == pytest.approx(0.1)
+    assert worker["self"]["take|/srv/app/.py|5"] == pytest.approx(0.07)  # of the empty name
 
 
 @pytest.mark.parametrize("profile", profiles())
@@ -188,14 +201,19 @@ def test_the_firefox_profiler_shows_each_wait_at_its_time_with_its_stack() -> No
 
 
 @pytest.mark.parametrize("profile", profiles())
-def test_trace_events_keep_their_document_and_speedscope_reads_them(profile: Profile, tmp_path: Path) -> None:
-    out = rendered("trace", profile)
-    trace = read_trace(out)
+def test_trace_events_keep_their_document(profile: Profile) -> None:
+    trace = read_trace(rendered("trace", profile))
     cut = [event for event in trace["traceEvents"] if event["ph"] == "X" and event["cat"].split(",")[0] != "release"]
     assert len(cut) == (7 if profile.threads else 0)
-    if profile.threads:
-        (tmp_path / "x.json").write_text(out)
-        assert len(read_by_speedscope(tmp_path / "x.json")["profiles"]) == 2
+
+
+def test_speedscope_reads_the_trace_events(tmp_path: Path) -> None:
+    files = []
+    for name, text in HOSTILE.items():
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(rendered("trace", rich_profile(text)))
+    for read in read_by_speedscope(*files):
+        assert [profile["total"] for profile in read["profiles"]] == [2_000_000, 2_000_000]
 
 
 def test_an_arrow_leads_from_the_releaser_to_the_end_of_the_wait() -> None:
@@ -225,6 +243,21 @@ def test_sarif_leads_to_the_lines_of_each_thread() -> None:
     assert "worker.A, worker.B" in order["message"]["text"] and len(order["codeFlows"][0]["threadFlows"]) == 2
     moved = rich_profile().deadlocks[0]["threads"][0]["stack"][0]
     assert moved.line == 5 and len(deadlock["partialFingerprints"]["gilprobe/v1"]) == 32
+
+
+@pytest.mark.parametrize("profile", profiles())
+def test_a_reader_of_commonmark_finds_text_and_our_own_tables(profile: Profile) -> None:
+    out = renderer("markdown").render(profile)
+    assert isinstance(out, str) and len(out) < 100_000
+    blocks = MarkdownIt("commonmark", {"html": True}).enable("table").parse(out)
+    inline = [child for block in blocks for child in block.children or ()]
+    assert {token.type for token in inline} <= {"text", "strong_open", "strong_close", "softbreak", "text_special"}
+    assert not any(token.type.startswith(("html", "code", "fence")) for token in blocks)
+    assert sum(token.type == "table_open" for token in blocks) == 2
+    assert sum(token.type == "tr_open" for token in blocks) == 2 + len(profile.threads) + 2 * bool(profile.threads)
+    if profile.waits and profile.waits[0].name:
+        text = "".join(token.content for token in inline)
+        assert plain(profile.waits[0].name) in text, "it reads as the name is"
 
 
 @pytest.mark.parametrize("name", ["json", "markdown", "collapsed"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -18,9 +19,12 @@ from gilprobe.model import (
     Span,
     Thread,
     Wait,
+    Waterfall,
+    WaterfallStep,
 )
 from gilprobe.render.base import renderer
 from gilprobe.render.text import print_summary
+from gilprobe.render.wording import answer
 
 
 def crowded(name: str = "a-long-name-of-a-thing", count: int = 60) -> Profile:
@@ -96,3 +100,19 @@ def test_a_file_has_everything_and_few_findings_need_no_cutting() -> None:
     out = io.StringIO()
     print_summary(crowded(count=3), out)
     assert "a-long-name-of-a-thing-2" in whole and len(whole.splitlines()) >= len(out.getvalue().splitlines())
+
+
+def test_only_a_waterfall_lets_it_say_how_much_faster_than_one_thread() -> None:
+    plain = crowded(count=8)
+    assert "as fast as one" not in answer(plain)
+    steps = (WaterfallStep("lock", 1.9, "measured"), WaterfallStep("runnable", 3.0 - 0.1, "measured"))
+    told = answer(replace(plain, waterfall=Waterfall("one", 8.0, 3.1, steps)))
+    assert told == "8 threads ran 3.1x as fast as one. 59% of what is lost: ready, but no core was free."
+    told = answer(replace(plain, waterfall=Waterfall("one", 8.0, 3.1, steps[:1])))
+    assert told == (
+        "8 threads ran 3.1x as fast as one. 39% of what is lost: Threads wait for a-long-name-of-a-thing-0 "
+        "(a-long-name-of-a-thing.py:5 in Class.a-long-name-of-a-thing)."
+    )
+    assert answer(replace(plain, waterfall=Waterfall("one", 8.0, 7.9, ()))) == (
+        "8 threads ran 7.9x as fast as one. Hardly anything is lost."
+    )
