@@ -22,6 +22,8 @@ FREE_THREADED = [
     ("hot.py", "closure_cell", "closure_cell_local", (2, 1), "atomic-stall", "copy.deepcopy"),
     ("hot.py", "bound_method", "bound_method_local", (2, 1), "atomic-stall", "bind the method itself"),
 ]
+# Threads contend only while they run at once: on a busy machine some runs have no contention.
+TRIES, MOST_READY_SHARE = 3, 0.3
 Case = tuple[str, str, str, tuple[float, ...], str, str]
 
 
@@ -32,8 +34,14 @@ def cures(recorded: Recorded, kind: str) -> list[str]:
 def check(python: Python, case: Case) -> None:
     program, planted, twin, arguments, kind, words = case
     rate_hz = 500 if program == "hot.py" else 0
-    found = cures(record(python.executable, program, planted, *arguments, rate_hz=rate_hz), kind)
-    assert any(words in cure for cure in found), found
+    for _ in range(TRIES):
+        recorded = record(python.executable, program, planted, *arguments, rate_hz=rate_hz)
+        found = cures(recorded, kind)
+        if found:
+            break
+    if not found and recorded.ready_share() > MOST_READY_SHARE:
+        pytest.skip(f"NO SECOND CORE: its threads were ready without one for {recorded.ready_share():.0%} of the time")
+    assert any(words in cure for cure in found), recorded.profile.findings
     recorded = record(python.executable, program, twin, *arguments, rate_hz=rate_hz)
     # A thread that has no core just when it holds the GIL still holds it: on a busy machine that is contention.
     allowed = 0.1 if kind == "gil" else 0.0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -79,6 +82,33 @@ def test_samples_are_told_apart_by_what_the_thread_did_then(gil_python: Python, 
     (thread,) = [t for t in profile.threads if t.name == "computes"]
     # Of the time since it attached, which takes it long where other programs run.
     assert computes["held"] / sum(computes.values()) == pytest.approx(thread.gil_held_s / thread.wall_s, abs=0.25)
+
+
+INTERRUPTED = """
+import signal, sys, time
+caught = []
+signal.signal(signal.SIGINT, lambda *_: caught.append(time.perf_counter()))
+print("ready", flush=True)
+while not caught or time.perf_counter() < caught[0] + 1: time.sleep(0.01)
+sys.exit(3)
+"""
+
+
+def test_a_terminals_interrupt_is_the_scripts_and_not_the_samplers(tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", tmp_path / "r", "--sampler", "py-spy"]
+    with subprocess.Popen(
+        [*run, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as started:
+        assert started.stdout is not None and started.stdout.readline() == b"ready\n"
+        log = tmp_path / "r" / "py-spy.log"
+        while not (log.exists() and b"Sampling" in log.read_bytes()):
+            assert started.poll() is None
+            time.sleep(0.01)
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(30) == 3
+    profile = load(tmp_path / "r")
+    assert profile.wall_stacks
+    assert [item for item in profile.not_observed if "py-spy" in item.what] == []
 
 
 def test_events_bring_it_by_themselves_and_the_native_sampler_goes_without(tmp_path: Path) -> None:
