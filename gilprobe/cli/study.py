@@ -23,6 +23,7 @@ _QUICK_BUDGET_S = 90.0
 )
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Visits to each cell.")
 @click.option("--budget", type=float, help="Seconds after which no more is measured, once every cell was visited.")
+@click.option("--gpu", is_flag=True, help="nvImageCodec on the GPU instead: threads, processes, processes under MPS.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for pictures and answers; a study goes on there.")
 @click.option(
     "-o",
@@ -38,11 +39,17 @@ def study(
     workers: str,
     rounds: int,
     budget: float | None,
+    gpu: bool,
     work: Path | None,
     output: Path,
 ) -> None:
     """Measure torch's DataLoader with threads and with processes, decoding JPEG by Pillow and by nvImageCodec."""
     try:
+        if gpu:
+            from gilprobe.cli.study_gpu import study_gpu
+
+            study_gpu(pythons or (sys.executable,), rounds, budget, work, output)
+            return
         _study(quick, pythons or (sys.executable,), _counts(workers), rounds, budget, work, output)
     except GilprobeError as error:
         click.echo(str(error), err=True)

@@ -14,15 +14,26 @@ from typing import Any
 
 
 def main() -> None:
-    torch: Any = importlib.import_module("torch")
     folder, words = Path(sys.argv[1]), sys.argv[2:]
-    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
-    profiler.start()
+    profiler = _profiler()
     try:
         _run(words)
     finally:
-        profiler.stop()
-        profiler.export_chrome_trace(str(folder / f"{os.getpid()}.kineto.json"))
+        if profiler is not None:
+            profiler.stop()
+            profiler.export_chrome_trace(str(folder / f"{os.getpid()}.kineto.json"))
+
+
+def _profiler() -> Any:
+    """Started; None where torch cannot profile CUDA, which must not hurt the script."""
+    try:
+        profiling: Any = importlib.import_module("torch").profiler
+        profiler = profiling.profile(activities=[profiling.ProfilerActivity.CUDA])
+        profiler.start()
+    except Exception as error:
+        print(f"gilprobe: torch.profiler cannot be started: {error}\nThe script runs without it.", file=sys.stderr)
+        return None
+    return profiler
 
 
 def _run(words: list[str]) -> None:

@@ -118,3 +118,9 @@ def test_idle_within_is_what_counting_nanoseconds_gives(rows: list[tuple[int, in
     covered = {ns for _, start, long in rows for ns in range(start, start + long)}
     expected = sum(ns not in covered for ns in range(at, at + length))
     assert idle_within(np.array([at]), np.array([at + length]), *busy).tolist() == [expected]
+
+
+def test_a_start_whose_end_was_lost_is_no_residency() -> None:
+    start, end = GpuMarkKind.SWITCH_START, GpuMarkKind.SWITCH_END
+    found, alone = residency_of(marks((start, 5, 1, 0), (start, 10, 1, 0), (end, 20, 1, 0), (start, 30, 1, 0)))
+    assert [array.tolist() for array in found[1]] == [[10], [20]] and alone == 2
