@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from gilprobe.model import Evidence, Finding, FrozenObject, HotObject, Proof, ProofRun
 from gilprobe.recording import Recording, read_folder
 from gilprobe.recording.schema import EndKind, FreezeResult
@@ -146,13 +148,13 @@ def _column(name: str) -> Counter:
 
 
 def _spans(recording: Recording) -> list[_Mark]:
-    ends = sorted(span[3] for span in recording.spans)
-    if not ends:
+    """Of spans only that are kept one by one (--events, which the reruns have where the first run had spans)."""
+    if not recording.span_events:
         return []
-    import bisect
-
+    ends = np.sort(np.concatenate([part["start_ns"] + part["duration_ns"] for part in recording.span_events]))
     return [
-        _Mark(row["time_ns"], row["cpu_ns"], bisect.bisect_right(ends, row["time_ns"])) for row in recording.progress
+        _Mark(row["time_ns"], row["cpu_ns"], int(np.searchsorted(ends, row["time_ns"], side="right")))
+        for row in recording.progress
     ]
 
 

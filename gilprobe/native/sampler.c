@@ -38,8 +38,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
                                       REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
     /* Where a free-threaded object's atomics lie: ob_ref_shared, ob_ref_local, ob_mutex; elsewhere: ob_refcnt. */
     static const uint8_t offsets[] = {16, 12, 10, 0};
-    SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now()};
-    sample.pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+    SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now(), .span_id = slot->spans.current};
+    sample.pc = slot->last_pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     for (int i = 0; i < 16; i++)
         sample.registers[i] = (uint64_t)context->uc_mcontext.gregs[order[i]];
     sample.stack_id = gp_stack_in_signal(slot);

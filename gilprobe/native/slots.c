@@ -111,9 +111,14 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->blocked = slot->vforked = slot->over = 0;
     slot->gil_condition = 0;
     slot->unknown_signal = 0;
+    slot->lock_thread = NULL;
+    slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
+    slot->cuda_use = NULL;
+    slot->cuda_launches = slot->cuda_last_correlation = 0;
     gp_index_clear(&slot->waits);
+    gp_spans_clear(slot);
     ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);
     slot->record = record ? record : &slot->scratch;
     if (!record)
@@ -162,11 +167,23 @@ Slot *gp_slot_new(void) {
     return slot;
 }
 
+Slot *gp_slot_unlisted(void) {
+    Slot *slot = gp_memory(sizeof *slot);
+    if (!slot)
+        return NULL;
+    slot->index = atomic_fetch_add_explicit(&next_slot, 1, memory_order_relaxed);
+    slot->record = &slot->scratch;
+    slot->sampler_fd = -1;
+    slot->busy = 1;
+    return slot;
+}
+
 static void thread_end(Slot *slot, uint64_t now_ns) {
     if (slot->gil_wait.start_ns)
         gp_wait_close(slot, &slot->gil_wait);
     slot->gil_wait.start_ns = 0;
     gp_spin_close(slot);
+    gp_spans_close(slot, now_ns);
     gp_read_kernel(slot, now_ns);
     if (!slot->named)
         gp_name_thread(slot, NULL);
@@ -215,6 +232,11 @@ void gp_slots_forked(void) {
     memset(&slot->records, 0, sizeof slot->records);
     memset(&slot->events, 0, sizeof slot->events);
     memset(&slot->samples, 0, sizeof slot->samples);
+    memset(&slot->span_events, 0, sizeof slot->span_events);
+    memset(&slot->gpu_work, 0, sizeof slot->gpu_work);
+    memset(&slot->gpu_marks, 0, sizeof slot->gpu_marks);
+    memset(&slot->gil_holds, 0, sizeof slot->gil_holds);
+    slot->last_hold = NULL;
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;
@@ -231,6 +253,7 @@ void gp_slots_finish(uint64_t now_ns) {
             continue;
         if (slot == gp_slot_here) {
             gp_spin_close(slot);
+            gp_spans_close(slot, now_ns);
             gp_read_kernel(slot, now_ns);
             if (!slot->named)
                 gp_name_thread(slot, NULL);
