@@ -49,7 +49,15 @@ class Frame:
     line: int
 
 
-LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+LIBRARY_PARTS = (
+    "/threading.py",
+    "/queue.py",
+    "/concurrent/futures/",
+    "/logging/",
+    "/contextlib.py",
+    "<frozen ",
+    "/multiprocessing/",
+)
 
 
 def own_frame(stack: Sequence[Frame]) -> Frame | None:

@@ -17,15 +17,12 @@ from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
 from gilprobe.analysis.spans import spans_of
 from gilprobe.analysis.timeline import timeline_of
+from gilprobe.analysis.watched import not_watched, watched
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
 
 NOT_BUILT = (
-    ("deadlocks", "the watchdog is not built yet"),
-    ("stalls", "the watchdog is not built yet"),
-    ("lock_order", "the watchdog is not built yet"),
-    ("holders", "who held a lock meanwhile needs the watchdog's method swap, which is not built yet"),
     ("loader", "recorded only from gilprobe.loader's own statistics"),
     ("cuda", "CUDA tracking is not built yet"),
 )
@@ -61,6 +58,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
     proof = proof_of(Path(path), salvage=salvage)
+    deadlocks, stalls_told, lock_order = watched(recordings)
     outside = spied(recordings, waits)
     meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
     if outside.by:
@@ -72,11 +70,14 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         threads=tuple(threads),
         waits=rows,
         hot_objects=hot_objects,
+        deadlocks=deadlocks,
+        stalls=stalls_told,
+        lock_order=lock_order,
         spans=spans_of(recordings, waits, threads, span_samples, start_ns),
         accounting=accounting,
         findings=with_proof(findings(processes, threads, rows, hot_objects, accounting, meta["samples"]), proof),
         proof=proof,
-        not_observed=(*_not_observed(recordings), *undecoded, *outside.not_observed),
+        not_observed=(*_not_observed(recordings), *not_watched(recordings), *undecoded, *outside.not_observed),
         cpu_stacks=cpu_stacks_of(recordings),
         wall_stacks=outside.stacks,
         timeline=timeline,

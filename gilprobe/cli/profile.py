@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,6 +16,22 @@ from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
 
 MOST_HZ = 5000
+LEAST_LIMIT_S, USUAL_LIMIT_S, MOST_LIMIT_S = 0.2, 10.0, 86400.0
+
+
+def limit_of(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = float("nan")
+    if not LEAST_LIMIT_S <= seconds <= MOST_LIMIT_S:
+        raise UsageError(
+            f"--watchdog={value} is no limit: it must be from {LEAST_LIMIT_S} to {MOST_LIMIT_S:.0f} seconds",
+            "Leave it out for 10 s, or write --watchdog=30.",
+        )
+    return seconds
 
 
 class ProfileCommand(click.Command):
@@ -36,6 +53,9 @@ class ProfileCommand(click.Command):
             if word[:2] in ("-m", "-c"):
                 args = [*args[: at + 1], "--", *args[at + 1 :]]
                 break
+            if word == "--watchdog":  # its value is optional: only --watchdog=SECONDS gives one
+                args = [*args[:at], f"--watchdog={USUAL_LIMIT_S}", *args[at + 1 :]]
+                word = args[at]
             at += 2 if word in takes_value else 1
         return super().parse_args(ctx, args)
 
@@ -72,6 +92,19 @@ class ProfileCommand(click.Command):
     type=click.FloatRange(min=0, min_open=True),
     help="With --baseline: this run's work, in units of the baseline's.",
 )
+@click.option(
+    "--watchdog",
+    callback=limit_of,
+    metavar="[=SECONDS]",
+    help="Watch for deadlocks, contradicting lock orders, and stalls longer than SECONDS [10].",
+)
+@click.option(
+    "--on-deadlock",
+    type=click.Choice(["report", "raise", "abort"]),
+    default="report",
+    show_default=True,
+    help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
+)
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option(
     "--prove",
@@ -93,6 +126,8 @@ def profile(
     sampler: str,
     baseline: Path | None,
     work: float,
+    watchdog: float | None,
+    on_deadlock: str,
     python: str,
     prove: int | None,
     force: bool,
@@ -107,6 +142,8 @@ def profile(
     """
     if module is not None and code is not None:
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
+    if on_deadlock != "report" and watchdog is None:
+        raise UsageError(f"--on-deadlock {on_deadlock} does nothing without --watchdog", "Add --watchdog.")
     interpreter = inspect(python)
     if prove:
         check_build(interpreter)
@@ -118,7 +155,7 @@ def profile(
     if baseline:
         _check_baseline(baseline, target)  # before the script runs, which may take long
     make_folder(recording, force)
-    options = _options(events, rate, sampler)
+    options = replace(_options(events, rate, sampler), watchdog_s=watchdog, on_deadlock=on_deadlock)
     status = run(interpreter, target, recording, options)
     try:
         if prove:

@@ -36,6 +36,8 @@ class Options:
     cuda: bool = False
     cupti: str = ""
     py_spy: str | None = None  # the program to run beside the target
+    watchdog_s: float | None = None  # the limit of a stall; None = no watchdog
+    on_deadlock: str = "report"
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
@@ -47,6 +49,8 @@ class Options:
             parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
         if self.py_spy:
             parts.append("holds=1")
+        if self.watchdog_s is not None:
+            parts += [f"watchdog_ms={max(1, round(1000 * self.watchdog_s))}", f"on_deadlock={self.on_deadlock}"]
         return ",".join(parts)
 
 

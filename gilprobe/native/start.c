@@ -119,6 +119,8 @@ static void write_start(Slot *slot) {
     if (got > 1)
         gp_meta(slot, "cwd", text, (size_t)got - 1);
     gp_images_write(slot);
+    if (gp_watch.on)
+        gp_meta(slot, "watchdog", "on", 2);
 }
 
 static void begin_file(bool forked) {
@@ -180,7 +182,11 @@ __attribute__((constructor)) static void start(void) {
     slot->busy = 0;
     gp_prove_setup();
     if (gp_watch.on) {
+        slot->busy = 1;
         gp_watch.on = gp_locks_install();
+        const char *state = gp_watch.on ? "on" : "no: this interpreter's method tables are not known";
+        gp_meta(slot, "watchdog", state, strlen(state));
+        slot->busy = 0;
         gp_watchdog_start();
     }
 }

@@ -13,6 +13,7 @@ from rich.text import Text as Styled
 from gilprobe.model import Profile, Proof, Span, Waterfall
 from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.screen import Screen, screen_lines
+from gilprobe.render.watched import watched_lines
 from gilprobe.render.wording import (
     answer,
     kernel_counts,
@@ -51,6 +52,7 @@ def print_summary(profile: Profile, out: TextIO, *, recording: str = "") -> None
 def _print(profile: Profile, console: Console, recording: str, *, height: int | None) -> None:
     screen = Screen(console, height)
     screen.add(lambda: _answer(profile, console), rank=0)
+    screen.add(lambda: _watched(profile, console), rank=0)
     screen.add(lambda: _findings(profile, console), rank=1, least=2)
     if profile.waterfall:
         waterfall = profile.waterfall
@@ -78,6 +80,13 @@ def _answer(profile: Profile, console: Console) -> None:
     console.print()
     console.print(Styled(f"gilprobe  Python {python}, {seconds(wall_s)}, {seconds(cpu_s)} CPU", style="bold"))
     console.print(Styled(answer(profile)))
+
+
+def _watched(profile: Profile, console: Console) -> None:
+    for line, style in watched_lines(profile):
+        if style:
+            console.print()
+        console.print(Styled(line, style=style and f"{style} red"))
 
 
 def _lost(profile: Profile, console: Console) -> None:
