@@ -57,8 +57,8 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
-    proof = proof_of(Path(path), salvage=salvage)
     deadlocks, stalls_told, lock_order = watched(recordings)
+    proof = proof_of(Path(path), salvage=salvage)
     outside = spied(recordings, waits)
     meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
     if outside.by:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from gilprobe.model import Evidence, Finding, FrozenObject, HotObject, Proof, ProofRun
 from gilprobe.recording import Recording, read_folder
 from gilprobe.recording.schema import EndKind, FreezeResult
@@ -49,7 +47,7 @@ def proof_of(folder: Path, *, salvage: bool = False) -> Proof | None:
     objects, predicted = _predicted(frozen)
     if not any(item.outcome == OUTCOMES[FreezeResult.DONE] for item in objects):
         return replace(_untold("no object could be frozen"), objects=objects)
-    for measure, count in ((SPANS, _spans), (ALLOCATIONS, _column("allocations")), (IO, _column("io_calls"))):
+    for measure, count in ((SPANS, _column("spans")), (ALLOCATIONS, _column("allocations")), (IO, _column("io_calls"))):
         run = _compared(frozen, count)
         if run is None:
             continue
@@ -145,17 +143,6 @@ Counter = Callable[[Recording], list[_Mark]]
 
 def _column(name: str) -> Counter:
     return lambda recording: [_Mark(row["time_ns"], row["cpu_ns"], row[name]) for row in recording.progress]
-
-
-def _spans(recording: Recording) -> list[_Mark]:
-    """Of spans only that are kept one by one (--events, which the reruns have where the first run had spans)."""
-    if not recording.span_events:
-        return []
-    ends = np.sort(np.concatenate([part["start_ns"] + part["duration_ns"] for part in recording.span_events]))
-    return [
-        _Mark(row["time_ns"], row["cpu_ns"], int(np.searchsorted(ends, row["time_ns"], side="right")))
-        for row in recording.progress
-    ]
 
 
 def _compared(recording: Recording, count: Counter) -> ProofRun | None:

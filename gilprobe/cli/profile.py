@@ -188,7 +188,7 @@ def make_folder(recording: Path, force: bool) -> None:
         if not force:
             raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
         if not recording.is_dir() or any(
-            path.suffix != ".gpr" and path.name not in (PROOF_FOLDER, *py_spy.FILES) for path in recording.iterdir()
+            path.suffix != ".gpr" and path.name not in (*py_spy.FILES, PROOF_FOLDER) for path in recording.iterdir()
         ):
             raise OutputError(
                 f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."

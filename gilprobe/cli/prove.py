@@ -43,13 +43,11 @@ def prove_recording(
     if status:
         _say(f"nothing proved: the script ended with status {status}, so it was not run again")
         return
-    profile = load(recording)
-    if not any(hot.share >= LEAST_SHARE for hot in profile.hot_objects):
+    if not any(hot.share >= LEAST_SHARE for hot in load(recording).hot_objects):
         _say("nothing to prove: no object is hot, so the script was not run again")
         return
     (recording / FOLDER).mkdir()
-    rate_hz = max(options.rate_hz, LEAST_RATE_HZ)
-    rerun = Options(events=bool(profile.spans), rate_hz=rate_hz, sampler=options.sampler, prove=True)
+    rerun = Options(rate_hz=max(options.rate_hz, LEAST_RATE_HZ), sampler=options.sampler, prove=True)
     for number, (name, count) in enumerate(((CONTROL, 0), (FROZEN, min(most_objects, MOST))), 2):
         what = f"freezing up to {count} objects" if count else "the control, freezing nothing"
         _say(f"run {number} of 3, {what}; its output is discarded")

@@ -96,6 +96,7 @@ typedef struct {
     uint64_t read_ns;  /* of the two below */
     uint64_t run_delay_ns;
     uint64_t faults;
+    uint64_t ended;    /* in all threads that this slot has served */
     SpanRecord *other; /* for those that found no room */
     Index known;
     OpenSpan open[GP_SPAN_DEPTH];

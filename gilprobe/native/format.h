@@ -351,6 +351,7 @@ typedef struct {
     uint64_t cpu_ns;
     uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
     uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+    uint64_t spans;       /* that ended */
 } ProgressRecord;
 
 #define GP_PROVE_MOST 32

@@ -138,10 +138,11 @@ static void obey(void) {
 }
 
 static void write_progress(void) {
-    uint64_t allocations = 0, io_calls = 0;
+    uint64_t allocations = 0, io_calls = 0, spans = 0;
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
         allocations += slot->heap_turns;
         io_calls += slot->record->quick_io_count;
+        spans += slot->spans.ended;
     }
     struct timespec cpu;
     gp_syscall3(SYS_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, &cpu, 0);
@@ -152,6 +153,7 @@ static void write_progress(void) {
     record->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
     record->allocations = allocations;
     record->io_calls = io_calls;
+    record->spans = spans;
     gp_record_done(&own);
 }
 

@@ -309,7 +309,9 @@ FREEZE_RECORD = np.dtype(
     ]
 )  # fmt: skip
 STOP_RECORD = np.dtype([*RECORD_HEAD, ("begin_ns", U64), ("end_ns", U64)])
-PROGRESS_RECORD = np.dtype([*RECORD_HEAD, ("time_ns", U64), ("cpu_ns", U64), ("allocations", U64), ("io_calls", U64)])
+PROGRESS_RECORD = np.dtype(
+    [*RECORD_HEAD, *((name, U64) for name in ("time_ns", "cpu_ns", "allocations", "io_calls", "spans"))]
+)
 PROVE_MOST = 32
 PROVE_OBJECT = np.dtype(
     [("object", U64), ("result", U32), ("local", U32), ("shared", U64), ("thread", U64), ("type_name", "S96")]

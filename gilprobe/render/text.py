@@ -54,12 +54,12 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
     screen.add(lambda: _answer(profile, console), rank=0)
     screen.add(lambda: _watched(profile, console), rank=0)
     screen.add(lambda: _findings(profile, console), rank=1, least=2)
+    if profile.proof:
+        proof = profile.proof
+        screen.add(lambda: _proof(proof, console), rank=0)
     if profile.waterfall:
         waterfall = profile.waterfall
         screen.add(lambda: _waterfall(waterfall, console), rank=1, least=3, rows=1)
-    if profile.proof:
-        proof = profile.proof
-        screen.add(lambda: _proof(proof, console), rank=1, least=2)
     if profile.threads:
         screen.add(lambda: _threads(profile, console), rank=2, least=3, rows=1)
     screen.add(lambda: _waits(profile, console), rank=4, rows=2)
@@ -109,18 +109,18 @@ def _findings(profile: Profile, console: Console) -> None:
             console.print(Styled(f"   {plain(finding.cure, 400)}", style="green"))
 
 
-def _proof(proof: Proof, console: Console) -> None:
-    console.print()
-    for number, line in enumerate(proof_lines(proof)):
-        console.print(Styled(plain(line, 400), style="bold" if number == 0 else ""))
-
-
 def _waterfall(waterfall: Waterfall, console: Console) -> None:
     table = _table(("speed-up", False, 36), ("", True, 6))
     for label, figure in waterfall_rows(waterfall):
         table.add_row(plain(label, 60), figure)
     console.print()
     console.print(table)
+
+
+def _proof(proof: Proof, console: Console) -> None:
+    console.print()
+    for number, line in enumerate(proof_lines(proof)):
+        console.print(Styled(plain(line, 400), style="bold" if number == 0 else ""))
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from recordings import SECOND, Written, chunk, extent, record
 
 from gilprobe.analysis.proof import ALLOCATIONS, IO, REST, SPANS, proof_of
 from gilprobe.model import Proof
 from gilprobe.recording import schema
-from gilprobe.recording.schema import ChunkKind, EndKind, FreezeResult, HeaderFlag, RecordType
+from gilprobe.recording.schema import EndKind, FreezeResult, HeaderFlag, RecordType
 
 STOP = 4 * SECOND
 TICK = SECOND // 20
@@ -28,22 +27,14 @@ def rerun(
     for time_ns in range(SECOND, 7 * SECOND, TICK):
         early, late = (min(time_ns, STOP) - SECOND) / SECOND, max(0, time_ns - STOP) / SECOND
         counts = {
-            name: int(before.get(name, 0) * early + after.get(name, 0) * late) for name in ("allocations", "io_calls")
+            name: int(before.get(name, 0) * early + after.get(name, 0) * late)
+            for name in ("allocations", "io_calls", "spans")
         }
         records.append(
             record(RecordType.PROGRESS, schema.PROGRESS_RECORD, time_ns=time_ns, cpu_ns=time_ns - SECOND, **counts)
         )
-    spans = np.array(
-        [
-            (1, 1, second * SECOND, SECOND * number // rate["spans"], 0)
-            for second, rate in ((1, before), (2, before), (3, before), (4, after), (5, after))
-            for number in range(rate.get("spans", 0))
-        ],
-        schema.SPAN_EVENT_RECORD,
-    )
     parts = [records[at : at + 40] for at in range(0, len(records), 40)]
     chunks = [chunk(b"".join(part)) for part in parts]
-    chunks += [chunk(spans[at : at + 200].tobytes(), ChunkKind.SPANS) for at in range(0, len(spans), 200)]
     extents = [extent(*chunks[at : at + 7]) for at in range(0, len(chunks), 7)]
     flags = HeaderFlag.PYTHON_STACKS | HeaderFlag.FREE_THREADED
     Written(extents, flags=flags, header={"process_cpu_ns": cpu_s * SECOND} | header).into(folder)
