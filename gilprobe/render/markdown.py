@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gilprobe.model import Profile
+from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
@@ -20,6 +21,8 @@ class Markdown:
         if profile.waterfall:
             lines += ["", "## Speed-up", "", "| part | speed-up |", "|---|---|"]
             lines += [f"| {_text(label)} | {figure} |" for label, figure in waterfall_rows(profile.waterfall)]
+        if profile.proof:
+            lines += ["", "## Proof", "", *(f"- {_text(line.strip(), 400)}" for line in proof_lines(profile.proof))]
         lines += [
             "",
             "## Threads",
@@ -52,5 +55,5 @@ class Markdown:
         return "\n".join(lines) + "\n"
 
 
-def _text(text: str) -> str:
-    return plain(text).translate(SPECIAL)
+def _text(text: str, most: int = 200) -> str:
+    return plain(text, most).translate(SPECIAL)
