@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gilprobe.analysis import load as load
+    from gilprobe.record.inside import profile as profile
     from gilprobe.record.spans import span as span
 
 __version__ = "0.1.0"
@@ -13,6 +14,8 @@ __version__ = "0.1.0"
 # Imported when first used: a program that only marks spans pays for nothing else.
 _WHERE = {
     "load": "gilprobe.analysis",
+    "load_ipython_extension": "gilprobe.notebook",
+    "profile": "gilprobe.record.inside",
     "span": "gilprobe.record.spans",
 }
 

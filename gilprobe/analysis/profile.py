@@ -12,6 +12,8 @@ from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
+from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed, cuda_of
+from gilprobe.analysis.gpu_waits import waits_while_idle
 from gilprobe.analysis.overview import overview_of
 from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
@@ -22,10 +24,7 @@ from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
 
-NOT_BUILT = (
-    ("loader", "recorded only from gilprobe.loader's own statistics"),
-    ("cuda", "CUDA tracking is not built yet"),
-)
+NOT_BUILT = (("loader", "recorded only from gilprobe.loader's own statistics"),)
 
 
 UNDECODED = "without it samples cannot be decoded, and CPU lost to shared cache lines counts as useful"
@@ -59,6 +58,9 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     accounting = account(threads, wall_s)
     deadlocks, stalls_told, lock_order = watched(recordings)
     proof = proof_of(Path(path), salvage=salvage)
+    gpu = cuda_of(recordings)
+    if gpu.report:
+        gpu.report["waits_while_idle"] = waits_while_idle(waits, gpu.busy)
     outside = spied(recordings, waits)
     meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
     if outside.by:
@@ -73,11 +75,21 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         deadlocks=deadlocks,
         stalls=stalls_told,
         lock_order=lock_order,
+        cuda=gpu.report,
         spans=spans_of(recordings, waits, threads, span_samples, start_ns),
         accounting=accounting,
-        findings=with_proof(findings(processes, threads, rows, hot_objects, accounting, meta["samples"]), proof),
+        findings=(
+            *with_proof(findings(processes, threads, rows, hot_objects, accounting, meta["samples"]), proof),
+            *cuda_findings(gpu.report),
+        ),
         proof=proof,
-        not_observed=(*_not_observed(recordings), *not_watched(recordings), *undecoded, *outside.not_observed),
+        not_observed=(
+            *_not_observed(recordings),
+            *not_watched(recordings),
+            *undecoded,
+            *outside.not_observed,
+            *cuda_not_observed(gpu.report),
+        ),
         cpu_stacks=cpu_stacks_of(recordings),
         wall_stacks=outside.stacks,
         timeline=timeline,
@@ -102,7 +114,7 @@ def _process(recording: Recording) -> Process:
         gil_enabled=gil_used if recording.free_threaded else True,
         argv=tuple(_text(part) for part in recording.metas.get("argv", b"").split(b"\0")),
         wall_s=(recording.end_ns - recording.header["start_ns"]) / 1e9,
-        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 4 else "none",
+        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 5 else "none",
         lost_records=recording.header["lost_records"],
         python_stacks=bool(recording.flags & HeaderFlag.PYTHON_STACKS),
     )

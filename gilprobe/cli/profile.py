@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from gilprobe.cli.prove import PROOF_FOLDER, check_build, prove_recording
+from gilprobe.cli.prove import check_build, prove_recording
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
+from gilprobe.launch.cuda import plan, under_torch_profiler
+from gilprobe.launch.nvml import NvmlSampler
+from gilprobe.record.folder import default_name, make_folder
 
 MOST_HZ = 5000
 LEAST_LIMIT_S, USUAL_LIMIT_S, MOST_LIMIT_S = 0.2, 10.0, 86400.0
@@ -45,8 +46,11 @@ class ProfileCommand(click.Command):
             for name in (*option.opts, *option.secondary_opts)
         }
         at = 0
+        args = list(args)
         while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
             word = args[at]
+            if word == "--cuda":  # its value is optional, so it never takes the next word
+                word = args[at] = "--cuda=auto"
             if word in ("-m", "-c"):
                 args = [*args[: at + 2], "--", *args[at + 2 :]]
                 break
@@ -105,6 +109,13 @@ class ProfileCommand(click.Command):
     show_default=True,
     help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
 )
+@click.option(
+    "--cuda",
+    default="off",
+    metavar="[=auto|cupti|torch|nvml|off]",
+    help="Also record CUDA contexts and what the GPU did for them.",
+)
+@click.option("--cuda-raw", hidden=True, default=0, help="Keep so many of CUPTI's records as they come, for tests.")
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option(
     "--prove",
@@ -113,6 +124,7 @@ class ProfileCommand(click.Command):
     help="Run the script twice more, once with its N hottest objects frozen, and report what that changed.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
+@click.option("--live", is_flag=True, help="Show what the threads do while they do it.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
 @click.option("-m", "module", help="Run a module, as python -m does; it ends gilprobe's options.")
 @click.option("-c", "code", help="Run code, as python -c does; it ends gilprobe's options.")
@@ -128,9 +140,12 @@ def profile(
     work: float,
     watchdog: float | None,
     on_deadlock: str,
+    cuda: str,
+    cuda_raw: int,
     python: str,
     prove: int | None,
     force: bool,
+    live: bool,
     quiet: bool,
     module: str | None,
     code: str | None,
@@ -144,19 +159,38 @@ def profile(
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
     if on_deadlock != "report" and watchdog is None:
         raise UsageError(f"--on-deadlock {on_deadlock} does nothing without --watchdog", "Add --watchdog.")
+    if live:
+        from gilprobe.cli.live import Watching, check_terminal
+
+        check_terminal()
     interpreter = inspect(python)
     if prove:
         check_build(interpreter)
     target = target_of(words, module=module, code=code)
-    recording = output or Path(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
+    recording = output or default_name(target.name)
     page = html or (recording.with_suffix(".html") if open_page else None)
     if page:
         _check_page(page, force)
     if baseline:
         _check_baseline(baseline, target)  # before the script runs, which may take long
-    make_folder(recording, force)
-    options = replace(_options(events, rate, sampler), watchdog_s=watchdog, on_deadlock=on_deadlock)
-    status = run(interpreter, target, recording, options)
+    cuda_plan = plan(cuda, interpreter)
+    make_folder(recording, force, overwrite_by="--force")
+    cuda_plan.write(recording)
+    options = replace(
+        _options(events, rate, sampler),
+        watchdog_s=watchdog,
+        on_deadlock=on_deadlock,
+        cuda=cuda_plan.source == "cupti",
+        cupti=cuda_plan.libcupti,
+        cuda_raw=cuda_raw,
+    )
+    if cuda_plan.source == "torch":
+        target = under_torch_profiler(target, recording)
+    with (
+        Watching(recording) if live else nullcontext(),
+        NvmlSampler(recording) if cuda_plan.source == "nvml" else nullcontext(),
+    ):
+        status = run(interpreter, target, recording, options)
     try:
         if prove:
             prove_recording(interpreter, target, recording, options, prove, status)
@@ -180,28 +214,6 @@ def _options(events: bool, rate_hz: int, sampler: str) -> Options:
         raise UsageError("py-spy is not installed", "Install it (pip install py-spy), or leave --sampler out.")
     native = sampler if sampler in ("perf", "timer") else "auto"
     return Options(events or program is not None, rate_hz, native, py_spy=program)
-
-
-def make_folder(recording: Path, force: bool) -> None:
-    """An empty folder. Only a recording is ever overwritten, and only by force."""
-    if recording.exists():
-        if not force:
-            raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
-        if not recording.is_dir() or any(
-            path.suffix != ".gpr" and path.name not in (*py_spy.FILES, PROOF_FOLDER) for path in recording.iterdir()
-        ):
-            raise OutputError(
-                f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
-            )
-        shutil.rmtree(recording)
-    try:
-        recording.mkdir()
-    except FileNotFoundError as error:
-        raise OutputError(
-            f"the folder {recording.parent} does not exist", "Make it first, or choose another with -o."
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place with -o.") from error
 
 
 def _check_page(page: Path, force: bool) -> None:

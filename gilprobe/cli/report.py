@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gilprobe.errors import UsageError
 from gilprobe.render import FORMATS, format_of, render_to, write_report
 
 
@@ -29,6 +30,7 @@ from gilprobe.render import FORMATS, format_of, render_to, write_report
     help="With --baseline: this run's work, in units of the baseline's.",
 )
 @click.option("--salvage", is_flag=True, help="Report on what can be read of a damaged recording.")
+@click.option("--follow", is_flag=True, help="Show what the threads of a program that still runs do now.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def report(
     recording: Path,
@@ -37,9 +39,17 @@ def report(
     baseline: Path | None,
     work: float,
     salvage: bool,
+    follow: bool,
     force: bool,
 ) -> None:
     """Make a report of a recording, in the format you name."""
+    if follow:
+        if name or output or baseline:
+            raise UsageError("--follow shows a program that still runs", "Leave out -f, -o and --baseline.")
+        from gilprobe.cli.live import follow as show
+
+        show(recording, sys.stdout)
+        return
     chosen = name or (format_of(output) if output else None)
     from gilprobe.analysis import load, with_waterfall
 

@@ -119,9 +119,11 @@ typedef struct Slot {
             volatile uint8_t blocked; /* inside a recorded wait: nested ones pass through */
             volatile uint8_t vforked; /* a vfork child may be running on our memory */
             volatile uint8_t over;    /* the recording has ended */
+            volatile uint8_t unkeyed; /* made in a signal handler, where its end could not be provided for */
         };
-        volatile uint32_t pass_through; /* any of them: one load on the hot paths */
+        volatile uint64_t pass_through; /* any of them: one load on the hot paths */
     };
+    uint32_t session; /* of the recording it belongs to */
     HandledSignals handled;
     CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
     uint32_t cuda_launches, cuda_last_correlation;
@@ -144,7 +146,7 @@ typedef struct Slot {
     _Atomic bool in_use;
     int sampler_fd;
     uint8_t sampler_on;
-    timer_t sampler_timer;
+    int sampler_timer; /* the kernel's id: a signal handler may make one, for which glibc promises nothing */
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
     struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
     volatile uint64_t last_pc;                       /* of the last sample */
@@ -159,7 +161,8 @@ typedef struct {
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     bool cuda;
-    char cupti[768]; /* libcupti's path; empty: look for one */
+    uint32_t cuda_raw; /* so many of CUPTI's records are kept as they come */
+    char cupti[768];   /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 
@@ -231,7 +234,7 @@ IndexEntry *gp_index_find(Index *index, uint64_t hash);
 IndexEntry *gp_index_insert(Index *index, uint64_t hash); /* NULL when it cannot grow */
 
 /* slots.c: threads */
-Slot *gp_slot_new(void);
+Slot *gp_slot_new(bool in_signal);
 void gp_slot_release(void *slot);
 void gp_slots_forked(void);
 void gp_slots_finish(uint64_t now_ns);
@@ -240,7 +243,10 @@ void gp_read_kernel(Slot *slot, uint64_t now_ns);
 Slot *gp_slots_all(void);
 Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
-bool gp_vfork_over(Slot *slot);
+bool gp_slot_usable(Slot *slot);
+Slot *gp_slot_in_signal(void);
+void gp_slots_begin(void);
+extern uint32_t gp_session; /* counts the recordings of this process */
 
 /* The slot of the calling thread, or NULL where hooks must pass through. */
 static inline Slot *gp_slot(void) {
@@ -248,11 +254,11 @@ static inline Slot *gp_slot(void) {
     if (GP_RARE(!slot)) {
         if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || gp_slot_gone)
             return NULL;
-        slot = gp_slot_new();
+        slot = gp_slot_new(false);
         if (!slot)
             return NULL;
     }
-    if (GP_RARE(slot->pass_through) && (slot->busy || slot->blocked || slot->over || !gp_vfork_over(slot)))
+    if (GP_RARE(slot->pass_through) && !gp_slot_usable(slot))
         return NULL;
     return slot;
 }
@@ -309,6 +315,7 @@ void gp_edges_forked(void);
 void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t stack_id);
 void gp_wait_close(Slot *slot, OpenWait *wait);
 void gp_wait_cancel(Slot *slot, const OpenWait *wait);
+void gp_wait_drop(const OpenWait *wait);
 void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser);
 void gp_spin_close(Slot *slot);
 void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
@@ -333,11 +340,25 @@ void gp_sampler_setup(void);
 void gp_sampler_start(Slot *slot);
 void gp_sampler_stop(Slot *slot);
 void gp_sampler_forked(void);
+void gp_sampler_greet(void);
+void gp_sampler_stop_all(void);
 
 bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old);
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+void gp_signals_take_over(void);
+void gp_signals_give_back(void);
+
+/* got.c */
+uint32_t gp_got_patch(void);
+uint32_t gp_got_restore(void);
+void gp_got_refresh(void);
+
+/* inside.c */
+bool gp_is_preloaded(void);
+GP_EXPORT int gilprobe_start(const char *folder, const char *options);
+GP_EXPORT int gilprobe_stop(void);
 
 /* prove.c */
 void gp_prove_setup(void);
@@ -348,6 +369,7 @@ void gp_cuda_forked(void);
 
 /* start.c */
 void gp_finish(enum EndKind kind);
+int gp_start_inside(const char *folder, const char *options);
 extern char gp_preload_path[]; /* of this library; empty when not preloaded */
 extern char gp_recording_variable[], gp_options_variable[];
 

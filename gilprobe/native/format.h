@@ -61,7 +61,8 @@ enum RecordType {
     GP_PROGRESS = 26,
     GP_CUDA_STATE = 32,
     GP_CUDA_CONTEXT = 33,
-    GP_CUDA_USE = 34
+    GP_CUDA_USE = 34,
+    GP_CUDA_RAW = 35
 };
 
 /* The libc call a thread blocked in. */
@@ -120,7 +121,8 @@ enum EndKind {
     GP_END_NONE = 0 /* still running, or killed */,
     GP_END_EXIT = 1,
     GP_END_QUICK_EXIT = 2,
-    GP_END_EXEC = 3
+    GP_END_EXEC = 3,
+    GP_END_STOP = 4 /* gilprobe.profile() ended; the process went on */
 };
 
 typedef struct {
@@ -222,7 +224,7 @@ typedef struct {
 
 typedef struct {
     RecordHeader head;
-    uint32_t thread; /* id of this thread in the file, in order of first sight; the first is the main thread */
+    uint32_t thread; /* id of this thread in the file, in order of first sight */
     uint32_t tid;
     uint32_t parent_thread;
     uint32_t name_bytes;
@@ -484,6 +486,13 @@ typedef struct {
     uint64_t first_ns;
     uint64_t last_ns; /* of a change of context or of the last mark */
 } CudaUseRecord;
+
+/* One of CUPTI's own records as it came, its bytes following: for test fixtures, only where cuda_raw was asked for. */
+typedef struct {
+    RecordHeader head;
+    uint32_t version; /* cuptiGetVersion */
+    uint32_t raw_bytes;
+} CudaRawRecord;
 
 enum GpuWorkKind { GP_GPU_KERNEL = 1, GP_GPU_COPY = 2, GP_GPU_SET = 3 };
 

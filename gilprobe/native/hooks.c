@@ -57,7 +57,10 @@ static void end(Slot *slot, OpenWait *wait, bool timed_out) {
     slot->blocked = 0;
     if (timed_out)
         wait->flags |= GP_WAIT_TIMED_OUT;
-    gp_wait_close(slot, wait);
+    if (GP_RARE(slot->over))
+        gp_wait_drop(wait);
+    else
+        gp_wait_close(slot, wait);
     slot->busy = 0;
     errno = error;
 }

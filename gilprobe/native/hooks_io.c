@@ -50,6 +50,11 @@ static void end(Slot *slot, IoCall *call) {
     slot->blocked = 0;
     uint64_t end_ns = gp_now(), duration_ns = end_ns - call->wait.start_ns;
     ThreadRecord *record = slot->record;
+    if (GP_RARE(slot->over)) {
+        slot->busy = 0;
+        errno = error;
+        return;
+    }
     record->open_start_ns = 0;
     slot->io_slow = duration_ns >= QUICK_NS;
     if (!slot->io_slow) {

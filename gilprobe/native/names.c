@@ -118,7 +118,7 @@ uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]) {
 
 /* `frame`: the thread's outermost Python frame, or NULL where there is none. */
 void gp_name_thread(Slot *slot, const char *frame) {
-    if (slot->thread == 1) {
+    if (slot->tid == gp_header->pid) {
         set_name(slot, "MainThread", 10);
         return;
     }

@@ -61,6 +61,8 @@ static void parse_options(const char *text) {
             gp_options.sampler = !strncmp(value, "perf", 4) ? 1 : !strncmp(value, "timer", 5) ? 2 : 0;
         else if (!strncmp(at, "cuda=", 5))
             gp_options.cuda = atoi(value) != 0;
+        else if (!strncmp(at, "cuda_raw=", 9))
+            gp_options.cuda_raw = (uint32_t)atoi(value);
         else if (!strncmp(at, "cupti=", 6))
             snprintf(gp_options.cupti, sizeof gp_options.cupti, "%.*s", (int)strcspn(value, ","), value);
         else if (!strncmp(at, "watchdog_ms=", 12))
@@ -155,7 +157,7 @@ static void forked_child(void) {
 __attribute__((constructor)) static void start(void) {
     gp_resolve_real();
     const char *recording = getenv("GILPROBE_RECORDING");
-    if (!recording || strlen(recording) >= sizeof gp_options.folder)
+    if (!recording || strlen(recording) >= sizeof gp_options.folder || !gp_is_preloaded())
         return;
     snprintf(gp_options.folder, sizeof gp_options.folder, "%s", recording);
     const char *options = getenv("GILPROBE_OPTIONS");
@@ -191,6 +193,43 @@ __attribute__((constructor)) static void start(void) {
     }
 }
 
+/* A running program begins a recording, maybe not its first. */
+int gp_start_inside(const char *folder, const char *options) {
+    static bool forks_watched, python_known;
+    snprintf(gp_options.folder, sizeof gp_options.folder, "%s", folder);
+    gp_options.events = false;
+    gp_options.rate_hz = 0;
+    gp_options.sampler = 0;
+    gp_options.prove = gp_options.cuda = false;
+    parse_options(options);
+    if (!python_known) {
+        gp_python_setup();
+        choose_clock();
+        gp_slots_setup();
+    }
+    python_known = true;
+    if (!gp_python.runtime)
+        return -ENOSYS;
+    gp_frames_forked();
+    gp_slots_begin();
+    begin_file(false);
+    if (gp_header->lost_errno)
+        return -(int)gp_header->lost_errno;
+    gp_sampler_setup();
+    if (!forks_watched)
+        pthread_atfork(NULL, NULL, forked_child);
+    forks_watched = true;
+    atomic_store(&gp_active, true);
+    Slot *slot = gp_slot();
+    if (slot) {
+        slot->busy = 1;
+        write_start(slot);
+        slot->busy = 0;
+    }
+    gp_sampler_greet();
+    return 0;
+}
+
 void gp_finish(enum EndKind kind) {
     if (!atomic_load(&gp_active) || gp_header->pid != (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
         return;
@@ -211,14 +250,13 @@ void gp_finish(enum EndKind kind) {
     gp_header->end_ticks = gp_ticks();
     /* Release: a reader that sees the end must see the final figures. */
     __atomic_store_n(&gp_header->end_kind, (uint32_t)kind, __ATOMIC_RELEASE);
-    if (kind == GP_END_EXEC) {
-        if (gp_slot_here)
-            gp_slot_here->busy = 0;
-    } else {
+    if (kind != GP_END_EXEC) {
         atomic_store(&gp_active, false);
         for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
             slot->over = 1;
     }
+    if (gp_slot_here)
+        gp_slot_here->busy = 0;
 }
 
 __attribute__((destructor)) static void stop(void) { gp_finish(GP_END_EXIT); }

@@ -115,10 +115,15 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
     }
 }
 
+/* The recording ended meanwhile: it keeps the wait as an open one. */
+void gp_wait_drop(const OpenWait *wait) {
+    atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
+}
+
 /* The call was never made. */
 void gp_wait_cancel(Slot *slot, const OpenWait *wait) {
     slot->record->open_start_ns = 0;
-    atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
+    gp_wait_drop(wait);
 }
 
 void gp_wait_close(Slot *slot, OpenWait *wait) {

@@ -90,6 +90,10 @@ def connect(library: Any) -> None:
     _begin = begin
 
 
+def connected() -> bool:
+    return _begin is not None
+
+
 def _connect_to_preloaded() -> None:
     """The recorder hides its variables, so its mapping tells; ctypes is imported only where it is there."""
     try:

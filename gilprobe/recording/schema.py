@@ -46,6 +46,7 @@ class RecordType(IntEnum):
     CUDA_STATE = 32
     CUDA_CONTEXT = 33
     CUDA_USE = 34
+    CUDA_RAW = 35
 
 
 class FreezeResult(IntEnum):
@@ -145,6 +146,7 @@ class EndKind(IntEnum):
     EXIT = 1
     QUICK_EXIT = 2
     EXEC = 3
+    STOP = 4
 
 
 U8, U16, U32, U64 = "<u1", "<u2", "<u4", "<u8"
@@ -382,6 +384,7 @@ CUDA_USE_RECORD = np.dtype(
         *((name, U64) for name in ("set_current", "pushed", "popped", "launches", "first_ns", "last_ns")),
     ]
 )
+CUDA_RAW_RECORD = np.dtype([*RECORD_HEAD, ("version", U32), ("raw_bytes", U32)])
 GPU_WORK = np.dtype(
     [
         *((name, U64) for name in ("start_ns", "end_ns", "bytes")),
@@ -420,6 +423,7 @@ STRUCTS = {
     "CudaStateRecord": CUDA_STATE_RECORD,
     "CudaContextRecord": CUDA_CONTEXT_RECORD,
     "CudaUseRecord": CUDA_USE_RECORD,
+    "CudaRawRecord": CUDA_RAW_RECORD,
     "GpuWork": GPU_WORK,
     "GpuMark": GPU_MARK,
 }

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from gilprobe.model import Profile, Proof, Span, Waterfall
+from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.screen import Screen, screen_lines
 from gilprobe.render.watched import watched_lines
@@ -65,6 +66,7 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
     screen.add(lambda: _waits(profile, console), rank=4, rows=2)
     screen.add(lambda: _spans(profile, console), rank=3, least=2, rows=1)
     screen.add(lambda: _open_waits(profile, console), rank=1, least=4, rows=1)
+    screen.add(lambda: _cuda(profile, console), rank=2, least=4)
     screen.add(lambda: _lost(profile, console), rank=1, least=2, rows=1)
     if samplers(profile):
         screen.add(lambda: console.print(Styled(plain(samplers(profile)), style="dim")), rank=4)
@@ -87,6 +89,11 @@ def _watched(profile: Profile, console: Console) -> None:
         if style:
             console.print()
         console.print(Styled(line, style=style and f"{style} red"))
+
+
+def _cuda(profile: Profile, console: Console) -> None:
+    for line in cuda_lines(profile.cuda):
+        console.print(Styled(line))
 
 
 def _lost(profile: Profile, console: Console) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gilprobe.launch import py_spy
 from gilprobe.model import Profile
 from reports.demo import pictures
 from reports.environment import ROOT, interpreters, write_summary
 from reports.zoo.prove import Proven, prove_hot
-from reports.zoo.record import Recorded, record, record_script
+from reports.zoo.record import Recorded, record, record_by_py_spy, record_script
 
 HERE = Path(__file__).parent
 HOT = ("list_element", "attribute", "tuple_element", "dict_value", "closure_cell", "module_global", "bound_method")
@@ -110,6 +111,20 @@ def gil_shares(table: Table, item: dict[str, Any]) -> None:
         table.add(
             f"GIL held by a {case.replace('_', '-')} thread", item["label"], f"{held:.1%}, truth {truth:.1%}",
             "2 points", abs(held - truth) <= 0.02,
+        )  # fmt: skip
+
+
+def py_spy_states(table: Table, item: dict[str, Any]) -> None:
+    """Of the time since it attached; the truth is of the whole thread's life."""
+    for case in ("busy", "half_busy", "native"):
+        truth, profile = record_by_py_spy(item["executable"], "busy.py", "gil_shares", 2, case)
+        seen = [s for s in profile.wall_stacks if profile.threads[s.thread].name == "subject"]
+        total_s = sum(s.seconds for s in seen)
+        held = sum(s.seconds for s in seen if s.state == "held") / total_s if total_s else 0.0
+        table.add(
+            f"GIL held by a {case.replace('_', '-')} thread, by py-spy's samples", item["label"],
+            f"{held:.1%}, truth {truth['gil_share']:.1%}", "5 points", abs(held - truth["gil_share"]) <= 0.05,
+            decided=bool(seen),
         )  # fmt: skip
 
 
@@ -231,6 +246,8 @@ def main() -> None:
         twins(table, item)
         if not item["free_threaded"]:
             gil_shares(table, item)
+            if py_spy.find():
+                py_spy_states(table, item)
         unaccounted(table, item)
         if item["free_threaded"]:
             hot_objects(table, item, quick)
