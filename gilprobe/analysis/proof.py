@@ -24,6 +24,7 @@ LEAST_WINDOW_CPU_NS = 100_000_000
 REFERENCE_COUNTS = (12, 16)  # ob_ref_local, ob_ref_shared of a free-threaded object; its mutex is at 10
 # Of the CPU to the end of the run: less than this is no change.
 LEAST_CHANGE = 0.03
+LEAST_REST_S = 0.5
 # Beyond this the control's own change says that the program does not work at an even rate.
 MOST_CONTROL = 0.10
 
@@ -181,7 +182,7 @@ def _by_the_rest(
         return replace(proof, why="too little work was counted, and a rerun did not come to its end")
     rest_s = _rest_cpu_s(frozen)
     without_s = (control.header["process_cpu_ns"] - frozen.header["process_cpu_ns"]) / 1e9 + rest_s
-    if without_s < LEAST_WINDOW_CPU_NS / 1e9:
+    if without_s < LEAST_REST_S:
         return replace(proof, why="too little work was counted, and too little was left to do")
     proof = replace(proof, rest_cpu_s=(rest_s, without_s))
     if abs(without_s - rest_s) < LEAST_CHANGE * without_s:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from gilprobe.model import Profile
 from gilprobe.render import wording
 from gilprobe.render.page_data import clean, packed
+from gilprobe.render.proof_words import proof_lines
 
 WEB = Path(__file__).parent / "web"
 # In the order of their imports: a module comes after all it imports.
@@ -57,6 +58,7 @@ class Html:
             meta=NO_META | profile.meta,
             answer=wording.answer(profile),
             waterfall=waterfall(profile),
+            proof=proof_lines(profile.proof) if profile.proof else (),
             missing=clean({item.what: item.why for item in profile.not_observed}),
             data=Markup(packed(profile, self._before)),  # base64
             style=Markup((WEB / "report.css").read_text(encoding="utf-8")),

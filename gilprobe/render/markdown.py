@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gilprobe.model import Profile, own_frame
 from gilprobe.render.cuda import cuda_lines
+from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.sarif import steps_of
 from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
@@ -24,6 +25,8 @@ class Markdown:
             lines += ["", "## Speed-up", "", "| part | speed-up |", "|---|---|"]
             lines += [f"| {_text(label)} | {figure} |" for label, figure in waterfall_rows(profile.waterfall)]
         lines += _problems(profile)
+        if profile.proof:
+            lines += ["", "## Proof", "", *(f"- {_text(line.strip(), 400)}" for line in proof_lines(profile.proof))]
         lines += [
             "",
             "## Threads",
@@ -72,5 +75,5 @@ def _problems(profile: Profile) -> list[str]:
     return lines
 
 
-def _text(text: str) -> str:
-    return plain(text).translate(SPECIAL)
+def _text(text: str, most: int = 200) -> str:
+    return plain(text, most).translate(SPECIAL)
