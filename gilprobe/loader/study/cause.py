@@ -101,7 +101,9 @@ def _profile(build: Build, cell: Cell, pictures: Path, folder: Path, progress: C
     progress(f"{cell.build}, {cell.codec}, {cell.method}, {cell.workers} workers")
     kept.parent.mkdir(parents=True, exist_ok=True)
     recording = kept.with_suffix(".gilprobe")
-    request = json.dumps({"cell": cell.as_json(), "pictures": str(pictures), "epochs": EPOCHS})
+    request = json.dumps(
+        {"cell": cell.as_json(), "pictures": str(pictures), "epochs": EPOCHS, "gil": build.gil != "free-threaded"}
+    )
     gilprobe = [sys.executable, "-m", "gilprobe"]
     options = ["-q", "--force", "--rate", str(RATE_HZ), "-o", str(recording), "--python", build.python]
     _run([*gilprobe, "profile", *options, "-m", "gilprobe.loader.study.once", request], build)
@@ -109,8 +111,6 @@ def _profile(build: Build, cell: Cell, pictures: Path, folder: Path, progress: C
     part.write_text(_run([*gilprobe, "report", str(recording), "-f", "json"], build))
     shutil.rmtree(recording)
     report = json.loads(part.read_text())
-    if build.gil == "free-threaded" and report["processes"][0]["gil_enabled"]:
-        raise ValueError("the GIL was on while it was profiled")
     part.replace(kept)
     return report
 

@@ -24,6 +24,8 @@ def main() -> None:
     for _ in range(request["epochs"]):
         for _ in loader:
             pass
+    if getattr(sys, "_is_gil_enabled", lambda: True)() != request["gil"]:
+        sys.exit("the GIL is not as this build should have it")
 
 
 if __name__ == "__main__":
