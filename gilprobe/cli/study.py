@@ -7,21 +7,25 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gilprobe.errors import GilprobeError
 
-_QUICK_BUDGET_S = 90.0
+# Measuring ends there after a whole round; the profiles of the losing sides come after.
+_BUDGET_S = {"quick": 60.0, "standard": 540.0}
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="About two minutes: batch 32, fewer shapes.")
+@click.option("--quick", "scope", flag_value="quick", help="About two minutes: batch 32, two workers, two sizes.")
+@click.option("--standard", "scope", flag_value="standard", default="standard", help="About twelve minutes. [default]")
+@click.option("--whole", "scope", flag_value="whole", help="Every combination, batch 512 too: hours.")
 @click.option("--python", "pythons", multiple=True, help="An interpreter with torch; may be given more than once.")
 @click.option(
     "--workers", default="1,2,4", show_default=True, help="Worker counts; from four of them on scaling is fitted."
 )
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Visits to each cell.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Visits to each cell.")
 @click.option("--budget", type=float, help="Seconds after which no more is measured, once every cell was visited.")
 @click.option("--gpu", is_flag=True, help="nvImageCodec on the GPU instead: threads, processes, processes under MPS.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for pictures and answers; a study goes on there.")
@@ -34,7 +38,7 @@ _QUICK_BUDGET_S = 90.0
     help="Folder for summary.json and index.html.",
 )
 def study(
-    quick: bool,
+    scope: str,
     pythons: tuple[str, ...],
     workers: str,
     rounds: int,
@@ -50,14 +54,14 @@ def study(
 
             study_gpu(pythons or (sys.executable,), rounds, budget, work, output)
             return
-        _study(quick, pythons or (sys.executable,), _counts(workers), rounds, budget, work, output)
+        _study(scope, pythons or (sys.executable,), _counts(workers), rounds, budget, work, output)
     except GilprobeError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_status)
 
 
 def _study(
-    quick: bool,
+    scope: str,
     pythons: tuple[str, ...],
     workers: tuple[int, ...],
     rounds: int,
@@ -65,30 +69,38 @@ def _study(
     work: Path | None,
     output: Path,
 ) -> None:
+    from gilprobe.loader.study.cause import explain, lost
     from gilprobe.loader.study.matrix import cells
     from gilprobe.loader.study.page import page
     from gilprobe.loader.study.runner import Study, find_builds
     from gilprobe.loader.study.summary import summarize
 
     builds = find_builds(pythons)
-    matrix = cells(builds, workers, quick=quick)
-    folder = work or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gilprobe" / (
-        "study-quick" if quick else "study"
-    )
+    matrix = cells(builds, workers, scope)  # type: ignore[arg-type]
+    folder = work or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gilprobe" / (f"study-{scope}")
     measured = Study(builds, matrix, folder)
     known = len(measured.answers)
     if known:
         click.echo(f"Going on with {known} measurements in {folder}.", err=True)
     with click.progressbar(length=len(matrix) * rounds, label="study", file=sys.stderr) as bar:
-        budget_s = budget if budget is not None else _QUICK_BUDGET_S if quick else None
+        budget_s = budget if budget is not None else _BUDGET_S.get(scope)
         measured.run(
             rounds,
-            epochs=1 if quick else 5,
-            warm_up=1 if quick else 2,
+            epochs=5 if scope == "whole" else 1,
+            warm_up=2 if scope == "whole" else 1,
             budget_s=budget_s,
             progress=lambda done, _: bar.update(done - bar.pos),
         )
-    summary = summarize(builds, matrix, measured.answers, _command(quick, workers, rounds, budget, len(pythons)))
+    by_label = {build.label: build for build in builds}
+
+    def explained(ratios: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            explain(side, by_label[side.build], measured.pictures[side.size], folder, _profiling)
+            for side in lost(ratios)
+        ]
+
+    command = _command(scope, workers, rounds, budget, len(pythons))
+    summary = summarize(builds, matrix, measured.answers, command, explained)
     output.mkdir(parents=True, exist_ok=True)
     _write(output / "summary.json", json.dumps(summary, indent=1) + "\n")
     _write(output / "index.html", page(summary))
@@ -97,6 +109,10 @@ def _study(
     for failure in summary["failures"]:
         click.echo(f"Not measured: {failure['cell']}: {failure['error']}")
     click.echo(f"{output / 'index.html'}")
+
+
+def _profiling(what: str) -> None:
+    click.echo(f"profiling {what}", err=True)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -109,8 +125,14 @@ def _counts(text: str) -> tuple[int, ...]:
     return counts
 
 
-def _command(quick: bool, workers: tuple[int, ...], rounds: int, budget: float | None, pythons: int) -> str:
-    words = ["gilprobe", "study", *(["--quick"] if quick else []), "--workers", ",".join(map(str, workers))]
+def _command(scope: str, workers: tuple[int, ...], rounds: int, budget: float | None, pythons: int) -> str:
+    words = [
+        "gilprobe",
+        "study",
+        *([] if scope == "standard" else [f"--{scope}"]),
+        "--workers",
+        ",".join(map(str, workers)),
+    ]
     words += ["--rounds", str(rounds), *(["--budget", f"{budget:g}"] if budget is not None else [])]
     return shlex.join(words) + " --python PATH" * pythons
 

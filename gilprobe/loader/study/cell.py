@@ -52,7 +52,7 @@ def _measure(cell: dict[str, Any], path: Path, warm_up: int, epochs: int) -> dic
     files = pickle.loads(path.read_bytes())
     dataset = Pictures(files, cell["images"], cell["codec"])
     start = time.monotonic()
-    loader = _loader(cell, dataset)
+    loader = loader_of(cell, dataset)
     constructed = time.monotonic()
     iterator = iter(loader)
     next(iterator)
@@ -92,7 +92,7 @@ def _measure(cell: dict[str, Any], path: Path, warm_up: int, epochs: int) -> dic
     return answer
 
 
-def _loader(cell: dict[str, Any], dataset: Pictures) -> DataLoader[Any]:
+def loader_of(cell: dict[str, Any], dataset: Pictures) -> DataLoader[Any]:
     options: dict[str, Any] = {
         "batch_size": cell["batch"],
         "num_workers": cell["workers"],

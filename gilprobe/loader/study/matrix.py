@@ -56,44 +56,46 @@ class Cell:
         return asdict(self)
 
 
-def cells(builds: Sequence[Build], workers: Sequence[int], *, quick: bool) -> list[Cell]:
-    """The matrix. `quick` leaves out what takes longest: batch 512, most of forkserver, most of the small sizes."""
+Scope = Literal["quick", "standard", "whole"]
+
+# Shorter epochs measure the hand-over at their ends more than the work between.
+BATCHES_A_WORKER = 20
+
+
+def cells(builds: Sequence[Build], workers: Sequence[int], scope: Scope) -> list[Cell]:
+    """`whole` is every combination (hours); `standard` fits twelve minutes on two cores, `quick` two."""
     found: list[Cell] = []
     for build in builds:
         for codec in CODECS:
             for method in METHODS:
-                for count, batch, size, step in _shapes(workers, quick):
-                    if not quick or _is_quick(build, method, count, size, step, middle=_middle(workers)):
-                        images = _images(size, batch, quick)
+                for count, batch, size, step in _shapes(workers, scope):
+                    if scope == "whole" or _belongs(scope, build, method, count, size, step, middle(workers)):
+                        images = batch * BATCHES_A_WORKER * count
                         found.append(Cell(build.label, method, codec, count, batch, size, step, images))
     return found
 
 
-def _middle(workers: Sequence[int]) -> int:
+def middle(workers: Sequence[int]) -> int:
+    """The worker count that is compared in depth."""
     return 2 if 2 in workers else workers[0]
 
 
-def _shapes(workers: Sequence[int], quick: bool) -> Iterator[tuple[int, int, tuple[int, int], Step]]:
-    for batch in (32,) if quick else (32, 512):
+def _shapes(workers: Sequence[int], scope: Scope) -> Iterator[tuple[int, int, tuple[int, int], Step]]:
+    for batch in (32, 512) if scope == "whole" else (32,):
         for size in SIZES:
             for count in workers:
                 for step in STEPS:
                     yield count, batch, size, step
 
 
-def _is_quick(build: Build, method: Method, count: int, size: tuple[int, int], step: Step, *, middle: int) -> bool:
-    whole = step == "hand over"
-    if method == "forkserver":
+def _belongs(
+    scope: Scope, build: Build, method: Method, count: int, size: tuple[int, int], step: Step, compared: int
+) -> bool:
+    last, largest = step == STEPS[-1], size == SIZES[0]
+    if scope == "quick":
+        gil_on = build.gil.endswith("gil=1")
+        return method != "forkserver" and not gil_on and last and count == compared and size != SIZES[1]
+    if method == "forkserver" or build.gil.endswith("gil=1"):
         # A forkserver's worker imports torch anew: seconds for each cell.
-        return whole and count == middle and size == SIZES[0] and not build.gil.endswith("gil=1")
-    if build.gil.endswith("gil=1"):
-        return count == middle and size == SIZES[0] and step != "collate"
-    return (whole and (size == SIZES[0] or count == middle)) or (size == SIZES[0] and count == middle)
-
-
-def _images(size: tuple[int, int], batch: int, quick: bool) -> int:
-    """Images an epoch: eight batches at least, so that four workers have like shares, and about half a second."""
-    width, height = size
-    wanted = max(256, min(2048, 50_000_000 // (width * height))) * (1 if quick else 4)
-    batches = max(8, wanted // batch)
-    return batches * batch
+        return last and count == compared and largest and not (method == "forkserver" and build.gil.endswith("gil=1"))
+    return (last and (largest or count == compared)) or (largest and count == compared)

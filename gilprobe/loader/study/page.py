@@ -32,6 +32,9 @@ Medians with their whole range. One internal thread everywhere, one decoder a wo
 <h2>What each step adds</h2>{steps}
 <p class="note">Wall time an image at two workers: decoding alone, what collating adds, what handing the batch to the consumer adds.
 A step measured on a busy machine can come out below zero: the range of the throughput says how far to trust it.</p>
+<h2>What the slower side lost</h2>{waterfall}
+<p class="note">gilprobe's own profile of the slower side (by the median): what an image takes a worker with one worker,
+what each class adds with all of them, what it takes then. Waiting for the consumer is not in it.</p>
 <h2>Every ratio</h2>{ratio_table}
 <h2>Every row</h2>{table}
 <h2>How it was made</h2>
@@ -51,6 +54,7 @@ def page(summary: dict[str, Any]) -> str:
         throughput=_throughput(summary["rows"]),
         ratios=_ratios(summary["ratios"]),
         steps=_steps(summary["steps"]),
+        waterfall=_waterfall(summary["explanations"]),
         ratio_table=_ratio_table(summary["ratios"]),
         table=_table(summary["rows"]),
         command=html.escape(summary["command"]),
@@ -148,6 +152,30 @@ def _steps(steps: Sequence[dict[str, Any]]) -> str:
         axis.set(title=f"{entry['build']}\n{_CODECS[entry['codec']]}", ylabel="us an image")
         axis.tick_params(axis="x", rotation=45)
         axis.set_ylim(0, 1.08 * top)
+    return _svg(figure)
+
+
+def _waterfall(explanations: Sequence[dict[str, Any]]) -> str:
+    chosen = [e for e in explanations if e.get("waterfall")]
+    if not chosen:
+        return "<p>Nothing was profiled.</p>"
+    down = -(-len(chosen) // 3)
+    figure, axes = _plots(down, min(3, len(chosen)), 4 * min(3, len(chosen)), 3.4 * down)
+    for axis in axes.flat[len(chosen) :]:
+        axis.set_visible(False)
+    for axis, found in zip(axes.flat, chosen, strict=False):
+        start = top = sum(step["one_worker_us"] for step in found["waterfall"])
+        axis.bar(["one worker"], [start], color="#999999")
+        for step in found["waterfall"][:5]:
+            change = step["us"] - step["one_worker_us"]
+            axis.bar([step["name"]], [change], bottom=[start], color="#b03000" if change > 0 else "#006020")
+            start += change
+            top = max(top, start)
+        total = sum(step["us"] for step in found["waterfall"])
+        axis.bar([f"{found['workers']} workers"], [total], color=_COLORS[found["method"]])
+        axis.set(title=f"{found['build']}\n{_CODECS[found['codec']]}, {found['method']}", ylabel="us an image")
+        axis.tick_params(axis="x", rotation=45)
+        axis.set_ylim(0, 1.08 * max(top, total))
     return _svg(figure)
 
 

@@ -31,7 +31,7 @@ def find_builds(pythons: Sequence[str]) -> list[Build]:
             "print(platform.python_version(), sysconfig.get_config_var('Py_GIL_DISABLED'))"
         )
         try:
-            done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=_environment(), check=False)
+            done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment(), check=False)
         except OSError as error:
             raise GilprobeError(
                 f"{python} does not run: {error.strerror}", "Give --python a Python interpreter."
@@ -53,13 +53,14 @@ class Study:
         self.folder = folder
         self.servers: dict[tuple[str, str, str], subprocess.Popen[str]] = {}
         self.answers = self._read()
+        self.pictures: dict[tuple[int, int], Path] = {}
 
     def run(
         self, rounds: int, epochs: int, warm_up: int, budget_s: float | None, progress: Callable[[int, int], None]
     ) -> None:
         """Every cell once a round, in an order of its own each round. `budget_s` ends it after a whole first round."""
         begin = time.monotonic()
-        paths = {size: pictures(self.folder, size) for size in SIZES}
+        paths = self.pictures = {size: pictures(self.folder, size) for size in SIZES}
         total, done = rounds * len(self.matrix), 0
         with (self.folder / "answers.jsonl").open("a") as log:
             try:
@@ -117,7 +118,7 @@ class Study:
         command = [*build.command, "-m", "gilprobe.loader.study.cell"]
         with log:
             return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment()
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
             )
 
     def _read(self) -> dict[tuple[str, int], dict[str, Any]]:
@@ -146,7 +147,7 @@ def _order(matrix: Sequence[Cell], seed: int) -> list[Cell]:
     return [cell for group in groups for cell in group]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     root = str(Path(gilprobe.__file__).parent.parent)
     return {
         **os.environ,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -37,11 +37,31 @@ class Ratio:
         return "ahead" if min(self.values) > 1 else "behind" if max(self.values) < 1 else "undecided"
 
 
-def summarize(builds: Sequence[Build], matrix: Sequence[Cell], answers: Answers, command: str) -> dict[str, Any]:
-    """The committed summary.json: environment, a row a cell, the ratios, the steps of the loss, the verdict."""
+def summarize(
+    builds: Sequence[Build],
+    matrix: Sequence[Cell],
+    answers: Answers,
+    command: str,
+    explain: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda _: [],
+) -> dict[str, Any]:
+    """The committed summary.json: environment, a row a cell, the ratios, the steps of the loss, the verdict.
+
+    explain: from the ratios (as in the summary) to what gilprobe's profile of each losing side says (cause.py).
+    """
     rows = [row for cell in matrix if (row := _row(cell, answers)) is not None]
     ratios = _ratios(matrix, answers)
     steps = _steps(rows)
+    written = [
+        {
+            **{name: getattr(r, name) for name in ("build", "codec", "against", "workers", "batch", "size", "step")},
+            "median": median(r.values),
+            "range": [min(r.values), max(r.values)],
+            "rounds": len(r.values),
+            "outcome": r.outcome,
+        }
+        for r in ratios
+    ]
+    explanations = explain(written)
     return {
         "schema": SCHEMA,
         "command": command,
@@ -54,18 +74,8 @@ def summarize(builds: Sequence[Build], matrix: Sequence[Cell], answers: Answers,
         },
         "notes": _notes(),
         "rows": rows,
-        "ratios": [
-            {
-                **{
-                    name: getattr(r, name) for name in ("build", "codec", "against", "workers", "batch", "size", "step")
-                },
-                "median": median(r.values),
-                "range": [min(r.values), max(r.values)],
-                "rounds": len(r.values),
-                "outcome": r.outcome,
-            }
-            for r in ratios
-        ],
+        "ratios": written,
+        "explanations": explanations,
         "steps": steps,
         "scaling": _scaling(rows, answers),
         "failures": [
@@ -74,7 +84,7 @@ def summarize(builds: Sequence[Build], matrix: Sequence[Cell], answers: Answers,
             if "error" in answer
         ],
         "pixels_differ_max": max((a["pixels_differ"] for a in answers.values() if "pixels_differ" in a), default=None),
-        "verdict": verdict(ratios, steps, rows),
+        "verdict": verdict(ratios, steps, rows, explanations),
     }
 
 
@@ -85,7 +95,12 @@ def _notes() -> list[str]:
     return [f"The machine was busy: load average {load:.1f} on {cores} cores. Trust the ranges, not the medians."]
 
 
-def verdict(ratios: Sequence[Ratio], steps: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[str]:
+def verdict(
+    ratios: Sequence[Ratio],
+    steps: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    explanations: Sequence[dict[str, Any]] = (),
+) -> list[str]:
     """One paragraph a build and codec: who was faster, in what range, where the time went, what the kernel counted."""
     said = []
     for ratio in ratios:
@@ -97,7 +112,7 @@ def verdict(ratios: Sequence[Ratio], steps: Sequence[dict[str, Any]], rows: Sequ
             f"processes, {median(ratio.values):.2f}x ({min(ratio.values):.2f}-{max(ratio.values):.2f}, "
             f"{len(ratio.values)} rounds)."
         )
-        text += _where(ratio, steps) + _counted(ratio, rows)
+        text += _where(ratio, steps) + _counted(ratio, rows) + _explained(ratio, explanations)
         said.append(text)
     return [*said, *_beside_the_original(ratios)]
 
@@ -140,6 +155,46 @@ def _counted(ratio: Ratio, rows: Sequence[dict[str, Any]]) -> str:
         f"{threads['page_faults_per_image']:.0f} against {fork['page_faults_per_image']:.0f}, context switches "
         f"{threads['switches_per_image']:.1f} against {fork['switches_per_image']:.1f}."
     )
+
+
+def _explained(ratio: Ratio, explanations: Sequence[dict[str, Any]]) -> str:
+    """What gilprobe's own profile of the slower side says, with its evidence."""
+    place = (ratio.build, ratio.codec, ratio.workers, ratio.batch)
+    found = next((e for e in explanations if (e["build"], e["codec"], e["workers"], e["batch"]) == place), None)
+    if found is None:
+        return ""
+    side = "the threads" if found["method"] == "threads" else "the processes"
+    if "error" in found:
+        return f" The profile of {side} could not be made: {found['error']}."
+    grown = [(step["name"], step["us"] - step["one_worker_us"]) for step in found["waterfall"]]
+    grown = [(name, change) for name, change in grown if change >= _LEAST_US][:3]
+    text = f" gilprobe's profile of {side}, the slower side by the median: an image takes a worker "
+    if grown:
+        text += ", ".join(f"{change:.0f} us more {_CLASSES.get(name, name)}" for name, change in grown)
+        text += f" than with one worker{_in_all(found)}."
+    else:
+        text += f"no longer than with one worker, in any class by {_LEAST_US} us{_in_all(found)}."
+    if found["causes"]:
+        said = "; ".join(
+            f"{c['share']:.1%} of the work {_CLASSES.get(c['kind'], c['kind'])} in the {c['part']}"
+            + (f" ({c['name']})" if c["name"] else "")
+            + f", {c['evidence']}"
+            for c in found["causes"]
+        )
+        return f"{text} Its ranked causes: {said}."
+    if found["findings"]:
+        first = found["findings"][0]
+        return f"{text} Its first finding: {first['title']} ({first['share']:.1%}, {first['evidence']})."
+    return text
+
+
+_LEAST_US = 5
+_CLASSES = {"cpu": "CPU", "ready": "waiting for a core", "gil": "waiting for the GIL", "lock": "waiting for a lock"}
+
+
+def _in_all(found: dict[str, Any]) -> str:
+    here, alone = (sum(step[name] for step in found["waterfall"]) for name in ("us", "one_worker_us"))
+    return f" ({alone:.0f} to {here:.0f} us)"
 
 
 def _row(cell: Cell, answers: Answers) -> dict[str, Any] | None:

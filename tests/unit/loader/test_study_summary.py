@@ -8,6 +8,7 @@ pytest.importorskip("numpy")
 pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[loader]")
 
 from gilprobe.loader.study import usl
+from gilprobe.loader.study.cause import lost
 from gilprobe.loader.study.matrix import Build, Cell, cells
 from gilprobe.loader.study.summary import summarize
 
@@ -53,6 +54,25 @@ def test_a_ratio_is_called_by_its_whole_range(threads: tuple[int, ...], outcome:
 
 
 def test_the_whole_matrix_has_every_shape_once() -> None:
-    matrix = cells([GIL], (1, 2, 4), quick=False)
+    matrix = cells([GIL], (1, 2, 4), "whole")
     assert len({cell.key for cell in matrix}) == len(matrix) == 2 * 3 * 2 * 3 * 3 * 3
-    assert {cell.key for cell in cells([GIL], (1, 2, 4), quick=True)} < {cell.key for cell in matrix}
+    standard = {cell.key for cell in cells([GIL], (1, 2, 4), "standard")}
+    assert {cell.key for cell in cells([GIL], (1, 2, 4), "quick")} < standard < {cell.key for cell in matrix}
+    assert all(cell.images >= 20 * cell.batch * cell.workers for cell in matrix)
+
+
+def test_the_verdict_quotes_the_profile_of_the_slower_side() -> None:
+    matrix = [Cell(GIL.label, method, "pillow", 2, 32, (640, 408), "hand over", 96) for method in ("threads", "fork")]
+    answers = {(cell.key, n): answer(speed) for cell, speed in zip(matrix, (80, 100), strict=True) for n in (0, 1)}
+
+    def explain(ratios: list[dict[str, object]]) -> list[dict[str, object]]:
+        (side,) = lost(ratios)
+        assert (side.method, side.outcome) == ("threads", "behind")
+        waterfall = [{"name": "gil", "one_worker_us": 1.0, "us": 251.0}]
+        cause = {"part": "dataset", "kind": "gil", "share": 0.25, "name": "the GIL", "evidence": "measured"}
+        place = {"build": side.build, "codec": side.codec, "workers": side.workers, "batch": side.batch}
+        return [{**place, "method": side.method, "waterfall": waterfall, "causes": [cause], "findings": []}]
+
+    said = summarize([GIL], matrix, answers, "", explain)["verdict"][0]
+    assert "250 us more waiting for the GIL" in said and "25.0% of the work waiting for the GIL in the dataset" in said
+    assert "profile" not in summarize([GIL], matrix, answers, "")["verdict"][0]
