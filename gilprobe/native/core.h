@@ -123,6 +123,9 @@ typedef struct Slot {
         volatile uint64_t pass_through; /* any of them: one load on the hot paths */
     };
     uint32_t session; /* of the recording it belongs to */
+    struct {
+        uint64_t minor_faults, major_faults, voluntary_switches, involuntary_switches;
+    } past; /* of the thread before it was recorded */
     HandledSignals handled;
     CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
     uint32_t cuda_launches, cuda_last_correlation;
@@ -147,10 +150,10 @@ typedef struct Slot {
     uint8_t sampler_on;
     int sampler_timer; /* the kernel's id: a signal handler may make one, for which glibc promises nothing */
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
-    struct LockThread *lock_thread; /* the watchdog's (watch.h), NULL while it has none */
-    volatile uint64_t last_pc;      /* of the last sample */
-    uint64_t state;                 /* the PyThreadState when the thread was first seen with one */
-    WatchSeen seen;                 /* while there is no lock_thread */
+    struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
+    volatile uint64_t last_pc;                       /* of the last sample */
+    uint64_t state;                                  /* the PyThreadState when the thread was first seen with one */
+    WatchSeen seen;                                  /* while there is no lock_thread */
 } Slot;
 
 typedef struct {
