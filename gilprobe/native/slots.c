@@ -149,13 +149,14 @@ static void forget_file(Slot *slot) {
 }
 
 static void begin_with_a_past(Slot *slot) {
-    struct rusage usage;
     uint64_t cpu_ns = gp_thread_cpu_ns(), run_delay_ns = 0, ignored;
     /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
-    if (cpu_ns > LONG_ENOUGH_NS / 4)
+    bool past = cpu_ns > LONG_ENOUGH_NS / 4;
+    if (past)
         read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);
     thread_begin(slot, cpu_ns, run_delay_ns);
-    if (!gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
+    struct rusage usage;
+    if (past && !gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
         slot->past.minor_faults = (uint64_t)usage.ru_minflt;
         slot->past.major_faults = (uint64_t)usage.ru_majflt;
         slot->past.voluntary_switches = (uint64_t)usage.ru_nvcsw;
@@ -291,7 +292,7 @@ Slot *gp_slot_in_signal(void) {
     return slot->over ? NULL : slot;
 }
 
-static uint32_t tasks_now(void) {
+uint32_t gp_tasks(void) {
     uint32_t count = 0;
     char entries[4096];
     long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
@@ -308,7 +309,7 @@ void gp_slots_begin(void) {
     gp_session++;
     atomic_store(&next_thread, 0);
     /* One stands for all that were there before: they are counted when they are seen. */
-    atomic_store(&gp_live_threads, tasks_now() > 1 ? 1 : 0);
+    atomic_store(&gp_live_threads, gp_tasks() > 1 ? 1 : 0);
 }
 
 /* In the child of fork: only the calling thread lives; all else is forgotten, its memory with it. */

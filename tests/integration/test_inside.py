@@ -202,14 +202,18 @@ def waits():
 with gilprobe.profile(path + "1"):
     thread.start(); began.wait(); waits(); time.sleep(0.1)
 with gilprobe.profile(path + "2"):
+    time.sleep(0.1)
+with gilprobe.profile(path + "3"):
     time.sleep(0.1); lock.release(); thread.join()
 say()
 """
     run(any_python, code, tmp_path)
-    first, second = load(tmp_path / "r1"), load(tmp_path / "r2")
+    first, second, third = (load(tmp_path / f"r{number}") for number in (1, 2, 3))
     (stuck,) = [thread for thread in first.threads if thread.name == "stuck"]
     assert stuck.open_wait and stuck.open_wait.kind == "lock" and 0.05 < stuck.open_wait.waited_s < 1
-    assert not any(wait.kind == "lock" for wait in second.waits)
+    assert not any(wait.kind == "lock" for wait in (*second.waits, *third.waits))
+    unseen = "1 threads of process"
+    assert [any(unseen in item.what for item in p.not_observed) for p in (first, second, third)] == [False, True, False]
 
 
 def test_what_cannot_be_done_is_said_and_leaves_the_program_as_it_was(any_python: Python, tmp_path: Path) -> None:
