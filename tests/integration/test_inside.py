@@ -154,6 +154,37 @@ say(path=str(recording.path))
     assert wait.count == 1 and 0.04 < wait.total_s < 0.15
 
 
+def test_libraries_come_and_go_while_recordings_begin_and_end(any_python: Python, tmp_path: Path) -> None:
+    (tmp_path / "hold.c").write_text(LIBRARY)
+    for name in ("a.so", "b.so"):
+        relro = ["-Wl,-z,now", "-Wl,-z,relro"]
+        subprocess.run(["gcc", "-shared", "-fPIC", *relro, "-o", tmp_path / name, tmp_path / "hold.c"], check=True)
+    code = f"""
+import ctypes, _ctypes
+from import_tables import import_slots
+over = False
+def come_and_go(path):
+    while not over:
+        library = ctypes.CDLL(path)
+        library.hold(1)
+        _ctypes.dlclose(library._handle)
+def churn():
+    while not over:
+        thread = threading.Thread(target=int); thread.start(); thread.join()
+bodies = [lambda: come_and_go({str(tmp_path / "a.so")!r}), lambda: come_and_go({str(tmp_path / "b.so")!r}), churn]
+before = import_slots()
+threads = [threading.Thread(target=body) for body in bodies]
+for t in threads: t.start()
+for number in range(40):
+    with gilprobe.profile(path, force=True, rate_hz=100 * (number % 2)): time.sleep(0.003 * (number % 4))
+over = True
+for t in threads: t.join()
+after = import_slots()
+say(left=[before[a][:2] for a in before if after.get(a) != before[a]])
+"""
+    assert run(any_python, code, tmp_path, env={"LD_BIND_NOW": "1"})["left"] == []
+
+
 def test_recordings_one_after_the_other_in_one_program(any_python: Python, tmp_path: Path) -> None:
     code = """
 lock, over = threading.Lock(), False
