@@ -49,7 +49,15 @@ class Frame:
     line: int
 
 
-LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+LIBRARY_PARTS = (
+    "/threading.py",
+    "/queue.py",
+    "/concurrent/futures/",
+    "/logging/",
+    "/contextlib.py",
+    "<frozen ",
+    "/multiprocessing/",
+)
 
 
 def own_frame(stack: Sequence[Frame]) -> Frame | None:
@@ -185,6 +193,7 @@ class HotObject:
     evidence: str
     address: int = 0
     sites: tuple[tuple[Frame, float], ...] = ()
+    kind: str = ""  # what its name is bound to: `module global`, `element of ...`
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +222,60 @@ class Finding:
     cure: str
     kind: str = ""
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenObject:
+    """predicted: share of CPU (0-1) that freezing it should free. outcome: `frozen`, or why it was not."""
+
+    object_type: str
+    name: str
+    address: int
+    predicted: float
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRun:
+    """One rerun, in the second before the world was stopped and in the one after: work per second of CPU, in
+    Proof.measure's units, and cores used. margin: one standard error of `freed`, were the counted things to happen at
+    random. rest: CPU from then to the end of the run."""
+
+    work_before: float
+    work_after: float
+    cores_before: float
+    cores_after: float
+    margin: float
+    stopped_s: float
+    rest_cpu_s: float
+
+    @property
+    def freed(self) -> float:
+        """Share (0-1) of the CPU a unit of work took that it takes no longer."""
+        return 1 - self.work_before / self.work_after if self.work_after > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What freezing the hottest objects of a rerun changed (--prove), beside what their share of CPU predicted.
+
+    predicted, proven, control: share (0-1) of the CPU a unit of work takes. proven is None where the reruns cannot
+    tell; `why` then says why. evidence: of `proven`.
+    """
+
+    objects: tuple[FrozenObject, ...]
+    measure: str
+    predicted: float
+    proven: float | None
+    control: float | None
+    evidence: str
+    runs: dict[str, ProofRun] = field(default_factory=dict)
+    why: str = ""
+    rest_cpu_s: tuple[float, float] | None = None  # to the end of the run: frozen, and as the control has it
+
+    @property
+    def speedup(self) -> float | None:
+        return None if self.proven is None or self.proven >= 1 else 1 / (1 - self.proven)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +393,7 @@ class Profile:
     wall_stacks: tuple[SampledStack, ...] = ()  # py-spy's, in every state: all of a thread's time since it attached
     timeline: Timeline | None = None
     overview: Overview | None = None
+    proof: Proof | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""

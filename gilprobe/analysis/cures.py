@@ -10,7 +10,7 @@ from gilprobe.model import HotObject, Wait, WaitKind
 CONTAINERS = frozenset({"list", "dict", "set", "collections.deque", "bytearray", "collections.defaultdict"})
 UNTRACKED = frozenset({"str", "bytes", "int", "float", "complex", "bool"})  # the collector knows none of them
 ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "libc.so", "libc-2")
-LONG_HOLD_S = 0.001
+LONG_HOLD_S = 0.0002
 NAME = re.compile(r"[A-Za-z_]\w* in ")  # a plain variable, as contention names things: `settings in body`
 
 

@@ -12,22 +12,19 @@ from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
+from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed, cuda_of
+from gilprobe.analysis.gpu_waits import waits_while_idle
 from gilprobe.analysis.overview import overview_of
+from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
 from gilprobe.analysis.spans import spans_of
 from gilprobe.analysis.timeline import timeline_of
+from gilprobe.analysis.watched import not_watched, watched
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
 
-NOT_BUILT = (
-    ("deadlocks", "the watchdog is not built yet"),
-    ("stalls", "the watchdog is not built yet"),
-    ("lock_order", "the watchdog is not built yet"),
-    ("holders", "who held a lock meanwhile needs the watchdog's method swap, which is not built yet"),
-    ("loader", "recorded only from gilprobe.loader's own statistics"),
-    ("cuda", "CUDA tracking is not built yet"),
-)
+NOT_BUILT = (("loader", "recorded only from gilprobe.loader's own statistics"),)
 
 
 UNDECODED = "without it samples cannot be decoded, and CPU lost to shared cache lines counts as useful"
@@ -59,6 +56,11 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
+    deadlocks, stalls_told, lock_order = watched(recordings)
+    proof = proof_of(Path(path), salvage=salvage)
+    gpu = cuda_of(recordings)
+    if gpu.report:
+        gpu.report["waits_while_idle"] = waits_while_idle(waits, gpu.busy)
     outside = spied(recordings, waits)
     meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
     if outside.by:
@@ -70,10 +72,24 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         threads=tuple(threads),
         waits=rows,
         hot_objects=hot_objects,
+        deadlocks=deadlocks,
+        stalls=stalls_told,
+        lock_order=lock_order,
+        cuda=gpu.report,
         spans=spans_of(recordings, waits, threads, span_samples, start_ns),
         accounting=accounting,
-        findings=findings(processes, threads, rows, hot_objects, accounting, meta["samples"]),
-        not_observed=(*_not_observed(recordings), *undecoded, *outside.not_observed),
+        findings=(
+            *with_proof(findings(processes, threads, rows, hot_objects, accounting, meta["samples"]), proof),
+            *cuda_findings(gpu.report),
+        ),
+        proof=proof,
+        not_observed=(
+            *_not_observed(recordings),
+            *not_watched(recordings),
+            *undecoded,
+            *outside.not_observed,
+            *cuda_not_observed(gpu.report),
+        ),
         cpu_stacks=cpu_stacks_of(recordings),
         wall_stacks=outside.stacks,
         timeline=timeline,

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from gilprobe.cli.prove import check_build, prove_recording
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
+from gilprobe.launch.cuda import plan, under_torch_profiler
+from gilprobe.launch.nvml import NvmlSampler
 from gilprobe.record.folder import default_name, make_folder
 
 MOST_HZ = 5000
+LEAST_LIMIT_S, USUAL_LIMIT_S, MOST_LIMIT_S = 0.2, 10.0, 86400.0
+
+
+def limit_of(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = float("nan")
+    if not LEAST_LIMIT_S <= seconds <= MOST_LIMIT_S:
+        raise UsageError(
+            f"--watchdog={value} is no limit: it must be from {LEAST_LIMIT_S} to {MOST_LIMIT_S:.0f} seconds",
+            "Leave it out for 10 s, or write --watchdog=30.",
+        )
+    return seconds
 
 
 class ProfileCommand(click.Command):
@@ -26,14 +46,20 @@ class ProfileCommand(click.Command):
             for name in (*option.opts, *option.secondary_opts)
         }
         at = 0
+        args = list(args)
         while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
             word = args[at]
+            if word == "--cuda":  # its value is optional, so it never takes the next word
+                word = args[at] = "--cuda=auto"
             if word in ("-m", "-c"):
                 args = [*args[: at + 2], "--", *args[at + 2 :]]
                 break
             if word[:2] in ("-m", "-c"):
                 args = [*args[: at + 1], "--", *args[at + 1 :]]
                 break
+            if word == "--watchdog":  # its value is optional: only --watchdog=SECONDS gives one
+                args = [*args[:at], f"--watchdog={USUAL_LIMIT_S}", *args[at + 1 :]]
+                word = args[at]
             at += 2 if word in takes_value else 1
         return super().parse_args(ctx, args)
 
@@ -70,7 +96,33 @@ class ProfileCommand(click.Command):
     type=click.FloatRange(min=0, min_open=True),
     help="With --baseline: this run's work, in units of the baseline's.",
 )
+@click.option(
+    "--watchdog",
+    callback=limit_of,
+    metavar="[=SECONDS]",
+    help="Watch for deadlocks, contradicting lock orders, and stalls longer than SECONDS [10].",
+)
+@click.option(
+    "--on-deadlock",
+    type=click.Choice(["report", "raise", "abort"]),
+    default="report",
+    show_default=True,
+    help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
+)
+@click.option(
+    "--cuda",
+    default="off",
+    metavar="[=auto|cupti|torch|nvml|off]",
+    help="Also record CUDA contexts and what the GPU did for them.",
+)
+@click.option("--cuda-raw", hidden=True, default=0, help="Keep so many of CUPTI's records as they come, for tests.")
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
+@click.option(
+    "--prove",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Run the script twice more, once with its N hottest objects frozen, and report what that changed.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("--live", is_flag=True, help="Show what the threads do while they do it.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
@@ -86,7 +138,12 @@ def profile(
     sampler: str,
     baseline: Path | None,
     work: float,
+    watchdog: float | None,
+    on_deadlock: str,
+    cuda: str,
+    cuda_raw: int,
     python: str,
+    prove: int | None,
     force: bool,
     live: bool,
     quiet: bool,
@@ -100,11 +157,15 @@ def profile(
     """
     if module is not None and code is not None:
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
+    if on_deadlock != "report" and watchdog is None:
+        raise UsageError(f"--on-deadlock {on_deadlock} does nothing without --watchdog", "Add --watchdog.")
     if live:
         from gilprobe.cli.live import Watching, check_terminal
 
         check_terminal()
     interpreter = inspect(python)
+    if prove:
+        check_build(interpreter)
     target = target_of(words, module=module, code=code)
     recording = output or default_name(target.name)
     page = html or (recording.with_suffix(".html") if open_page else None)
@@ -112,11 +173,27 @@ def profile(
         _check_page(page, force)
     if baseline:
         _check_baseline(baseline, target)  # before the script runs, which may take long
+    cuda_plan = plan(cuda, interpreter)
     make_folder(recording, force, overwrite_by="--force")
-    options = _options(events, rate, sampler)
-    with Watching(recording) if live else nullcontext():
+    cuda_plan.write(recording)
+    options = replace(
+        _options(events, rate, sampler),
+        watchdog_s=watchdog,
+        on_deadlock=on_deadlock,
+        cuda=cuda_plan.source == "cupti",
+        cupti=cuda_plan.libcupti,
+        cuda_raw=cuda_raw,
+    )
+    if cuda_plan.source == "torch":
+        target = under_torch_profiler(target, recording)
+    with (
+        Watching(recording) if live else nullcontext(),
+        NvmlSampler(recording) if cuda_plan.source == "nvml" else nullcontext(),
+    ):
         status = run(interpreter, target, recording, options)
     try:
+        if prove:
+            prove_recording(interpreter, target, recording, options, prove, status)
         _report(recording, page, quiet, force, open_page, baseline, work)
     except GilprobeError as error:
         # The script's own status stands: what it did is done.

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 TRACE, FACTS, LOG = "py-spy.trace.json", "py-spy.json", "py-spy.log"
-FILES = frozenset({TRACE, FACTS, LOG})
 APPEARS_S = 10.0
 ENDS_S = 10.0
 LOOK_S = 0.01

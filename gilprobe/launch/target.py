@@ -36,6 +36,9 @@ class Options:
     cuda: bool = False
     cupti: str = ""
     py_spy: str | None = None  # the program to run beside the target
+    watchdog_s: float | None = None  # the limit of a stall; None = no watchdog
+    on_deadlock: str = "report"
+    cuda_raw: int = 0
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
@@ -44,9 +47,12 @@ class Options:
         if self.prove:
             parts.append("prove=1")
         if self.cuda:
-            parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
+            parts += ["cuda=1", *([f"cuda_raw={self.cuda_raw}"] if self.cuda_raw else [])]
+            parts += [f"cupti={self.cupti}"] if self.cupti else []
         if self.py_spy:
             parts.append("holds=1")
+        if self.watchdog_s is not None:
+            parts += [f"watchdog_ms={max(1, round(1000 * self.watchdog_s))}", f"on_deadlock={self.on_deadlock}"]
         return ",".join(parts)
 
 

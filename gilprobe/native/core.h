@@ -96,6 +96,7 @@ typedef struct {
     uint64_t read_ns;  /* of the two below */
     uint64_t run_delay_ns;
     uint64_t faults;
+    uint64_t ended;    /* in all threads that this slot has served */
     SpanRecord *other; /* for those that found no room */
     Index known;
     OpenSpan open[GP_SPAN_DEPTH];
@@ -163,7 +164,8 @@ typedef struct {
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
     bool cuda;
-    char cupti[768]; /* libcupti's path; empty: look for one */
+    uint32_t cuda_raw; /* so many of CUPTI's records are kept as they come */
+    char cupti[768];   /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 

@@ -179,6 +179,21 @@ static void take_record(Slot *slot, const void *record) {
     }
 }
 
+/* `end`: of the record, or where the next begins. */
+static void keep_raw(Slot *slot, const uint8_t *record, const uint8_t *end) {
+    size_t bytes = (size_t)(end - record);
+    if (!gp_options.cuda_raw || bytes > CUPTI_LONGEST_RAW)
+        return;
+    CudaRawRecord *raw = gp_record_begin(slot, GP_CUDA_RAW, sizeof *raw + bytes);
+    if (!raw)
+        return;
+    gp_options.cuda_raw--;
+    raw->version = state->version;
+    raw->raw_bytes = (uint32_t)bytes;
+    memcpy(raw + 1, record, bytes);
+    gp_record_done(slot);
+}
+
 /* Buffers that CUPTI has given back, to be given out again. */
 static void *_Atomic spare[8];
 
@@ -217,6 +232,7 @@ static void on_buffer_completed(void *context, uint32_t stream, uint8_t *buffer,
     if (cupti.dropped && !cupti.dropped(context, stream, &dropped) && dropped)
         __atomic_fetch_add(&state->dropped, dropped, __ATOMIC_RELAXED);
     void *record = NULL;
+    const uint8_t *last = NULL;
     int status;
     while (!(status = cupti.next_record(buffer, valid, &record))) {
         /* The longest field we read ends at byte 96 of a kernel; a switch is 24 bytes long. */
@@ -231,6 +247,14 @@ static void on_buffer_completed(void *context, uint32_t stream, uint8_t *buffer,
         }
         slot->busy = 1;
         take_record(slot, record);
+        if (last)
+            keep_raw(slot, last, record);
+        last = record;
+        slot->busy = 0;
+    }
+    if (slot && last) {
+        slot->busy = 1;
+        keep_raw(slot, last, buffer + valid);
         slot->busy = 0;
     }
     if (status != CUPTI_ERROR_MAX_LIMIT_REACHED && valid)

@@ -41,6 +41,7 @@ enum {
 enum { CUPTI_CONTEXT_CREATED = 1, CUPTI_CONTEXT_DESTROYED = 2 };
 enum { CUPTI_ENTER = 0, CUPTI_EXIT = 1 };
 
+#define CUPTI_LONGEST_RAW 1024u
 #define CUPTI_BUFFER_BYTES (1u << 20) /* its start must lie on 8 bytes */
 
 typedef struct {

@@ -61,7 +61,8 @@ enum RecordType {
     GP_PROGRESS = 26,
     GP_CUDA_STATE = 32,
     GP_CUDA_CONTEXT = 33,
-    GP_CUDA_USE = 34
+    GP_CUDA_USE = 34,
+    GP_CUDA_RAW = 35
 };
 
 /* The libc call a thread blocked in. */
@@ -352,6 +353,7 @@ typedef struct {
     uint64_t cpu_ns;
     uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
     uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+    uint64_t spans;       /* that ended */
 } ProgressRecord;
 
 #define GP_PROVE_MOST 32
@@ -370,7 +372,7 @@ typedef struct {
 typedef struct {
     uint32_t pid;     /* of the process that takes orders; 0 = none yet */
     uint32_t command; /* 1: freeze these */
-    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending, or there are subinterpreters */
     uint32_t count;
     ProveObject objects[GP_PROVE_MOST];
 } ProveControl;
@@ -484,6 +486,13 @@ typedef struct {
     uint64_t first_ns;
     uint64_t last_ns; /* of a change of context or of the last mark */
 } CudaUseRecord;
+
+/* One of CUPTI's own records as it came, its bytes following: for test fixtures, only where cuda_raw was asked for. */
+typedef struct {
+    RecordHeader head;
+    uint32_t version; /* cuptiGetVersion */
+    uint32_t raw_bytes;
+} CudaRawRecord;
 
 enum GpuWorkKind { GP_GPU_KERNEL = 1, GP_GPU_COPY = 2, GP_GPU_SET = 3 };
 

@@ -117,11 +117,14 @@ static bool cycle_through(const Graph *graph, int start, Cycle *cycle) {
             cycle->count = length;
             return true;
         }
-        for (int next = 0; next < graph->count; next++)
-            if (next != start && parent[next] < 0 && has_edge(graph, at, next)) {
-                parent[next] = (int16_t)at;
-                queue[tail++] = (int16_t)next;
-            }
+        /* Who only waits for an end comes last: it says less than who wants what another holds. */
+        for (int joins = 0; joins < 2; joins++)
+            for (int next = 0; next < graph->count; next++)
+                if (next != start && parent[next] < 0 && (graph->nodes[next].need == GP_NEED_JOIN) == joins &&
+                    has_edge(graph, at, next)) {
+                    parent[next] = (int16_t)at;
+                    queue[tail++] = (int16_t)next;
+                }
     }
     return false;
 }
@@ -155,10 +158,12 @@ int gp_graph_cycles(Graph *graph, Cycle *cycles, int most) {
     int count = 0, live = 0, strong_alone = -1;
     memset(told, 0, sizeof told);
     /* First those in which every thread waits for one that holds what it wants: they need no guess. */
-    for (int pass = 0; pass < 2; pass++)
+    for (int pass = 0; pass < 3; pass++)
         for (int i = 0; i < graph->count && count < most; i++) {
             if (told[i] || graph->nodes[i].live || graph->nodes[i].ghost || !is_strong(&graph->nodes[i]))
                 continue;
+            if (pass == 1 && graph->nodes[i].need == GP_NEED_JOIN)
+                continue; /* better told from what is held */
             Cycle *cycle = &cycles[count];
             if (pass == 0 ? !hard_cycle(graph, i, cycle) : !cycle_through(graph, i, cycle))
                 continue;

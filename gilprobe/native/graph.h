@@ -59,7 +59,8 @@ typedef struct {
 typedef struct {
     Node *nodes;
     int count;
-    bool unchanged; /* since the last check */
+    bool any_waits; /* that have stood since the last check */
+    bool unchanged; /* since then */
     bool handlers;  /* the program handles signals in Python: a handler may end any wait */
 } Graph;
 
@@ -74,20 +75,28 @@ void gp_graph_liveness(Graph *graph);
 /* Cycles among the nodes that are not live, at most `most`. */
 int gp_graph_cycles(Graph *graph, Cycle *cycles, int most);
 
-/* needs.c */
+/* needs.c: the threads and their waits; then, which costs more, whom each standing wait is for */
 void gp_graph_fill(Graph *graph, Node *nodes);
+void gp_graph_resolve(Graph *graph);
 
 /* story.c */
 void gp_tell_deadlock(Graph *graph, const Cycle *cycle);
 void gp_tell_stall(Graph *graph, int node, uint64_t waited_ns);
 void gp_tell_standstill(Graph *graph, uint64_t waited_ns);
+/* The second taken while the first was held. */
+#define GP_MOST_WAYS 6
+#define GP_MOST_GATES 6
 typedef struct {
     uint64_t first, second;
-    Place first_taken[2], second_taken[2]; /* [0]: second taken while first was held; [1]: the other way round */
-    char threads[2][GP_NAME_BYTES];
-} Inversion;
-void gp_tell_inversion(const Inversion *inversion);
+    uint8_t first_kind, second_kind;
+    Place first_taken, second_taken;
+    LockThread *thread;
+    uint32_t thread_number;
+    char thread_name[GP_NAME_BYTES];
+} OrderWay;
+void gp_tell_inversion(const OrderWay *const *ways, int count);
 void gp_node_name(Node *node, char *out);
+void gp_thread_state_name(LockThread *thread);
 
 #pragma GCC visibility pop
 #endif

@@ -2,7 +2,7 @@
  * has what. The method tables are static data of the interpreter, found by the names in them: no Python code runs,
  * locks made before and after are seen alike, and undoing it leaves every table as it was. */
 #define _GNU_SOURCE
-#include "watch.h"
+#include "graph.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -63,6 +63,12 @@ static void keep_what_it_holds(LockThread *thread, uint8_t ghost) {
     thread->asked = 0;
 }
 
+/* 3.11 and 3.12: the lock that a thread keeps as long as it lives; others wait for it in join. */
+bool gp_is_own_end(const Held *held) {
+    return held->kind == GP_LOCK && (gp_code_is(held->taken.code[0], "Thread._set_tstate_lock", "threading.py") ||
+                                     gp_code_is(held->taken.code[0], "Thread._reset_internal_locks", "threading.py"));
+}
+
 static void thread_ended(void *argument) {
     LockThread *thread = argument;
     gp_lock_thread = NULL;
@@ -71,8 +77,7 @@ static void thread_ended(void *argument) {
         thread->slot->lock_thread = NULL;
     bool holds = false;
     for (uint32_t i = 0; i < thread->depth; i++) {
-        /* 3.11 and 3.12 release a thread's own lock, for which others wait in join, in C. */
-        if (thread->held[i].lock && gp_code_is(thread->held[i].taken.code[0], "Thread._set_tstate_lock", ""))
+        if (thread->held[i].lock && gp_is_own_end(&thread->held[i]))
             thread->held[i].lock = 0;
         else
             holds |= thread->held[i].lock && thread->held[i].kind == GP_LOCK;
@@ -149,7 +154,12 @@ static inline LockThread *here(void) {
 
 /* ---- what a thread has */
 
-static inline void place_here(Place *place) {
+/* The frame that 3.12 and later put under a specialised call of a class: it has no file of its own. */
+static inline bool is_shim(uint64_t code) {
+    return GP_AT(uint64_t, code, gp_python.code_file) == GP_AT(uint64_t, code, gp_python.code_qualname);
+}
+
+static inline __attribute__((always_inline)) void place_of_frames(Place *place, bool skip_shims) {
     const char *state = gp_python.known ? gp_python.thread_state() : NULL;
     const char *frame = NULL;
     int count = 0;
@@ -162,12 +172,21 @@ static inline void place_here(Place *place) {
     for (; frame && count < GP_PLACE_FRAMES; frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
         if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
             continue;
-        place->code[count] = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull;
+        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull;
+        if (skip_shims && code && is_shim(code))
+            continue;
+        place->code[count] = code;
         place->instruction[count++] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
     }
     for (; count < GP_PLACE_FRAMES; count++)
         place->code[count] = place->instruction[count] = 0;
 }
+
+static inline void place_here(Place *place) { place_of_frames(place, false); }
+
+void gp_place_here(Place *place) { place_of_frames(place, true); }
+
+bool gp_locks_watching(void) { return atomic_load_explicit(&watching, memory_order_relaxed); }
 
 static inline Held *find(LockThread *thread, uint64_t lock) {
     for (uint32_t i = thread->depth; i-- > 0;)
@@ -217,6 +236,8 @@ static inline bool is_wait_code(uint64_t code) {
     return false;
 }
 
+bool gp_is_wait_code(uint64_t code) { return is_wait_code(code); }
+
 static void learn_wait_code(uint64_t code) {
     if (!gp_code_is(code, "Condition.wait", "threading.py"))
         return;
@@ -227,17 +248,35 @@ static void learn_wait_code(uint64_t code) {
     }
 }
 
+static _Atomic bool type_known[3];
+
+/* Both types as soon as one lock of either is met, so that those made before their first use are seen too. */
+static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind kind) {
+    gp_learn_lock_type(GP_AT(uint64_t, lock, head_bytes - 8));
+    atomic_store(&type_known[kind], true);
+    void *(*sys)(const char *) = (void *(*)(const char *))dlsym(RTLD_DEFAULT, "PySys_GetObject");
+    void *(*attribute)(void *, const char *) =
+        (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyObject_GetAttrString");
+    void *modules = sys ? sys("modules") : NULL, *module = modules ? py.dict_get(modules, "_thread") : NULL;
+    void *type = module && attribute ? attribute(module, "RLock") : NULL;
+    if (type) {
+        gp_learn_lock_type((uint64_t)type); /* the reference is kept: its tp_new is ours */
+        atomic_store(&type_known[GP_RLOCK], true);
+    } else if (py.err_occurred && py.err_occurred()) {
+        py.err_clear();
+    }
+}
+
 static inline void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
-    uint32_t a, b;
-    gp_touched_bits(lock, &a, &b);
-    thread->touched[a >> 6] |= 1ull << (a & 63);
-    thread->touched[b >> 6] |= 1ull << (b & 63);
+    thread->touched[gp_touched_at(lock)] = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
     if (GP_RARE(thread->depth == GP_MOST_HELD))
         make_room(thread, GP_AT(uint64_t, lock, head_bytes - 8));
     Held *held = &thread->held[thread->depth];
     place_here(&held->taken);
     if (kind == GP_LOCK && is_wait_code(held->taken.code[0]))
         return;
+    if (GP_RARE(!atomic_load_explicit(&type_known[kind], memory_order_relaxed)))
+        learn_type(lock, kind);
     held->kind = (uint8_t)kind;
     held->ask = ask;
     held->count = count;
@@ -271,9 +310,8 @@ bool gp_lock_is_handed_over(uint64_t lock) {
 }
 
 bool gp_has_touched(const LockThread *thread, uint64_t lock) {
-    uint32_t a, b;
-    gp_touched_bits(lock, &a, &b);
-    return thread->touched[a >> 6] >> (a & 63) & thread->touched[b >> 6] >> (b & 63) & 1;
+    uint32_t birth = gp_birth_of(lock);
+    return birth && thread->touched[gp_touched_at(lock)] >= birth;
 }
 
 /* Released by a thread that did not take it. Condition.notify and the import system do so by design, with locks that
@@ -433,6 +471,8 @@ enum Which {
     RLOCK_EXIT,
     RLOCK_REINIT,
     HANDLE_JOIN,
+    ALLOCATE_LOCK,
+    ALLOCATE,
     METHODS
 };
 
@@ -458,6 +498,22 @@ static struct {
         return swapped[which].original(self, a, b, c);                 \
     }
 
+static void *allocated(void *lock) {
+    if (lock && atomic_load_explicit(&watching, memory_order_relaxed)) {
+        if (GP_RARE(!atomic_load_explicit(&type_known[GP_RLOCK], memory_order_relaxed)))
+            learn_type((uint64_t)lock, GP_LOCK);
+        gp_born((uint64_t)lock);
+    }
+    return lock;
+}
+
+#define ALLOCATE_BY(which)                                             \
+    static void *wrap_##which(void *self, void *a, void *b, void *c) { \
+        return allocated(swapped[which].original(self, a, b, c));      \
+    }
+
+ALLOCATE_BY(ALLOCATE_LOCK)
+ALLOCATE_BY(ALLOCATE)
 ACQUIRE(LOCK_ACQUIRE_LOCK, GP_LOCK)
 ACQUIRE(LOCK_ACQUIRE, GP_LOCK)
 ACQUIRE(LOCK_ENTER, GP_LOCK)
@@ -514,19 +570,28 @@ static void *wrap_HANDLE_JOIN(void *self, void *a, void *b, void *c) {
 }
 
 #define ENTRY(which) [which] = (void *)wrap_##which
-static void *const wrappers[METHODS] = {ENTRY(LOCK_ACQUIRE_LOCK),  ENTRY(LOCK_ACQUIRE),
-                                        ENTRY(LOCK_RELEASE_LOCK),  ENTRY(LOCK_RELEASE),
-                                        ENTRY(LOCK_ENTER),         ENTRY(LOCK_EXIT),
-                                        ENTRY(LOCK_REINIT),        ENTRY(RLOCK_ACQUIRE),
-                                        ENTRY(RLOCK_RELEASE),      ENTRY(RLOCK_ACQUIRE_RESTORE),
-                                        ENTRY(RLOCK_RELEASE_SAVE), ENTRY(RLOCK_ENTER),
-                                        ENTRY(RLOCK_EXIT),         ENTRY(RLOCK_REINIT),
-                                        ENTRY(HANDLE_JOIN)};
+static void *const wrappers[METHODS] = {ENTRY(LOCK_ACQUIRE_LOCK),
+                                        ENTRY(LOCK_ACQUIRE),
+                                        ENTRY(LOCK_RELEASE_LOCK),
+                                        ENTRY(LOCK_RELEASE),
+                                        ENTRY(LOCK_ENTER),
+                                        ENTRY(LOCK_EXIT),
+                                        ENTRY(LOCK_REINIT),
+                                        ENTRY(RLOCK_ACQUIRE),
+                                        ENTRY(RLOCK_RELEASE),
+                                        ENTRY(RLOCK_ACQUIRE_RESTORE),
+                                        ENTRY(RLOCK_RELEASE_SAVE),
+                                        ENTRY(RLOCK_ENTER),
+                                        ENTRY(RLOCK_EXIT),
+                                        ENTRY(RLOCK_REINIT),
+                                        ENTRY(HANDLE_JOIN),
+                                        ENTRY(ALLOCATE_LOCK),
+                                        ENTRY(ALLOCATE)};
 
 static const char *const names[METHODS] = {
-    "acquire_lock",  "acquire",         "release_lock", "release",         "__enter__",
-    "__exit__",      "_at_fork_reinit", "acquire",      "release",         "_acquire_restore",
-    "_release_save", "__enter__",       "__exit__",     "_at_fork_reinit", "join"};
+    "acquire_lock",    "acquire",         "release_lock", "release",          "__enter__",     "__exit__",
+    "_at_fork_reinit", "acquire",         "release",      "_acquire_restore", "_release_save", "__enter__",
+    "__exit__",        "_at_fork_reinit", "join",         "allocate_lock",    "allocate"};
 
 /* ---- the tables */
 
@@ -596,7 +661,9 @@ static bool find_tables(void) {
             fill(method, "acquire", RLOCK_ACQUIRE, HANDLE_JOIN);
         else if (first == 'j' && is_named(method, "join") && (uint64_t)method[1].name &&
                  is_named(&method[1], "_set_done") && !swapped[HANDLE_JOIN].method)
-            fill(method, "join", HANDLE_JOIN, METHODS);
+            fill(method, "join", HANDLE_JOIN, ALLOCATE_LOCK);
+        else if (first == 'a' && is_named(method, "allocate_lock") && !swapped[ALLOCATE_LOCK].method)
+            fill(method, "allocate_lock", ALLOCATE_LOCK, METHODS);
     }
     return swapped[LOCK_ACQUIRE].method && swapped[LOCK_RELEASE].method && swapped[LOCK_ENTER].method &&
            swapped[LOCK_EXIT].method && swapped[RLOCK_ACQUIRE].method && swapped[RLOCK_RELEASE].method &&
@@ -635,6 +702,9 @@ void gp_locks_uninstall(void) {
     for (int which = 0; which < METHODS; which++)
         if (swapped[which].method)
             atomic_store(&swapped[which].method->function, (void *)swapped[which].original);
+    gp_births_uninstall();
+    atomic_store(&type_known[GP_LOCK], false);
+    atomic_store(&type_known[GP_RLOCK], false);
     for (LockThread *thread = gp_lock_threads(); thread; thread = thread->next_all) {
         /* What it holds now may be released unseen. */
         for (uint32_t i = 0; i < GP_MOST_HELD; i++)
@@ -652,6 +722,8 @@ void gp_locks_forked(void) {
             if (thread->slot)
                 thread->slot->lock_thread = thread;
         } else if (atomic_load(&thread->in_use)) {
+            if (thread->depth)
+                gp_thread_state_name(thread);
             keep_what_it_holds(thread, 2);
             atomic_store(&thread->in_use, false);
             thread->slot = NULL;

@@ -209,8 +209,9 @@ static void finds_whom(Graph *graph, int at) {
         return;
     }
     if (node->condition) {
+        /* Who will set a future has not touched it yet; it may be any thread of any pool. */
         node->whom = GP_ANYONE;
-        for (int i = 0; i < graph->count; i++) {
+        for (int i = 0; i < graph->count && node->need != GP_NEED_FUTURE; i++) {
             const Node *other = &graph->nodes[i];
             if (i != at && other->thread && !other->ghost && gp_has_touched(other->thread, node->condition))
                 node->whom = GP_TOUCHED;
@@ -347,8 +348,10 @@ void gp_graph_fill(Graph *graph, Node *nodes) {
     same_prints = print == last_print ? same_prints + 1 : 0;
     graph->unchanged = same_prints > SURE_CHECKS && same_prints % LOOK_AGAIN_CHECKS;
     last_print = print;
-    if (!any || graph->unchanged)
-        return;
+    graph->any_waits = any;
+}
+
+void gp_graph_resolve(Graph *graph) {
     collect_owners(graph);
     for (int i = 0; i < graph->count; i++) {
         Node *node = &graph->nodes[i];

@@ -134,6 +134,11 @@ bool gp_frame_text(uint64_t code, uint64_t instruction, FrameText *out) {
     return true;
 }
 
+/* See locks.c. */
+static bool is_shim(uint64_t code) {
+    return GP_AT(uint64_t, code, gp_python.code_file) == GP_AT(uint64_t, code, gp_python.code_qualname);
+}
+
 int gp_frames_of(uint64_t state, Place *places, int most, uint64_t *outermost) {
     uint64_t frame = 0, cframe;
     int count = 0;
@@ -158,6 +163,8 @@ int gp_frames_of(uint64_t state, Place *places, int most, uint64_t *outermost) {
         uint64_t code = GP_AT(uint64_t, bytes, gp_python.frame_code) & ~7ull;
         if (!is_code(code))
             break;
+        if (is_shim(code))
+            continue;
         *outermost = own;
         if (count < most) {
             places[count].code[0] = code;

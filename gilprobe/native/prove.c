@@ -40,6 +40,7 @@ static void (*visit_objects)(int (*)(void *, void *), void *);
 static int (*gil_ensure)(void);
 static void (*gil_release)(int);
 static int (*is_initialized)(void), (*is_finalizing)(void);
+static void *(*first_interpreter)(void), *(*next_interpreter)(void *);
 
 static bool has_type(const ProveObject *wanted, uint64_t type) {
     char name[sizeof wanted->type_name] = "";
@@ -116,10 +117,13 @@ static void write_frozen(uint64_t begin_ns, uint64_t end_ns) {
     gp_record_done(&own);
 }
 
+/* Only the main interpreter's threads are stopped: another's might be in the middle of a count. */
+static bool subinterpreters(void) { return next_interpreter(first_interpreter()) != NULL; }
+
 static void obey(void) {
     uint64_t begin_ns = gp_now();
     bool stopped = false;
-    for (int i = 0; i < TRIES && is_initialized() && !is_finalizing(); i++) {
+    for (int i = 0; i < TRIES && is_initialized() && !is_finalizing() && !subinterpreters(); i++) {
         int state = gil_ensure();
         visit_objects(world_stopped, &stopped);
         gil_release(state);
@@ -134,10 +138,11 @@ static void obey(void) {
 }
 
 static void write_progress(void) {
-    uint64_t allocations = 0, io_calls = 0;
+    uint64_t allocations = 0, io_calls = 0, spans = 0;
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
         allocations += slot->heap_turns;
         io_calls += slot->record->quick_io_count;
+        spans += slot->spans.ended;
     }
     struct timespec cpu;
     gp_syscall3(SYS_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, &cpu, 0);
@@ -148,6 +153,7 @@ static void write_progress(void) {
     record->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
     record->allocations = allocations;
     record->io_calls = io_calls;
+    record->spans = spans;
     gp_record_done(&own);
 }
 
@@ -180,9 +186,10 @@ static bool map_control(void) {
         return false;
     control = (ProveControl *)address;
     /* Children of the script are given our options too: only the first process is proved on. */
-    uint32_t nobody = 0;
-    return __atomic_compare_exchange_n(&control->pid, &nobody, gp_header->pid, false, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_RELAXED);
+    uint32_t taker = 0;
+    return __atomic_compare_exchange_n(&control->pid, &taker, gp_header->pid, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED) ||
+           taker == gp_header->pid; /* it has run another program by exec */
 }
 
 void gp_prove_setup(void) {
@@ -193,7 +200,10 @@ void gp_prove_setup(void) {
     gil_release = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
     is_initialized = (int (*)(void))dlsym(RTLD_DEFAULT, "Py_IsInitialized");
     is_finalizing = (int (*)(void))dlsym(RTLD_DEFAULT, "Py_IsFinalizing");
-    if (!visit_objects || !gil_ensure || !gil_release || !is_initialized || !is_finalizing)
+    first_interpreter = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyInterpreterState_Head");
+    next_interpreter = (void *(*)(void *))dlsym(RTLD_DEFAULT, "PyInterpreterState_Next");
+    if (!first_interpreter || !next_interpreter || !visit_objects || !gil_ensure || !gil_release || !is_initialized ||
+        !is_finalizing)
         return;
     own.busy = 1;
     own.index = UINT32_MAX;

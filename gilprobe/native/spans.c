@@ -94,6 +94,7 @@ static void close_span(Slot *slot, const OpenSpan *open, uint64_t now_ns) {
     uint64_t off_cpu_ns = duration_ns > cpu_ns ? duration_ns - cpu_ns : 0;
     uint64_t delay_ns = slot->spans.run_delay_ns - open->run_delay_ns;
     record->count++;
+    slot->spans.ended++;
     record->total_ns += duration_ns;
     if (duration_ns > record->max_ns)
         record->max_ns = duration_ns;

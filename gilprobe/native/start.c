@@ -61,6 +61,8 @@ static void parse_options(const char *text) {
             gp_options.sampler = !strncmp(value, "perf", 4) ? 1 : !strncmp(value, "timer", 5) ? 2 : 0;
         else if (!strncmp(at, "cuda=", 5))
             gp_options.cuda = atoi(value) != 0;
+        else if (!strncmp(at, "cuda_raw=", 9))
+            gp_options.cuda_raw = (uint32_t)atoi(value);
         else if (!strncmp(at, "cupti=", 6))
             snprintf(gp_options.cupti, sizeof gp_options.cupti, "%.*s", (int)strcspn(value, ","), value);
         else if (!strncmp(at, "watchdog_ms=", 12))
@@ -119,6 +121,8 @@ static void write_start(Slot *slot) {
     if (got > 1)
         gp_meta(slot, "cwd", text, (size_t)got - 1);
     gp_images_write(slot);
+    if (gp_watch.on)
+        gp_meta(slot, "watchdog", "on", 2);
 }
 
 static void begin_file(bool forked) {
@@ -180,7 +184,11 @@ __attribute__((constructor)) static void start(void) {
     slot->busy = 0;
     gp_prove_setup();
     if (gp_watch.on) {
+        slot->busy = 1;
         gp_watch.on = gp_locks_install();
+        const char *state = gp_watch.on ? "on" : "no: this interpreter's method tables are not known";
+        gp_meta(slot, "watchdog", state, strlen(state));
+        slot->busy = 0;
         gp_watchdog_start();
     }
 }

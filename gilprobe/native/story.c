@@ -58,6 +58,12 @@ static void put_printable(const char *value) {
         put(&text, "%c", (unsigned char)*value < 0x20 || *value == 0x7f ? '?' : *value);
 }
 
+/* The frames by which every Thread runs its target say nothing. */
+static bool is_bootstrap(const FrameText *frame) {
+    return !strcmp(frame->function, "Thread.run") || !strcmp(frame->function, "Thread._bootstrap_inner") ||
+           !strcmp(frame->function, "Thread._bootstrap");
+}
+
 /* One frame in words, with its source line. */
 static void say_frame(const FrameText *frame, const char *indent) {
     char place[360], source[160];
@@ -81,7 +87,8 @@ static void json_frame(const FrameText *frame, bool first) {
 }
 
 static bool is_library(const FrameText *frame) {
-    static const char *const parts[] = {"/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen "};
+    static const char *const parts[] = {"/threading.py", "/queue.py",      "/concurrent/futures/",
+                                        "/logging/",     "/contextlib.py", "<frozen "};
     for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (strstr(frame->file, parts[i]))
             return true;
@@ -97,7 +104,7 @@ static void tell_frames(const Place *places, int count, const char *indent) {
         if (!gp_frame_text(places[i].code[0], places[i].instruction[0], &frame))
             break;
         own_seen |= !is_library(&frame);
-        if (shown < SHOWN_FRAMES || !own_seen) {
+        if ((shown < SHOWN_FRAMES || !own_seen) && !(own_seen && is_bootstrap(&frame))) {
             say_frame(&frame, indent);
             shown += own_seen;
         }
@@ -144,8 +151,9 @@ void gp_node_name(Node *node, char *out) {
     uint32_t tid = slot ? slot->tid : thread->tid;
     if (tid == gp_header->pid) {
         strcpy(out, "MainThread");
-        bytes = 10;
-    } else if (slot && slot->named && slot->record->name_bytes) {
+        return;
+    }
+    if (slot && slot->named && slot->record->name_bytes) {
         bytes = slot->record->name_bytes < GP_NAME_BYTES ? slot->record->name_bytes : GP_NAME_BYTES - 1;
         memcpy(own, slot->record->name, bytes);
     } else if (thread && !thread->ghost) {
@@ -155,15 +163,23 @@ void gp_node_name(Node *node, char *out) {
         if (outermost)
             bytes = gp_name_by_frame((const char *)outermost, own);
     }
-    if (!bytes)
+    if (!bytes) {
         snprintf(out, GP_NAME_BYTES, "thread %u", tid);
-    else if (tid != gp_header->pid) {
+    } else {
         bytes = bytes < GP_NAME_BYTES ? bytes : GP_NAME_BYTES - 1;
         memcpy(out, own, bytes);
         out[bytes] = 0;
     }
     if (thread && bytes)
         strcpy(thread->name, out);
+}
+
+/* While its frames can still be read. */
+void gp_thread_state_name(LockThread *thread) {
+    char name[GP_NAME_BYTES];
+    Node node = {.thread = thread, .slot = thread->slot};
+    gp_node_name(&node, name);
+    strcpy(thread->name, name);
 }
 
 static const char *kind_of(const Node *node) {
@@ -225,6 +241,13 @@ static void held_name(const Held *held, char *out, size_t room) {
 
 static uint64_t state_of(const Node *node) { return node->thread ? node->thread->state : node->slot->state; }
 
+/* A thread's own lock, by which 3.11 and 3.12 join it; a condition's signal to one waiter; an import's. */
+static bool is_internal(const Held *held) {
+    return held->kind == GP_LOCK &&
+           (gp_is_own_end(held) || gp_code_is(held->taken.code[0], "Condition.wait", "threading.py") ||
+            gp_code_is(held->taken.code[0], "_ModuleLock.acquire", ""));
+}
+
 static void tell_holds(const Graph *graph, Node *node, const char *indent) {
     bool first = true;
     char name[128], deeper[16];
@@ -252,9 +275,7 @@ static void tell_holds(const Graph *graph, Node *node, const char *indent) {
         Held held = node->thread->held[h];
         if (!held.lock)
             continue;
-        /* A thread's own lock, by which 3.11 and 3.12 join it; and the waiter's signal of a condition. */
-        if (held.kind == GP_LOCK && (gp_code_is(held.taken.code[0], "Thread._set_tstate_lock", "") ||
-                                     gp_code_is(held.taken.code[0], "Condition.wait", "threading.py")))
+        if (is_internal(&held))
             continue;
         held_name(&held, name, sizeof name);
         put(&text, "%sholds %s, taken at\n", indent, name);
@@ -330,7 +351,19 @@ static void end(enum RecordType type) {
     gp_record_done(own_slot);
 }
 
-void gp_story_forked(void) { own_slot = NULL; }
+static _Atomic bool telling;
+
+bool gp_story_try(void) {
+    bool free = false;
+    return atomic_compare_exchange_strong(&telling, &free, true);
+}
+
+void gp_story_done(void) { atomic_store(&telling, false); }
+
+void gp_story_forked(void) {
+    own_slot = NULL;
+    atomic_store(&telling, false);
+}
 
 GP_EXPORT void gilprobe_listen(void (*function)(int, const char *)) { listener = function; }
 
@@ -449,4 +482,65 @@ void gp_tell_standstill(Graph *graph, uint64_t waited_ns) {
     end(GP_STALL);
 }
 
-void gp_tell_inversion(const Inversion *inversion) { (void)inversion; }
+char gp_allowed_orders[4096];
+
+/* Is this place named in the list of those whose order the program's author vouches for? */
+static bool is_allowed(const Place *made) {
+    FrameText frame;
+    char place[400];
+    for (int i = 0; i < GP_PLACE_FRAMES && gp_frame_text(made->code[i], made->instruction[i], &frame); i++) {
+        snprintf(place, sizeof place, "%s:%d", file_name(frame.file), frame.line);
+        for (const char *at = gp_allowed_orders; *at;) {
+            size_t bytes = strcspn(at, "\n");
+            if ((bytes == strlen(place) && !strncmp(at, place, bytes)) ||
+                (bytes == strlen(frame.function) && !strncmp(at, frame.function, bytes)))
+                return true;
+            at += bytes + (at[bytes] != 0);
+        }
+    }
+    return false;
+}
+
+static void tell_lock(const char *word, uint64_t lock, uint8_t kind, const Place *place, const char *indent) {
+    Held held = {.lock = lock, .kind = kind};
+    char name[128];
+    held_name(&held, name, sizeof name);
+    put(&text, "%s %s, at\n", word, name);
+    put(&json, "{\"name\":");
+    put_string(name);
+    put(&json, ",\"address\":%llu,\"taken\":", (unsigned long long)lock);
+    tell_place(place, indent);
+    put(&json, "}");
+}
+
+void gp_tell_inversion(const OrderWay *const *ways, int count) {
+    Place made;
+    bool allowed = gp_allowed_orders[0];
+    for (int i = 0; allowed && i < count; i++)
+        allowed = gp_made_at(ways[i]->first, &made) && is_allowed(&made);
+    if (allowed)
+        return;
+    begin();
+    put(&text, "\ngilprobe: lock order: %d threads that meet here would deadlock\n", count);
+    put(&json, "\"pid\":%u,\"ways\":[", gp_header->pid);
+    for (int i = 0; i < count; i++) {
+        put(&text, "  ");
+        put_printable(ways[i]->thread_name);
+        put(&json, i ? ",{\"thread\":" : "{\"thread\":");
+        put_string(ways[i]->thread_name);
+        put(&json, ",\"takes\":");
+        tell_lock(" takes", ways[i]->second, ways[i]->second_kind, &ways[i]->second_taken, "      ");
+        put(&json, ",\"holds\":");
+        tell_lock("    while it holds", ways[i]->first, ways[i]->first_kind, &ways[i]->first_taken, "      ");
+        put(&json, ",\"made\":");
+        Out kept = text; /* where it was made is for the recording */
+        if (gp_made_at(ways[i]->first, &made))
+            tell_place(&made, "");
+        else
+            put(&json, "[]");
+        text = kept;
+        put(&json, "}");
+    }
+    put(&json, "]");
+    end(GP_INVERSION);
+}

@@ -11,7 +11,7 @@
 
 #define GP_PLACE_FRAMES 3
 #define GP_MOST_HELD 48
-#define GP_TOUCHED_WORDS 64
+#define GP_TOUCHED_BITS 9
 
 /* The innermost Python frames at some moment: enough to name the line through threading.py's own wrappers. */
 typedef struct {
@@ -48,7 +48,7 @@ typedef struct LockThread {
     uint64_t dropped;     /* takings that found no room in `held` */
     uint64_t plain_code;  /* the last code object that was found to release other threads' locks by design */
     Held held[GP_MOST_HELD];
-    uint64_t touched[GP_TOUCHED_WORDS]; /* Bloom filter of the locks it has ever taken: no false negative */
+    uint32_t touched[1 << GP_TOUCHED_BITS]; /* by the lock's hash: the clock of births when last taken */
     uint64_t edge_cache[64];
     uint64_t state; /* PyThreadState when it was first seen */
     pthread_t pthread;
@@ -75,6 +75,7 @@ typedef struct {
     enum OnDeadlock on_deadlock;
 } WatchOptions;
 extern WatchOptions gp_watch;
+extern char gp_allowed_orders[4096]; /* places where locks are made, FILE:LINE or a function, one a line */
 
 /* locks.c */
 bool gp_locks_install(void);
@@ -82,18 +83,33 @@ void gp_locks_uninstall(void);
 LockThread *gp_lock_threads(void);
 void gp_locks_forked(void);
 bool gp_lock_is_handed_over(uint64_t lock);
-static inline void gp_touched_bits(uint64_t lock, uint32_t *a, uint32_t *b) {
-    uint64_t hash = (lock >> 4) * 0x9E3779B97F4A7C15u;
-    *a = (uint32_t)(hash >> 52);
-    *b = (uint32_t)(hash >> 40) & 4095;
+static inline uint32_t gp_touched_at(uint64_t lock) {
+    return (uint32_t)((lock >> 4) * 0x9E3779B97F4A7C15u >> (64 - GP_TOUCHED_BITS));
 }
+/* Has the thread taken this lock, and not only an earlier one at its address? May say yes for no, never no for yes. */
 bool gp_has_touched(const LockThread *thread, uint64_t lock);
+bool gp_is_own_end(const Held *held);
+bool gp_locks_watching(void);
+void gp_place_here(Place *place);
+bool gp_is_wait_code(uint64_t code);
 extern _Atomic uint64_t gp_locks_dropped;
+
+/* births.c */
+void gp_born(uint64_t lock);
+uint32_t gp_birth_of(uint64_t lock);
+uint64_t gp_class_of(uint64_t lock);
+void gp_birth_used(uint64_t lock, uint32_t thread_number);
+bool gp_birth_is_shared(uint64_t lock); /* between threads, as far as it was taken inside or around others */
+bool gp_made_at(uint64_t lock, Place *place);
+void gp_learn_lock_type(uint64_t type);
+void gp_births_uninstall(void);
+extern _Atomic uint32_t gp_birth_clock; /* counts locks made */
+extern _Atomic uint64_t gp_births_dropped;
 
 /* order.c: which lock was taken while which was held */
 void gp_order_taken(LockThread *thread, const Held *taken);
 void gp_order_check(void);
-void gp_order_forked(void);
+void gp_order_reset(void);
 extern _Atomic uint64_t gp_order_dropped;
 
 /* watchdog.c */
@@ -102,7 +118,9 @@ void gp_watchdog_stop(void);
 void gp_watchdog_forked(void);
 void gp_watchdog_finish(void);
 
-/* story.c */
+/* story.c: told by one thread at a time */
+bool gp_story_try(void);
+void gp_story_done(void);
 void gp_story_forked(void);
 
 /* places.c: code objects as file, function and line, read from any thread */

@@ -84,49 +84,58 @@ static bool is_contention(const Node *node) {
 
 static WatchSeen *seen_of(const Node *node) { return node->thread ? &node->thread->seen : &node->slot->seen; }
 
-static void check_stalls(void) {
-    uint64_t limit_checks = gp_watch.limit_ns / CHECK_NS;
-    bool all_wait = true;
-    for (int i = 0; i < graph.count; i++) {
-        Node *node = &graph.nodes[i];
-        if (node->ghost)
+static bool stalls(const Node *node, uint64_t limit_checks) {
+    WatchSeen *seen = seen_of(node);
+    return !node->ghost && node->stable && !seen->stall_told && seen->checks >= limit_checks && is_contention(node);
+}
+
+static void find_deadlocks(void) {
+    static Cycle cycles[MOST_CYCLES];
+    graph.handlers = python_handles_signals();
+    gp_graph_liveness(&graph);
+    int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
+    for (int i = 0; i < count; i++) {
+        if (!first_time(cycle_print(&cycles[i])))
             continue;
-        all_wait &= node->stable && node->whom != GP_NOBODY_NEEDED;
-        WatchSeen *seen = seen_of(node);
-        if (node->stable && !seen->stall_told && seen->checks >= limit_checks && is_contention(node)) {
-            seen->stall_told = 1;
-            gp_tell_stall(&graph, i, seen->checks * (uint64_t)CHECK_NS);
-        }
-    }
-    standstill_checks = all_wait && graph.count ? standstill_checks + 1 : 0;
-    if (!all_wait)
-        standstill_told = false;
-    if (standstill_checks >= limit_checks && !standstill_told) {
+        /* Said once is enough: no stall of the same wait. */
+        for (int m = 0; m < cycles[i].count; m++)
+            seen_of(&nodes[cycles[i].members[m]])->stall_told = 1;
         standstill_told = true;
-        gp_tell_standstill(&graph, standstill_checks * (uint64_t)CHECK_NS);
+        gp_tell_deadlock(&graph, &cycles[i]);
+        act_on(&cycles[i]);
     }
 }
 
 static void check(void) {
+    uint64_t limit_checks = gp_watch.limit_ns / CHECK_NS;
+    bool all_wait = true, stall_due = false;
     gp_graph_fill(&graph, nodes);
-    if (!graph.unchanged) {
-        bool any = false;
+    for (int i = 0; i < graph.count; i++) {
+        all_wait &= nodes[i].ghost || (nodes[i].stable && nodes[i].whom != GP_NOBODY_NEEDED);
+        stall_due |= stalls(&nodes[i], limit_checks);
+    }
+    standstill_checks = all_wait && graph.count ? standstill_checks + 1 : 0;
+    if (!standstill_checks)
+        standstill_told = false;
+    bool standstill_due = standstill_checks >= limit_checks && !standstill_told;
+    if (graph.any_waits && (!graph.unchanged || stall_due || standstill_due)) {
+        gp_graph_resolve(&graph);
+        find_deadlocks();
         for (int i = 0; i < graph.count; i++)
-            any |= nodes[i].stable && nodes[i].whom != GP_NOBODY_NEEDED;
-        if (any) {
-            static Cycle cycles[MOST_CYCLES];
-            graph.handlers = python_handles_signals();
-            gp_graph_liveness(&graph);
-            int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
-            for (int i = 0; i < count; i++)
-                if (first_time(cycle_print(&cycles[i]))) {
-                    gp_tell_deadlock(&graph, &cycles[i]);
-                    act_on(&cycles[i]);
-                }
+            if (stalls(&nodes[i], limit_checks)) {
+                seen_of(&nodes[i])->stall_told = 1;
+                gp_tell_stall(&graph, i, seen_of(&nodes[i])->checks * (uint64_t)CHECK_NS);
+            }
+        if (standstill_due && !standstill_told) {
+            standstill_told = true;
+            gp_tell_standstill(&graph, standstill_checks * (uint64_t)CHECK_NS);
         }
     }
-    check_stalls();
     gp_order_check();
+    if (atomic_load_explicit(&gp_active, memory_order_relaxed)) { /* so that a process killed later has an end */
+        gp_header->end_ticks = gp_ticks();
+        gp_header->end_ns = gp_now();
+    }
 }
 
 static void *watch(void *unused) {
@@ -138,8 +147,10 @@ static void *watch(void *unused) {
     struct timespec pause = {0, CHECK_NS};
     while (atomic_load(&running) == 1) {
         gp_syscall6(SYS_futex, (long)&running, FUTEX_WAIT_PRIVATE, 1, (long)&pause, 0, 0);
-        if (atomic_load(&running) == 1)
+        if (atomic_load(&running) == 1 && gp_story_try()) {
             check();
+            gp_story_done();
+        }
     }
     return unused;
 }
@@ -168,7 +179,10 @@ void gp_watchdog_stop(void) {
     gp_syscall3(SYS_futex, &running, FUTEX_WAKE_PRIVATE, 1);
     gp_real.pthread_join(watcher, NULL);
     atomic_store(&running, 0);
-    gp_order_check();
+    if (gp_story_try()) {
+        gp_order_check();
+        gp_story_done();
+    }
 }
 
 /* The recording ends: what the locks' order tells is written while there is still a file. */
@@ -187,7 +201,7 @@ void gp_watchdog_forked(void) {
     told_count = standstill_checks = 0;
     standstill_told = false;
     gp_locks_forked();
-    gp_order_forked();
+    gp_order_reset();
     gp_story_forked();
     gp_watchdog_start();
 }

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from gilprobe.errors import OutputError
 
+# What may lie in a recording beside the processes' files: py-spy's own, --cuda's, and the reruns of --prove.
+BESIDE = ("py-spy.trace.json", "py-spy.json", "py-spy.log", "cuda.json", "nvml.jsonl", "proof")
+
 
 def default_name(program: str) -> Path:
     return Path(f"{program}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
@@ -37,4 +40,4 @@ def make_folder(recording: Path, force: bool, *, overwrite_by: str) -> None:
 
 
 def _ours(path: Path) -> bool:
-    return path.suffix == ".gpr" or path.name in ("py-spy.trace.json", "py-spy.json", "py-spy.log")
+    return path.suffix == ".gpr" or path.name in BESIDE or path.name.endswith(".kineto.json")

@@ -98,6 +98,8 @@ class Recording:
     progress: list[dict[str, int]] = field(default_factory=list)
     cuda: CudaRecords = field(default_factory=CudaRecords)
     gil_holds: list[NDArray[Any]] = field(default_factory=list)
+    watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
+    holds: list[dict[str, Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -352,6 +354,12 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.STOP: schema.STOP_RECORD,
     RecordType.PROGRESS: schema.PROGRESS_RECORD,
     **CUDA_RECORDS,
+    RecordType.DEADLOCK: schema.WATCH_RECORD,
+    RecordType.STALL: schema.WATCH_RECORD,
+    RecordType.INVERSION: schema.WATCH_RECORD,
+    RecordType.LOST_WAKEUP: schema.WATCH_RECORD,
+    RecordType.HOLD: schema.HOLD_RECORD,
+    RecordType.WATCH_STATE: schema.WATCH_RECORD,
 }
 
 
@@ -412,3 +420,8 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)
     elif kind in CUDA_RECORDS:
         recording.cuda.add(kind, record, tail)
+    elif kind == RecordType.HOLD:
+        recording.holds.append(_fields(record) | {"histogram": record["histogram"].tolist()})
+    elif _RECORDS[kind] is schema.WATCH_RECORD:
+        (text,) = _parts(tail, int(record["text_bytes"]))
+        recording.watched.append((RecordType(kind), int(record["time_ns"]), _text(text)))

@@ -46,6 +46,7 @@ class RecordType(IntEnum):
     CUDA_STATE = 32
     CUDA_CONTEXT = 33
     CUDA_USE = 34
+    CUDA_RAW = 35
 
 
 class FreezeResult(IntEnum):
@@ -310,7 +311,9 @@ FREEZE_RECORD = np.dtype(
     ]
 )  # fmt: skip
 STOP_RECORD = np.dtype([*RECORD_HEAD, ("begin_ns", U64), ("end_ns", U64)])
-PROGRESS_RECORD = np.dtype([*RECORD_HEAD, ("time_ns", U64), ("cpu_ns", U64), ("allocations", U64), ("io_calls", U64)])
+PROGRESS_RECORD = np.dtype(
+    [*RECORD_HEAD, *((name, U64) for name in ("time_ns", "cpu_ns", "allocations", "io_calls", "spans"))]
+)
 PROVE_MOST = 32
 PROVE_OBJECT = np.dtype(
     [("object", U64), ("result", U32), ("local", U32), ("shared", U64), ("thread", U64), ("type_name", "S96")]
@@ -381,6 +384,7 @@ CUDA_USE_RECORD = np.dtype(
         *((name, U64) for name in ("set_current", "pushed", "popped", "launches", "first_ns", "last_ns")),
     ]
 )
+CUDA_RAW_RECORD = np.dtype([*RECORD_HEAD, ("version", U32), ("raw_bytes", U32)])
 GPU_WORK = np.dtype(
     [
         *((name, U64) for name in ("start_ns", "end_ns", "bytes")),
@@ -419,6 +423,7 @@ STRUCTS = {
     "CudaStateRecord": CUDA_STATE_RECORD,
     "CudaContextRecord": CUDA_CONTEXT_RECORD,
     "CudaUseRecord": CUDA_USE_RECORD,
+    "CudaRawRecord": CUDA_RAW_RECORD,
     "GpuWork": GPU_WORK,
     "GpuMark": GPU_MARK,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gilprobe.model import Profile
+from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
@@ -47,6 +48,8 @@ class Markdown:
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "
                 f"| {_text(who_released(wait)) or '-'} |"
             )
+        if profile.cuda:
+            lines += ["", "## CUDA", "", *(f"- {_text(line.strip())}" for line in cuda_lines(profile.cuda))]
         lines += ["", _text(samplers(profile)), "", "## Not observed", ""]
         lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed]
         return "\n".join(lines) + "\n"

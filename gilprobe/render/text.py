@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile, Span, Waterfall
+from gilprobe.model import Profile, Proof, Span, Waterfall
+from gilprobe.render.cuda import cuda_lines
+from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.screen import Screen, screen_lines
+from gilprobe.render.watched import watched_lines
 from gilprobe.render.wording import (
     answer,
     kernel_counts,
@@ -50,7 +53,11 @@ def print_summary(profile: Profile, out: TextIO, *, recording: str = "") -> None
 def _print(profile: Profile, console: Console, recording: str, *, height: int | None) -> None:
     screen = Screen(console, height)
     screen.add(lambda: _answer(profile, console), rank=0)
+    screen.add(lambda: _watched(profile, console), rank=0)
     screen.add(lambda: _findings(profile, console), rank=1, least=2)
+    if profile.proof:
+        proof = profile.proof
+        screen.add(lambda: _proof(proof, console), rank=0)
     if profile.waterfall:
         waterfall = profile.waterfall
         screen.add(lambda: _waterfall(waterfall, console), rank=1, least=3, rows=1)
@@ -59,6 +66,7 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
     screen.add(lambda: _waits(profile, console), rank=4, rows=2)
     screen.add(lambda: _spans(profile, console), rank=3, least=2, rows=1)
     screen.add(lambda: _open_waits(profile, console), rank=1, least=4, rows=1)
+    screen.add(lambda: _cuda(profile, console), rank=2, least=4)
     screen.add(lambda: _lost(profile, console), rank=1, least=2, rows=1)
     if samplers(profile):
         screen.add(lambda: console.print(Styled(plain(samplers(profile)), style="dim")), rank=4)
@@ -74,6 +82,18 @@ def _answer(profile: Profile, console: Console) -> None:
     console.print()
     console.print(Styled(f"gilprobe  Python {python}, {seconds(wall_s)}, {seconds(cpu_s)} CPU", style="bold"))
     console.print(Styled(answer(profile)))
+
+
+def _watched(profile: Profile, console: Console) -> None:
+    for line, style in watched_lines(profile):
+        if style:
+            console.print()
+        console.print(Styled(line, style=style and f"{style} red"))
+
+
+def _cuda(profile: Profile, console: Console) -> None:
+    for line in cuda_lines(profile.cuda):
+        console.print(Styled(line))
 
 
 def _lost(profile: Profile, console: Console) -> None:
@@ -102,6 +122,12 @@ def _waterfall(waterfall: Waterfall, console: Console) -> None:
         table.add_row(plain(label, 60), figure)
     console.print()
     console.print(table)
+
+
+def _proof(proof: Proof, console: Console) -> None:
+    console.print()
+    for number, line in enumerate(proof_lines(proof)):
+        console.print(Styled(plain(line, 400), style="bold" if number == 0 else ""))
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:

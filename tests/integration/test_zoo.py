@@ -159,6 +159,8 @@ def test_the_object_two_threads_fight_over_is_named_with_its_line(free_threaded_
         return
     assert any(hot.object_type in recorded.truth["types"] for hot in hottest), hottest
     assert hottest[0].site[0].function == recorded.truth["line_function"]
+    names = recorded.truth["names"]
+    assert all(hot.name == names[hot.object_type] for hot in hottest if hot.object_type in names), hottest
 
 
 @pytest.mark.parametrize("case", HOT)

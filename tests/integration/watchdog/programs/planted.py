@@ -1,18 +1,21 @@
 """planted.py CASE [fixed]: a program that deadlocks, or its twin that does not. Runs in the target.
 
-Each line on which a thread is stuck or took what another needs carries a mark `# NAME: word`; `TRUTH` says who is stuck.
-A deadlocked program prints the time at which it stood still, and is left to be killed; a fixed one prints `done`.
+A line on which a thread is stuck, or took what another needs, carries a mark: `# THREAD...: waits` or `holds`.
+A deadlocked program prints the time at which it began and is left to be killed; a fixed one prints `done`.
 """
 
 import ctypes
+import gc
 import os
 import queue
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+warnings.simplefilter("ignore")  # of fork in a process with threads
 FIXED = sys.argv[2:] == ["fixed"]
 
 
@@ -158,23 +161,26 @@ def import_lock():
         file.write("import builtins\nbuiltins.planted.importing.set()\nwith builtins.planted.lock:\n    pass\n")
 
     class Shared:
-        lock, importing = threading.Lock(), threading.Event()
+        lock, held, importing = threading.Lock(), threading.Event(), threading.Event()
 
     builtins.planted = Shared
 
     def importer():
+        Shared.held.wait()
         import planted_module  # importer: holds
 
     def holder():
         if FIXED:
+            Shared.held.set()
             Shared.importing.wait()
             import planted_module
 
             with Shared.lock:
                 return
         with Shared.lock:  # holder: holds
+            Shared.held.set()
             Shared.importing.wait()
-            import planted_module  # holder: waits # noqa: F401
+            import planted_module  # holder: waits
 
     run(importer, holder)
 
@@ -238,8 +244,6 @@ def gil_mutex():
         locked.set()
         time.sleep(0.1)
         if free_threaded:
-            import gc
-
             gc.collect()  # holder: waits
         releasing.planted_unlock()
 
@@ -301,12 +305,12 @@ def philosophers():
     def dine(seat):
         left, right = seat, (seat + 1) % 5
         left, right = (min(left, right), max(left, right)) if FIXED else (left, right)
-        with forks[left]:  # holds
+        with forks[left]:  # philosopher-0 philosopher-1 philosopher-2 philosopher-3 philosopher-4: holds
             meeting.meet()
-            with forks[right]:  # waits
+            with forks[right]:  # philosopher-0 philosopher-1 philosopher-2 philosopher-3 philosopher-4: waits
                 pass
 
-    threads = [threading.Thread(target=dine, args=(seat,), name=f"philosopher {seat}") for seat in range(5)]
+    threads = [threading.Thread(target=dine, args=(seat,), name=f"philosopher-{seat}") for seat in range(5)]
     for thread in threads:
         thread.start()
     print(f"start {time.monotonic_ns()}", flush=True)
