@@ -212,6 +212,9 @@ def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
     truncated = sum(stack.truncated for stack in recording.stacks.values())
     if truncated:
         yield NotObserved(f"outer frames of {truncated} stacks of {where}", "deeper than it keeps")
+    unseen = recording.metas.get("unseen_threads", b"").decode("ascii", "replace")
+    if unseen.isdigit():
+        yield NotObserved(f"{unseen} threads of {where}", "blocked since before the recording began, they never showed")
     merged = sum(span["count"] for span in recording.spans.values() if span.overflow)
     if merged:
         yield NotObserved(f"names of {merged} spans of {where}", "more different ones in a thread than it keeps")

@@ -10,7 +10,7 @@ import click
 
 from gilprobe.launch import inspect
 from gilprobe.launch.interpreter import library
-from gilprobe.launch.probes import Check, interpreter_facts, preloading, sampling, tracing
+from gilprobe.launch.probes import Check, interpreter_facts, preloading, sampling, spying, tracing
 
 MARKS = {"ok": "ok", "limited": "--", "missing": "NO"}
 
@@ -32,6 +32,7 @@ def doctor(python: str, as_json: bool, modules: tuple[str, ...]) -> int:
         *preloading(interpreter.path),
         *sampling(),
         *tracing(),
+        *spying(str(interpreter.path)),
     ]
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=1))

@@ -155,10 +155,40 @@ def tracing() -> list[Check]:
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     level = scope.read_text().strip() if scope.exists() else "0"
     state = "ok" if level == "0" else "limited"
-    checks = [Check("ptrace", state, f"scope {level}" + ("" if state == "ok" else ": only children can be traced"))]
-    checks.append(
-        Check("py-spy", "ok", "installed; it cannot read free-threaded builds")
-        if py_spy.find()
-        else Check("py-spy", "limited", "not installed: the native sampler serves")
+    return [Check("ptrace", state, f"scope {level}" + ("" if state == "ok" else ": only children can be traced"))]
+
+
+# Waits in Python code that py-spy must find; the line says that it has begun.
+SPIED_ON = """
+import time
+def gilprobe_is_waiting():
+    print("ready", flush=True)
+    time.sleep(60)
+gilprobe_is_waiting()
+"""
+
+
+def spying(python: str) -> list[Check]:
+    """Whether py-spy reads the stack of a process of this interpreter: tried, not guessed."""
+    program = py_spy.find()
+    if program is None:
+        return [Check("py-spy", "limited", "not installed: the native sampler serves")]
+    target = subprocess.Popen(
+        [python, "-c", SPIED_ON], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True
     )
-    return checks
+    try:
+        if not target.stdout or target.stdout.readline() != "ready\n":
+            return [Check("py-spy", "limited", "not tried: the interpreter did not start")]
+        done = subprocess.run(
+            [program, "dump", "--nonblocking", "--pid", str(target.pid)],
+            capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [Check("py-spy", "limited", f"does not run: {error}")]
+    finally:
+        target.kill()
+        target.communicate()
+    if done.returncode == 0 and "gilprobe_is_waiting" in done.stdout:
+        return [Check("py-spy", "ok", "reads this interpreter's stacks")]
+    said = next((line.strip() for line in done.stderr.splitlines() if line.strip()), "it found no stack")
+    return [Check("py-spy", "limited", f"cannot read this interpreter ({said}): the native sampler serves")]

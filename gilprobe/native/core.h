@@ -124,6 +124,9 @@ typedef struct Slot {
         volatile uint64_t pass_through; /* any of them: one load on the hot paths */
     };
     uint32_t session; /* of the recording it belongs to */
+    struct {
+        uint64_t minor_faults, major_faults, voluntary_switches, involuntary_switches;
+    } past; /* of the thread before it was recorded */
     HandledSignals handled;
     CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
     uint32_t cuda_launches, cuda_last_correlation;
@@ -246,6 +249,7 @@ extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not 
 bool gp_slot_usable(Slot *slot);
 Slot *gp_slot_in_signal(void);
 void gp_slots_begin(void);
+uint32_t gp_tasks(void);    /* threads of this process that the kernel knows */
 extern uint32_t gp_session; /* counts the recordings of this process */
 
 /* The slot of the calling thread, or NULL where hooks must pass through. */

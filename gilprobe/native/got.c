@@ -237,6 +237,9 @@ static int patch_image(struct dl_phdr_info *info, size_t size, void *argument) {
     (void)size;
     (void)argument;
     Image image;
+    /* Looked at again under the lock: a thread may come here when all has been put back. */
+    if (!__atomic_load_n(&patching, __ATOMIC_ACQUIRE))
+        return 1;
     adds = info->dlpi_adds;
     if (removals != info->dlpi_subs) {
         /* Another library may lie where one was. */

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/membarrier.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "python.h"
@@ -49,6 +50,20 @@ static void wait_for_hooks(void) {
             gp_syscall3(SYS_sched_yield, 0, 0, 0);
 }
 
+/* Threads that the recording has nothing of: they were blocked from before it began. */
+static void note_unseen(void) {
+    uint32_t seen = 0, tasks = gp_tasks();
+    for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
+        seen += atomic_load(&slot->in_use) && slot->session == gp_session && !slot->over;
+    Slot *slot = gp_slot();
+    char text[16];
+    if (!slot || tasks <= seen)
+        return;
+    slot->busy = 1;
+    gp_meta(slot, "unseen_threads", text, (size_t)snprintf(text, sizeof text, "%u", tasks - seen));
+    slot->busy = 0;
+}
+
 /* Slots of import tables that could not be put back, or negative errno. */
 GP_EXPORT int gilprobe_stop(void) {
     if (!atomic_load(&gp_active) || gp_is_preloaded())
@@ -57,6 +72,7 @@ GP_EXPORT int gilprobe_stop(void) {
     uint32_t left = gp_got_restore();
     gp_signals_give_back();
     gp_sampler_stop_all();
+    note_unseen();
     gp_finish(GP_END_STOP);
     wait_for_hooks();
     errno = error;

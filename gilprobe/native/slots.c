@@ -90,10 +90,10 @@ void gp_read_kernel(Slot *slot, uint64_t now_ns) {
     ThreadRecord *record = slot->record;
     struct rusage usage;
     if (!gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
-        record->minor_faults = (uint64_t)usage.ru_minflt;
-        record->major_faults = (uint64_t)usage.ru_majflt;
-        record->voluntary_switches = (uint64_t)usage.ru_nvcsw;
-        record->involuntary_switches = (uint64_t)usage.ru_nivcsw;
+        record->minor_faults = (uint64_t)usage.ru_minflt - slot->past.minor_faults;
+        record->major_faults = (uint64_t)usage.ru_majflt - slot->past.major_faults;
+        record->voluntary_switches = (uint64_t)usage.ru_nvcsw - slot->past.voluntary_switches;
+        record->involuntary_switches = (uint64_t)usage.ru_nivcsw - slot->past.involuntary_switches;
     }
     uint64_t cpu_ns, run_delay_ns;
     if (now_ns - record->start_ns > LONG_ENOUGH_NS && read_schedstat(slot->tid, &cpu_ns, &run_delay_ns)) {
@@ -111,6 +111,7 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->io_slow = 0;
     slot->blocked = slot->vforked = slot->over = 0;
     slot->session = gp_session;
+    memset(&slot->past, 0, sizeof slot->past);
     slot->gil_condition = 0;
     slot->unknown_signal = 0;
     slot->lock_thread = NULL;
@@ -150,9 +151,17 @@ static void forget_file(Slot *slot) {
 static void begin_with_a_past(Slot *slot) {
     uint64_t cpu_ns = gp_thread_cpu_ns(), run_delay_ns = 0, ignored;
     /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
-    if (cpu_ns > LONG_ENOUGH_NS / 4)
+    bool past = cpu_ns > LONG_ENOUGH_NS / 4;
+    if (past)
         read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);
     thread_begin(slot, cpu_ns, run_delay_ns);
+    struct rusage usage;
+    if (past && !gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
+        slot->past.minor_faults = (uint64_t)usage.ru_minflt;
+        slot->past.major_faults = (uint64_t)usage.ru_majflt;
+        slot->past.voluntary_switches = (uint64_t)usage.ru_nvcsw;
+        slot->past.involuntary_switches = (uint64_t)usage.ru_nivcsw;
+    }
     atomic_fetch_add_explicit(&gp_live_threads, 1, memory_order_relaxed);
 }
 
@@ -283,7 +292,7 @@ Slot *gp_slot_in_signal(void) {
     return slot->over ? NULL : slot;
 }
 
-static uint32_t tasks_now(void) {
+uint32_t gp_tasks(void) {
     uint32_t count = 0;
     char entries[4096];
     long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
@@ -300,7 +309,7 @@ void gp_slots_begin(void) {
     gp_session++;
     atomic_store(&next_thread, 0);
     /* One stands for all that were there before: they are counted when they are seen. */
-    atomic_store(&gp_live_threads, tasks_now() > 1 ? 1 : 0);
+    atomic_store(&gp_live_threads, gp_tasks() > 1 ? 1 : 0);
 }
 
 /* In the child of fork: only the calling thread lives; all else is forgotten, its memory with it. */

@@ -234,7 +234,7 @@ void gp_finish(enum EndKind kind) {
     if (!atomic_load(&gp_active) || gp_header->pid != (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
         return;
     gp_cuda_flush();
-    if (kind != GP_END_EXEC)
+    if (kind != GP_END_EXEC && kind != GP_END_STOP) /* a watchdog of the program's own goes on */
         gp_watchdog_finish();
     if (gp_slot_here)
         gp_slot_here->busy = 1;

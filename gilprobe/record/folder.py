@@ -27,8 +27,9 @@ def make_folder(recording: Path, force: bool, *, overwrite_by: str) -> None:
             raise OutputError(f"{recording} exists", f"Choose another name, or add {overwrite_by}.")
         if not recording.is_dir() or any(not _ours(path) for path in recording.iterdir()):
             raise OutputError(f"{recording} is not a recording", "Choose another name: it will not be overwritten.")
-        shutil.rmtree(recording)
     try:
+        if recording.exists():
+            shutil.rmtree(recording)
         recording.mkdir()
     except FileNotFoundError as error:
         raise OutputError(

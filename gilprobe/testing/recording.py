@@ -89,7 +89,7 @@ class Contention:
     def pytest_runtest_call(self, item: Any) -> Generator[None, Any, None]:
         limits = self.limits.get(item.nodeid)
         watchdog = _watchdog(item)
-        with watchdog as watched, _recorded(self.run, item, limits is not None) as recorded:
+        with _recorded(self.run, item, limits is not None) as recorded, watchdog as watched:
             yield
         if recorded is not None and limits is not None:
             import gilprobe

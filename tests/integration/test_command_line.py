@@ -172,3 +172,6 @@ def test_doctor_names_what_is_there(any_python: Python, tmp_path: Path) -> None:
     assert any_python.version in checks["interpreter"]["detail"]
     assert "failed" in checks["import no_such_module"]["detail"]
     assert ("GIL" in checks) == any_python.free_threaded
+    if "not installed" in (spy := checks["py-spy"])["detail"]:
+        pytest.skip("NO PY-SPY: it is not installed, so whether doctor tries it is not tested")
+    assert spy["state"] == ("limited" if any_python.free_threaded else "ok"), spy["detail"]

@@ -154,6 +154,37 @@ say(path=str(recording.path))
     assert wait.count == 1 and 0.04 < wait.total_s < 0.15
 
 
+def test_libraries_come_and_go_while_recordings_begin_and_end(any_python: Python, tmp_path: Path) -> None:
+    (tmp_path / "hold.c").write_text(LIBRARY)
+    for name in ("a.so", "b.so"):
+        relro = ["-Wl,-z,now", "-Wl,-z,relro"]
+        subprocess.run(["gcc", "-shared", "-fPIC", *relro, "-o", tmp_path / name, tmp_path / "hold.c"], check=True)
+    code = f"""
+import ctypes, _ctypes
+from import_tables import import_slots
+over = False
+def come_and_go(path):
+    while not over:
+        library = ctypes.CDLL(path)
+        library.hold(1)
+        _ctypes.dlclose(library._handle)
+def churn():
+    while not over:
+        thread = threading.Thread(target=int); thread.start(); thread.join()
+bodies = [lambda: come_and_go({str(tmp_path / "a.so")!r}), lambda: come_and_go({str(tmp_path / "b.so")!r}), churn]
+before = import_slots()
+threads = [threading.Thread(target=body) for body in bodies]
+for t in threads: t.start()
+for number in range(40):
+    with gilprobe.profile(path, force=True, rate_hz=100 * (number % 2)): time.sleep(0.003 * (number % 4))
+over = True
+for t in threads: t.join()
+after = import_slots()
+say(left=[before[a][:2] for a in before if after.get(a) != before[a]])
+"""
+    assert run(any_python, code, tmp_path, env={"LD_BIND_NOW": "1"})["left"] == []
+
+
 def test_recordings_one_after_the_other_in_one_program(any_python: Python, tmp_path: Path) -> None:
     code = """
 lock, over = threading.Lock(), False
@@ -202,14 +233,18 @@ def waits():
 with gilprobe.profile(path + "1"):
     thread.start(); began.wait(); waits(); time.sleep(0.1)
 with gilprobe.profile(path + "2"):
+    time.sleep(0.1)
+with gilprobe.profile(path + "3"):
     time.sleep(0.1); lock.release(); thread.join()
 say()
 """
     run(any_python, code, tmp_path)
-    first, second = load(tmp_path / "r1"), load(tmp_path / "r2")
+    first, second, third = (load(tmp_path / f"r{number}") for number in (1, 2, 3))
     (stuck,) = [thread for thread in first.threads if thread.name == "stuck"]
     assert stuck.open_wait and stuck.open_wait.kind == "lock" and 0.05 < stuck.open_wait.waited_s < 1
-    assert not any(wait.kind == "lock" for wait in second.waits)
+    assert not any(wait.kind == "lock" for wait in (*second.waits, *third.waits))
+    unseen = "1 threads of process"
+    assert [any(unseen in item.what for item in p.not_observed) for p in (first, second, third)] == [False, True, False]
 
 
 def test_what_cannot_be_done_is_said_and_leaves_the_program_as_it_was(any_python: Python, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from pythons import ROOT
 
 from gilprobe.analysis import load
+from gilprobe.errors import UsageError
+from gilprobe.testing.limits import limits_of
 
 TESTS = """
 import threading, time
@@ -56,7 +59,8 @@ def run_pytest(folder: Path, *arguments: str, tests: str = TESTS) -> subprocess.
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "gilprobe.pytest_plugin", "-p", "no:cacheprovider", "--strict-markers",
          *arguments, str(folder / "test_it.py")],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        check=False,
     )  # fmt: skip
 
 
@@ -70,7 +74,7 @@ def test_a_test_that_waits_more_than_its_limit_fails_and_names_the_line(tmp_path
     assert "for lock in hold at test_it.py:7 in hold" in done.stdout
     assert "ended by Thread-" in done.stdout and "at test_it.py:7 in hold" in done.stdout
     assert "its own failure" in done.stdout, "a test's own failure is shown as ever"
-    assert not list(ROOT.glob("*.gilprobe")), "without --gilprobe nothing is left"
+    assert not list(tmp_path.glob("*.gilprobe")), "without --gilprobe nothing is left"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -89,21 +93,34 @@ def test_the_run_is_recorded_and_summed_up(tmp_path: Path, workers: int) -> None
     # Those of every test, also of those that had a recording of their own.
     waits = sum(wait.count for wait in profile.waits if wait.kind == "lock" and "hold" in wait.name)
     assert waits > 3 * 10
-    again = run_pytest(tmp_path, "--gilprobe", f"--gilprobe-output={recording}", *xdist)
-    assert again.returncode == 4 and "exists" in again.stdout + again.stderr
+    if not workers:
+        again = run_pytest(tmp_path, "--gilprobe", f"--gilprobe-output={recording}")
+        assert again.returncode == 4 and "exists" in again.stdout + again.stderr
+
+
+def test_a_marker_that_says_nothing_is_refused_before_any_test_runs(tmp_path: Path) -> None:
+    tests = "import pytest\n@pytest.mark.limit_contention(locks='5%')\ndef test(): print('it ran')\n"
+    done = run_pytest(tmp_path, "-s", tests=tests)
+    assert done.returncode == 4
+    assert "there is no kind of wait called locks" in done.stdout + done.stderr and "it ran" not in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("marker", "said"),
+    ("arguments", "options", "said"),
     [
-        ("limit_contention(locks='5%')", "there is no kind of wait called locks"),
-        ("limit_contention(lock='much')", "limit_contention(lock='much') is no share"),
-        ("limit_contention(lock=5)", "limit_contention(lock=5) is no share"),
-        ("limit_contention('5%')", "takes kinds by name"),
+        ((), {"lock": "much"}, "limit_contention(lock='much') is no share"),
+        ((), {"lock": 5}, "limit_contention(lock=5) is no share"),
+        ((), {"lock": None}, "is no share"),
+        (("5%",), {}, "takes kinds by name"),
+        ((), {}, "takes kinds by name"),
     ],
 )
-def test_a_marker_that_says_nothing_is_refused_before_any_test_runs(tmp_path: Path, marker: str, said: str) -> None:
-    tests = f"import pytest\n@pytest.mark.{marker}\ndef test(): print('it ran')\n"
-    done = run_pytest(tmp_path, "-s", tests=tests)
-    assert done.returncode == 4
-    assert said in done.stdout + done.stderr and "it ran" not in done.stdout
+def test_limits_that_are_none(arguments: tuple[str, ...], options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        limits_of(arguments, options)
+    assert said in refused.value.message
+
+
+def test_limits_are_shares_or_percentages() -> None:
+    given = {"lock": "5%", "gil": 0.2, "stop_the_world": "1", "import_": 0}
+    assert limits_of((), given) == {"lock": 0.05, "gil": 0.2, "stop-the-world": 0.01, "import": 0.0}

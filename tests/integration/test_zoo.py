@@ -143,7 +143,9 @@ def test_mutexes_of_c_code_are_native_and_its_conditions_idle(any_python: Python
     assert agree(recorded, kind)
     assert case == "mutex" or recorded.contention_s() < 0.01
     if case == "mutex":
-        assert any("libzoo.so" in wait.name for wait in recorded.profile.waits)
+        assert any("libzoo.so" in wait.name for wait in recorded.profile.waits), [
+            w.name for w in recorded.profile.waits
+        ]
 
 
 HOT = ["list_element", "attribute", "tuple_element", "dict_value", "closure_cell", "module_global", "bound_method"]
