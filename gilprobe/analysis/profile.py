@@ -73,7 +73,7 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         not_observed=(*_not_observed(recordings), *undecoded),
         cpu_stacks=cpu_stacks_of(recordings),
         timeline=timeline,
-        overview=overview_of(timeline, len(threads)) if timeline else None,
+        overview=overview_of(timeline) if timeline else None,
     )
 
 

@@ -37,9 +37,11 @@ SUFFIXES = {
 }
 
 
-def renderer(name: str) -> Renderer:
+def renderer(name: str, before: Profile | None = None) -> Renderer:
+    """before: the recording to compare with, for the formats that can."""
     module, class_name = FORMATS[name]
-    made: Renderer = getattr(importlib.import_module(module), class_name)()
+    make = getattr(importlib.import_module(module), class_name)
+    made: Renderer = make(before) if before is not None else make()
     return made
 
 
@@ -51,20 +53,22 @@ def format_of(path: Path) -> str:
     raise OutputError(f"{path.name} does not tell its format", f"Name one with -f: {', '.join(sorted(FORMATS))}.")
 
 
-def render_to(profile: Profile, name: str, out: TextIO) -> None:
+def render_to(profile: Profile, name: str, out: TextIO, *, before: Profile | None = None) -> None:
     """Characters that `out` cannot hold (an ASCII pipe, a lone surrogate) become question marks."""
     encoding = getattr(out, "encoding", None) or "utf-8"
-    text = renderer(name).render(profile).encode(encoding, "replace").decode(encoding)
+    text = renderer(name, before).render(profile).encode(encoding, "replace").decode(encoding)
     out.write(text)
     if not text.endswith("\n"):
         out.write("\n")
 
 
-def write_report(profile: Profile, name: str, path: Path, *, force: bool = False) -> None:
+def write_report(
+    profile: Profile, name: str, path: Path, *, force: bool = False, before: Profile | None = None
+) -> None:
     """Whole or not at all. Raises OutputError where `path` exists (without force) or cannot be written."""
     if path.exists() and not force:
         raise OutputError(f"{path} exists", "Choose another name, or add --force.")
-    text = renderer(name).render(profile)
+    text = renderer(name, before).render(profile)
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -46,6 +46,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
     if before is not None:
         document["before"] = {
             "name": plain(str(before.meta.get("recording", ""))),
+            "differs": _differs(profile, before),
             "threads": [texts.number(thread.name) for thread in before.threads],
             "waits": _waits(texts, before.waits),
             "cpu": _cpu(texts, before),
@@ -61,6 +62,15 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
     parts += [compressor.compress(plane) for plane in planes]
     parts.append(compressor.flush())
     return base64.b64encode(b"".join(parts)).decode("ascii")
+
+
+def _differs(profile: Profile, before: Profile) -> list[str]:
+    """What was not the same when the two were recorded: no comparison may be silent about it."""
+    return [
+        f"{label} {plain(str(before.meta.get(key, '?')))}, here {plain(str(profile.meta.get(key, '?')))}"
+        for key, label in (("python", "Python"), ("rate_hz", "samples a second"), ("sampler", "sampler"))
+        if before.meta.get(key) != profile.meta.get(key)
+    ]
 
 
 class Texts:

@@ -3,7 +3,7 @@
 
 export const KINDS = ["running", "spin", "gil", "lock", "object", "stop-the-world", "import", "native", "runnable", "idle", "sleep-io"];
 const RUNNING = 0, SPIN = 1, RUNNABLE = 8, IDLE = 9, SLEEP = 10;
-const BINS = 16384;
+const LEVELS = [2048, 4096, 16384];
 const BINS_A_COLUMN = 1.25;
 const LEAST_WAITS = 20000;
 const CELLS = 2 * KINDS.length;
@@ -24,19 +24,19 @@ export class Lane {
     /** Index into the waits, one more where there is none. */
     this.row = new Uint32Array(count);
     this.event = new Uint32Array(count);
-    /** @type {Float32Array|null} */ this.bins = null;
+    /** One array of bins a level, the coarsest first. @type {Float32Array[]} */ this.bins = [];
   }
 
   /** @param {number} wall ns @param {Uint8Array} matches 1 for each row that is highlighted */
   shorten(wall, matches) {
-    this.bins = this.start.length < LEAST_WAITS ? null : this.collect(0, wall, BINS, matches);
+    this.bins = this.start.length < LEAST_WAITS ? [] : LEVELS.map((bins) => this.collect(0, wall, bins, matches));
   }
 
   /** For each column the share of its time in each kind, twice: what is highlighted, and the rest.
    *  @param {number} from ns @param {number} to ns @param {number} columns @param {number} wall ns @param {Uint8Array} matches @param {boolean} dimmed */
   shares(from, to, columns, wall, matches, dimmed) {
-    const many = this.bins && (to - from) / wall * BINS >= columns * BINS_A_COLUMN;
-    const shares = many ? this.spread(from, to, columns, wall) : this.collect(from, to, columns, matches), scale = columns / (to - from);
+    const level = this.bins.length ? LEVELS.findIndex((bins) => (to - from) / wall * bins >= columns * BINS_A_COLUMN) : -1;
+    const shares = level >= 0 ? this.spread(from, to, columns, wall, level, dimmed) : this.collect(from, to, columns, matches), scale = columns / (to - from);
     const running = dimmed ? KINDS.length + RUNNING : RUNNING, alive = Math.max(0, (this.begin - from) * scale), dead = Math.min(columns, (this.end - from) * scale);
     for (let column = Math.floor(alive); column < dead; column++) {
       const first = column * CELLS, stop = first + CELLS;
@@ -49,13 +49,13 @@ export class Lane {
     return shares;
   }
 
-  /** From the bins. @param {number} from ns @param {number} to ns @param {number} columns @param {number} wall ns */
-  spread(from, to, columns, wall) {
-    const bins = /** @type {Float32Array} */ (this.bins), shares = new Float32Array(columns * CELLS), width = wall / BINS * columns / (to - from), origin = -from * columns / (to - from);
-    const first = Math.max(0, Math.floor(from / wall * BINS)), last = Math.min(BINS, Math.ceil(to / wall * BINS));
+  /** From the bins. @param {number} from ns @param {number} to ns @param {number} columns @param {number} wall ns @param {number} level @param {boolean} dimmed */
+  spread(from, to, columns, wall, level, dimmed) {
+    const bins = this.bins[level], count = LEVELS[level], cells = dimmed ? CELLS : KINDS.length, shares = new Float32Array(columns * CELLS), width = wall / count * columns / (to - from), origin = -from * columns / (to - from);
+    const first = Math.max(0, Math.floor(from / wall * count)), last = Math.min(count, Math.ceil(to / wall * count));
     for (let bin = first; bin < last; bin++) {
       const left = origin + bin * width, column = Math.floor(left), within = Math.min(1, (column + 1 - left) / width);
-      for (let cell = 0; cell < CELLS; cell++) {
+      for (let cell = 0; cell < cells; cell++) {
         const value = bins[bin * CELLS + cell] * width;
         if (value <= 0) continue;
         if (column >= 0 && column < columns) shares[column * CELLS + cell] += value * within;

@@ -23,7 +23,7 @@ const groupsOf = (recording) => {
     group.wake += waits.wake[row];
     group.max = Math.max(group.max, waits.max[row]);
     const [first, ...counts] = waits.histogram[row];
-    counts.forEach((count, at) => group.histogram.set(first + at, (group.histogram.get(first + at) ?? 0) + count));
+    counts.forEach((/** @type {number} */ count, /** @type {number} */ at) => group.histogram.set(first + at, (group.histogram.get(first + at) ?? 0) + count));
   }
   return [...groups.values()];
 };
@@ -113,5 +113,5 @@ export const objectsView = (recording) => {
 const one = (recording, row) => {
   const { waits } = recording, [first, ...counts] = waits.histogram[row];
   return { kind: waits.kind[row], name: recording.waitName(row), key: recording.texts[waits.name[row]], rows: [row], count: waits.count[row], total: waits.total[row], max: waits.max[row], spin: waits.spin[row], wake: waits.wake[row],
-    histogram: new Map(counts.map((count, at) => [first + at, count])) };
+    histogram: new Map(counts.map((/** @type {number} */ count, /** @type {number} */ at) => [first + at, count])) };
 };

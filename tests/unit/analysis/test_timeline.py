@@ -92,7 +92,7 @@ def test_a_timeline_too_long_for_a_page_loses_no_time(monkeypatch: pytest.Monkey
         spin_ns=array("I", zeros),
         release=array("b", [-1] * count),
     )
-    short = overview.overview_of(timeline, 4)
+    short = overview.overview_of(timeline)
     assert len(short.timeline) == len(short.count) <= 300
     assert sum(short.timeline.duration_ns) == sum(durations) and sum(short.count) == count
     for thread in range(4):
