@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from gilprobe.model import Profile
 from gilprobe.render import wording
-from gilprobe.render.page_data import clean, packed
+from gilprobe.render.page_data import LOSSES, clean, packed
 
 WEB = Path(__file__).parent / "web"
 # In the order of their imports: a module comes after all it imports.
@@ -25,18 +25,6 @@ LEAST_STEP = 0.005
 NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz": 0, "samples": 0, "sampler": "off"}
 IMPORT = re.compile(r"^import .*\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(async )?function|class|const)", re.MULTILINE)
-LOSSES = {
-    "runnable": "ready to run, but no core free",
-    "gil": "waiting for the GIL",
-    "lock": "waiting for locks",
-    "object": "waiting for objects",
-    "stop-the-world": "world stopped",
-    "import": "waiting for imports",
-    "native": "waiting in native libraries",
-    "spin": "spinning",
-    "atomic-stall": "atomic stall",
-    "unaccounted": "unaccounted",
-}
 
 
 class Html:

@@ -21,6 +21,18 @@ from gilprobe.render.wording import plain
 MOST_TEXT = 2000
 MOST_RELEASERS = 8
 DIGITS = 9
+LOSSES = {
+    "runnable": "ready to run, but no core free",
+    "gil": "waiting for the GIL",
+    "lock": "waiting for locks",
+    "object": "waiting for objects",
+    "stop-the-world": "world stopped",
+    "import": "waiting for imports",
+    "native": "waiting in native libraries",
+    "spin": "spinning",
+    "atomic-stall": "atomic stall",
+    "unaccounted": "unaccounted",
+}
 
 
 def packed(profile: Profile, before: Profile | None = None) -> str:
@@ -34,6 +46,15 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "cpu": _cpu(texts, profile),
         "findings": [
             {"title": plain(f.title), "kind": f.kind, "cure": plain(f.cure, MOST_TEXT)} for f in profile.findings
+        ],
+        "losses": [
+            {
+                "label": plain(LOSSES.get(loss.name, loss.name)),
+                "seconds": round(loss.seconds, DIGITS),
+                "share": round(loss.share, DIGITS),
+                "evidence": plain(loss.evidence),
+            }
+            for loss in profile.accounting.losses
         ],
         "wanted": sum(thread.wanted_s for thread in profile.threads),
         "deadlocks": clean(list(profile.deadlocks)),

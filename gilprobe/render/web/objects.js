@@ -37,7 +37,12 @@ const histogram = (buckets) => {
   const most = Math.max(...all.map((at) => buckets.get(at) ?? 0));
   return el("figure", { class: "histogram" }, el("figcaption", {}, "How long the waits were"), el("div", { class: "columns", role: "img", "aria-label": all.map((at) => `${seconds(2 ** at / 1e9)}: ${buckets.get(at) ?? 0}`).join(", ") },
     ...all.map((at) => el("div", { class: "column", title: `${seconds(2 ** at / 1e9)} to ${seconds(2 ** (at + 1) / 1e9)}: ${whole(buckets.get(at) ?? 0)}` }, el("i", { style: { height: `${(buckets.get(at) ?? 0) ? Math.max(2, 100 * (buckets.get(at) ?? 0) / most) : 0}%` } })))),
-    el("div", { class: "ends" }, el("span", {}, seconds(2 ** all[0] / 1e9)), el("span", {}, seconds(2 ** (all[all.length - 1] + 1) / 1e9))));
+    el("div", { class: "ends" }, el("span", {}, seconds(2 ** all[0] / 1e9)), el("span", {}, seconds(2 ** (all[all.length - 1] + 1) / 1e9))),
+    el("details", {}, el("summary", {}, "As a table"), new Table("Waits by their length", [
+      { label: "from", value: (at) => 2 ** at / 1e9, show: (at) => seconds(2 ** at / 1e9), number: true },
+      { label: "to", value: (at) => 2 ** (at + 1) / 1e9, show: (at) => seconds(2 ** (at + 1) / 1e9), number: true },
+      { label: "waits", value: (at) => buckets.get(at) ?? 0, show: (at) => whole(buckets.get(at) ?? 0), number: true },
+    ], all).root));
 };
 
 /** @param {import("./data.js").Recording} recording @param {number[]} rows @param {"releasers"|"holders"} which */

@@ -50,6 +50,14 @@ export const threadsView = (recording) => {
   return el("div", {}, ...parts);
 };
 
+/** The waterfall's numbers. @param {import("./data.js").Recording} recording */
+export const lossesTable = (recording) => (recording.losses.length ? new Table("What the threads wanted to run and did not", [
+  { label: "loss", value: (loss) => loss.label, wide: true },
+  { label: "thread-seconds", value: (loss) => loss.seconds, show: (loss) => seconds(loss.seconds), number: true },
+  { label: "share of the time wanted", value: (loss) => loss.share, show: (loss) => percent(loss.share), number: true },
+  { label: "evidence", value: (loss) => loss.evidence },
+], recording.losses, { sort: 1 }).root : el("span"));
+
 /** @param {import("./data.js").Recording} recording */
 export const gilView = (recording) => {
   const threads = recording.threads.filter((thread) => thread.gil > 0 || thread.wait.gil > 0).sort((a, b) => b.gil - a.gil);
