@@ -3,13 +3,14 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gilprobe
 PYTHON ?= python3
 VENV := .venv/bin
+GPU_PYTHON ?= $(if $(wildcard $(VENV)/python),$(VENV)/python,$(PYTHON))
 NATIVE := gilprobe/native/libgilprobe.so
 NATIVE_SOURCES := $(wildcard gilprobe/native/*.c gilprobe/native/*.h)
 TYPESCRIPT := typescript-5.9.3
 TSC := $(CACHE)/$(TYPESCRIPT)/node_modules/typescript/bin/tsc
 T = $(shell cat .venv-t/interpreter 2>/dev/null)
 
-.PHONY: help setup native demo test lint bench page accuracy stress study clean
+.PHONY: help setup native demo test lint bench page accuracy stress study gpu-carry gpu-study gpu-merge clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -60,7 +61,7 @@ lint: .venv/ready ## ruff, mypy --strict, import-linter, tsc, clang-format
 	        --moduleResolution bundler --lib es2023,dom,dom.iterable gilprobe/render/web/*.js; \
 	    else echo "NO TYPESCRIPT: npm does not give it, the page's modules are not checked"; fi; \
 	else echo "NO NODE: the page's modules are not checked"; fi
-	@$(VENV)/clang-format --dry-run -Werror gilprobe/native/*.c gilprobe/native/*.h
+	@$(VENV)/clang-format --dry-run -Werror gilprobe/native/*.c gilprobe/native/*.h tests/native/*.c
 	@echo "lint: clean"
 
 test: setup lint ## everything that must hold
@@ -74,6 +75,15 @@ page: setup ## how fast the report page is made, opened and zoomed, into reports
 
 accuracy: setup ## how right it is, into reports/accuracy
 	@$(VENV)/python -m reports.accuracy
+
+gpu-carry: setup ## what the GPU study needs on a bare machine, into build/gpu-carry (CUDA=12 for older drivers)
+	@$(VENV)/python -m reports.gpu_study.carry --cuda $(or $(CUDA),13)
+
+gpu-study: ## the decode study on this machine's NVIDIA GPU, into reports/gpu-nvimagecodec
+	@$(GPU_PYTHON) -m reports.gpu_study $(if $(CALL),--call $(CALL)) $(if $(OUT),--out $(OUT))
+
+gpu-merge: setup ## how long merging 10^6 kernels of 16 processes takes
+	@$(VENV)/python -m reports.gpu_study.merge
 
 stress: setup ## the stress suite, into reports/stress
 	@$(VENV)/python -m stress

@@ -49,7 +49,15 @@ class Frame:
     line: int
 
 
-LIBRARY_PARTS = ("/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "<frozen ", "/multiprocessing/")
+LIBRARY_PARTS = (
+    "/threading.py",
+    "/queue.py",
+    "/concurrent/futures/",
+    "/logging/",
+    "/contextlib.py",
+    "<frozen ",
+    "/multiprocessing/",
+)
 
 
 def own_frame(stack: Sequence[Frame]) -> Frame | None:
@@ -130,11 +138,48 @@ class Wait:
     wake_delay_s: float = 0.0
     threads: dict[str, float] = field(default_factory=dict)
     pairs: tuple[tuple[str, str, float], ...] = ()  # waiter's name, releaser's name, seconds
+    spans: dict[str, float] = field(default_factory=dict)  # name of the innermost span -> seconds
 
     @property
     def contended_s(self) -> float:
         """Blocked and spinning, without the time when it could have gone on but had no core."""
         return self.total_s - self.wake_delay_s
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """All spans of one name (gilprobe.span) in one thread, inner spans included.
+
+    wall_s = cpu_s + runnable_s + waits + idle + sleep_io_s, up to what the kernel's figures and the hooks' differ in.
+    shares: of wall_s (0-1), by kind of wait, and "atomic-stall". inside: names of the spans around it, outermost first.
+    """
+
+    name: str
+    thread: str
+    tid: int
+    pid: int
+    count: int
+    wall_s: float
+    max_s: float
+    cpu_s: float
+    runnable_s: float
+    wait_s: dict[str, float]
+    idle_s: dict[str, float]
+    sleep_io_s: float
+    spin_s: float
+    wake_delay_s: float
+    atomic_stall_s: float
+    shares: dict[str, float]
+    histogram: tuple[int, ...]
+    first_s: float
+    last_s: float
+    faults: int = 0
+    inside: tuple[str, ...] = ()
+    open: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.name if self.count <= 1 else f"{self.name} ({self.count} times, first to last)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +193,7 @@ class HotObject:
     evidence: str
     address: int = 0
     sites: tuple[tuple[Frame, float], ...] = ()
+    kind: str = ""  # what its name is bound to: `module global`, `element of ...`
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +225,60 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenObject:
+    """predicted: share of CPU (0-1) that freezing it should free. outcome: `frozen`, or why it was not."""
+
+    object_type: str
+    name: str
+    address: int
+    predicted: float
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRun:
+    """One rerun, in the second before the world was stopped and in the one after: work per second of CPU, in
+    Proof.measure's units, and cores used. margin: one standard error of `freed`, were the counted things to happen at
+    random. rest: CPU from then to the end of the run."""
+
+    work_before: float
+    work_after: float
+    cores_before: float
+    cores_after: float
+    margin: float
+    stopped_s: float
+    rest_cpu_s: float
+
+    @property
+    def freed(self) -> float:
+        """Share (0-1) of the CPU a unit of work took that it takes no longer."""
+        return 1 - self.work_before / self.work_after if self.work_after > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What freezing the hottest objects of a rerun changed (--prove), beside what their share of CPU predicted.
+
+    predicted, proven, control: share (0-1) of the CPU a unit of work takes. proven is None where the reruns cannot
+    tell; `why` then says why. evidence: of `proven`.
+    """
+
+    objects: tuple[FrozenObject, ...]
+    measure: str
+    predicted: float
+    proven: float | None
+    control: float | None
+    evidence: str
+    runs: dict[str, ProofRun] = field(default_factory=dict)
+    why: str = ""
+    rest_cpu_s: tuple[float, float] | None = None  # to the end of the run: frozen, and as the control has it
+
+    @property
+    def speedup(self) -> float | None:
+        return None if self.proven is None or self.proven >= 1 else 1 / (1 - self.proven)
+
+
+@dataclass(frozen=True, slots=True)
 class WaterfallStep:
     """One part of what lies between the ideal and the actual speed-up, in units of speed-up (one thread = 1)."""
 
@@ -189,18 +289,25 @@ class WaterfallStep:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual."""
+    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual.
+
+    ideal: the number of workers. actual: work * the baseline's wall time / this run's, where work is what this run did
+    in units of the baseline's. steps: kinds of waits, `spin`, `atomic-stall`, `runnable`, `cpu` (beyond the baseline's
+    for the same work), `sleep-io`, `idle` (workers with nothing to do: the serial part), `unaccounted` (always there).
+    """
 
     baseline: str
     ideal: float
     actual: float
     steps: tuple[WaterfallStep, ...]
+    work: float = 1.0
+    baseline_wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SampledStack:
-    """CPU samples of one thread at one Python stack. thread: index into Profile.threads; state: held (the GIL),
-    running, or waiting where the sampler sees that too."""
+    """Samples of one thread at one Python stack. thread: index into Profile.threads. state: `held` (the GIL),
+    `running`, and where the sampler sees them too `waiting` for another thread and `idle`."""
 
     thread: int
     stack: tuple[Frame, ...]
@@ -274,7 +381,7 @@ class Profile:
     hot_objects: tuple[HotObject, ...] = ()
     deadlocks: tuple[dict[str, Any], ...] = ()
     stalls: tuple[dict[str, Any], ...] = ()
-    spans: tuple[dict[str, Any], ...] = ()
+    spans: tuple[Span, ...] = ()
     loader: dict[str, Any] = field(default_factory=dict)
     lock_order: tuple[dict[str, Any], ...] = ()
     cuda: dict[str, Any] = field(default_factory=dict)
@@ -283,11 +390,13 @@ class Profile:
     not_observed: tuple[NotObserved, ...] = ()
     waterfall: Waterfall | None = None
     cpu_stacks: tuple[SampledStack, ...] = ()
+    wall_stacks: tuple[SampledStack, ...] = ()  # py-spy's, in every state: all of a thread's time since it attached
     timeline: Timeline | None = None
     overview: Overview | None = None
+    proof: Proof | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""
-        report = asdict(replace(self, cpu_stacks=(), timeline=None, overview=None))
-        del report["cpu_stacks"], report["timeline"], report["overview"]
+        report = asdict(replace(self, cpu_stacks=(), wall_stacks=(), timeline=None, overview=None))
+        del report["cpu_stacks"], report["wall_stacks"], report["timeline"], report["overview"]
         return {"schema": SCHEMA_VERSION, **report}

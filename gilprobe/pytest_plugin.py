@@ -1,4 +1,4 @@
-"""pytest: a failing schedule is shown as its story."""
+"""pytest: --gilprobe records the run, marked tests are held to limits, a failing schedule is shown as its story."""
 
 from __future__ import annotations
 
@@ -23,8 +23,22 @@ class _Explore:
         outcome.get_result().longrepr = "\n".join(lines)
 
 
+def pytest_addoption(parser: Any) -> None:
+    group = parser.getgroup("gilprobe")
+    group.addoption("--gilprobe", action="store_true", help="Record the test run: every wait of every thread.")
+    group.addoption("--gilprobe-output", metavar="FOLDER", help="Where to [pytest.DATE-PID.gilprobe].")
+    group.addoption("--gilprobe-force", action="store_true", help="Overwrite an existing recording.")
+
+
 def pytest_configure(config: Any) -> None:
     import pytest
 
+    from gilprobe.testing.recording import MARKERS, Contention
+
     _Explore.pytest_runtest_makereport = pytest.hookimpl(hookwrapper=True)(_Explore.pytest_runtest_makereport)  # type: ignore[method-assign]
+    for name in ("pytest_runtest_call", "pytest_runtest_makereport"):
+        setattr(Contention, name, pytest.hookimpl(hookwrapper=True)(getattr(Contention, name)))
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
     config.pluginmanager.register(_Explore(), "gilprobe-explore")
+    config.pluginmanager.register(Contention(config), "gilprobe-contention")

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from gilprobe.analysis.code_ranges import code_file
 from gilprobe.analysis.contention import thread_name
-from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of, text_of
+from gilprobe.analysis.frames import Site, Stacks
+from gilprobe.analysis.object_names import ObjectName, name_object, self_of
 from gilprobe.analysis.x86_64 import Decoder, MemoryOperand
 from gilprobe.model import Evidence, Frame, HotObject, Thread
 from gilprobe.recording import Image, Recording
@@ -27,6 +28,7 @@ LEAST_ATOMIC_SHARE = 0.05
 LEAST_SAMPLES_A_THREAD = 2
 LEAST_SHARE = 0.005
 DRAWS = 2000
+UNKNOWN_TYPE = "unknown object"
 
 UInts = NDArray[np.uint64]
 
@@ -40,20 +42,25 @@ class Touches:
     atomic: NDArray[np.bool_]
 
 
-def hot_objects_of(recordings: Sequence[Recording]) -> tuple[tuple[HotObject, ...], dict[tuple[int, int], float]]:
-    """The hot objects by falling share of CPU samples, and (pid, tid) -> share (0-1) of a thread's samples on them.
+def hot_objects_of(
+    recordings: Sequence[Recording],
+) -> tuple[tuple[HotObject, ...], dict[tuple[int, int], float], dict[tuple[int, int], tuple[int, int]]]:
+    """The hot objects by falling share of CPU samples; (pid, tid) -> share (0-1) of a thread's samples on them;
+    (pid, span id) -> samples on them and all samples, inner spans not included.
 
     Raises ImportError where capstone or pyelftools is missing.
     """
     hot: list[HotObject] = []
     stalls: dict[tuple[int, int], float] = {}
+    spans: dict[tuple[int, int], tuple[int, int]] = {}
     total = sum(len(recording.samples) for recording in recordings)
     for recording in recordings:
         if recording.free_threaded:
-            objects, shares = _of_process(recording, total)
+            objects, on_shared = _of_process(recording, total)
             hot += objects
-            stalls |= shares
-    return tuple(sorted(hot, key=lambda h: -h.share)), stalls
+            stalls |= _thread_shares(recording, on_shared)
+            spans |= _span_samples(recording, on_shared)
+    return tuple(sorted(hot, key=lambda h: -h.share)), stalls, spans
 
 
 def with_stalls(threads: Sequence[Thread], stalls: dict[tuple[int, int], float]) -> list[Thread]:
@@ -84,7 +91,8 @@ def shared_lines(samples: NDArray[Any], touches: Touches) -> list[NDArray[np.int
     return shared
 
 
-def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict[tuple[int, int], float]]:
+def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], list[NDArray[np.int64]]]:
+    """The objects, and the indices of the samples on each shared line."""
     samples = recording.samples
     touches = _touches(recording)
     by_object: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
@@ -95,7 +103,8 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
         on_shared.append(indices)
         object_address, type_id = _object_on_line(samples[indices[touches.atomic[rows]]])
         by_object.setdefault((object_address or int(touches.line[rows[0]]) << LINE_BITS, type_id), []).append(indices)
-    hot = []
+    hot: list[HotObject] = []
+    names: list[ObjectName | None] = []
     rng = np.random.default_rng(0)
     for (address, type_id), parts in by_object.items():
         indices = np.concatenate(parts)
@@ -106,10 +115,11 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
         sites = _sites(stacks, samples["stack_id"][indices])
         frames = _by_frame(sites)
         object_type = recording.types.get(type_id, "")
+        names.append(name_object(object_type, sites))
         hot.append(
             HotObject(
-                object_type=object_type or "unknown object",
-                name=_name(object_type, sites, address),
+                object_type=object_type or UNKNOWN_TYPE,
+                name=f"{object_type or 'object'} at {address:#x}",
                 share=share,
                 interval=(float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))),
                 threads=tuple(thread_name(recording, int(thread)) for thread in np.unique(samples["thread"][indices])),
@@ -119,7 +129,17 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
                 sites=frames[:12],
             )
         )
-    return hot, _thread_shares(recording, on_shared)
+    return _with_names(hot, names), on_shared
+
+
+def _with_names(hot: list[HotObject], names: list[ObjectName | None]) -> list[HotObject]:
+    methods = [name for item, name in zip(hot, names, strict=True) if name and item.object_type == "method"]
+    named = []
+    for item, name in zip(hot, names, strict=True):
+        for method in methods:
+            name = self_of(method, name) if name else None
+        named.append(replace(item, name=str(name), kind=name.kind) if name else item)
+    return named
 
 
 def unreadable_code(recording: Recording) -> dict[str, int]:
@@ -145,6 +165,17 @@ def _thread_shares(recording: Recording, on_shared: list[NDArray[np.int64]]) -> 
         (pid, recording.threads[thread]["tid"]): count / totals[thread]
         for thread, count in zip(threads.tolist(), counts.tolist(), strict=True)
         if thread in recording.threads
+    }
+
+
+def _span_samples(recording: Recording, on_shared: list[NDArray[np.int64]]) -> dict[tuple[int, int], tuple[int, int]]:
+    in_span = recording.samples["span_id"]
+    ids, counts = np.unique(in_span[in_span > 0], return_counts=True)
+    shared = in_span[np.concatenate(on_shared)] if on_shared else in_span[:0]
+    pid = recording.header["pid"]
+    return {
+        (pid, span): (int((shared == span).sum()), count)
+        for span, count in zip(ids.tolist(), counts.tolist(), strict=True)
     }
 
 
@@ -218,18 +249,3 @@ def _by_frame(sites: list[tuple[Site, float]]) -> tuple[tuple[Frame, float], ...
     for site, weight in sites:
         weights[site.frame] = weights.get(site.frame, 0.0) + weight
     return tuple(sorted(weights.items(), key=lambda item: -item[1]))
-
-
-CONTAINERS = frozenset({"list", "tuple", "dict", "set", "frozenset", "collections.deque"})
-
-
-def _name(object_type: str, sites: list[tuple[Site, float]], address: int) -> str:
-    """The source expression that reaches it: the container itself for a built-in container, else what is loaded."""
-    for site, _ in sites:
-        expression = expression_at(site.file, site.position)
-        if expression is None:
-            continue
-        text = subject_of(expression) if object_type in CONTAINERS else text_of(expression)
-        if text and len(text) < 80:
-            return f"{text} in {site.function}"
-    return f"{object_type or 'object'} at {address:#x}"

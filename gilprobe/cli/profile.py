@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from gilprobe.cli.prove import check_build, prove_recording
 from gilprobe.errors import GilprobeError, OutputError, UsageError
-from gilprobe.launch import Options, inspect, run, target_of
+from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
+from gilprobe.launch.cuda import plan, under_torch_profiler
+from gilprobe.launch.nvml import NvmlSampler
+from gilprobe.record.folder import default_name, make_folder
 
 MOST_HZ = 5000
+LEAST_LIMIT_S, USUAL_LIMIT_S, MOST_LIMIT_S = 0.2, 10.0, 86400.0
+
+
+def limit_of(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = float("nan")
+    if not LEAST_LIMIT_S <= seconds <= MOST_LIMIT_S:
+        raise UsageError(
+            f"--watchdog={value} is no limit: it must be from {LEAST_LIMIT_S} to {MOST_LIMIT_S:.0f} seconds",
+            "Leave it out for 10 s, or write --watchdog=30.",
+        )
+    return seconds
 
 
 class ProfileCommand(click.Command):
@@ -27,14 +46,20 @@ class ProfileCommand(click.Command):
             for name in (*option.opts, *option.secondary_opts)
         }
         at = 0
+        args = list(args)
         while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
             word = args[at]
+            if word == "--cuda":  # its value is optional, so it never takes the next word
+                word = args[at] = "--cuda=auto"
             if word in ("-m", "-c"):
                 args = [*args[: at + 2], "--", *args[at + 2 :]]
                 break
             if word[:2] in ("-m", "-c"):
                 args = [*args[: at + 1], "--", *args[at + 1 :]]
                 break
+            if word == "--watchdog":  # its value is optional: only --watchdog=SECONDS gives one
+                args = [*args[:at], f"--watchdog={USUAL_LIMIT_S}", *args[at + 1 :]]
+                word = args[at]
             at += 2 if word in takes_value else 1
         return super().parse_args(ctx, args)
 
@@ -51,9 +76,55 @@ class ProfileCommand(click.Command):
 @click.option(
     "--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none."
 )
-@click.option("--sampler", type=click.Choice(["auto", "perf", "timer"]), default="auto", show_default=True)
+@click.option(
+    "--sampler",
+    type=click.Choice(["auto", "native", "py-spy", "perf", "timer"]),
+    default="auto",
+    show_default=True,
+    help="py-spy: run it beside the script, too; auto: with --events, where it is installed. perf, timer: what the "
+    "native one runs on.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="A recording of the same script with one worker: what the speed-up was lost to.",
+)
+@click.option(
+    "--work",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --baseline: this run's work, in units of the baseline's.",
+)
+@click.option(
+    "--watchdog",
+    callback=limit_of,
+    metavar="[=SECONDS]",
+    help="Watch for deadlocks, contradicting lock orders, and stalls longer than SECONDS [10].",
+)
+@click.option(
+    "--on-deadlock",
+    type=click.Choice(["report", "raise", "abort"]),
+    default="report",
+    show_default=True,
+    help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
+)
+@click.option(
+    "--cuda",
+    default="off",
+    metavar="[=auto|cupti|torch|nvml|off]",
+    help="Also record CUDA contexts and what the GPU did for them.",
+)
+@click.option("--cuda-raw", hidden=True, default=0, help="Keep so many of CUPTI's records as they come, for tests.")
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
+@click.option(
+    "--prove",
+    type=click.IntRange(1, 32),
+    metavar="N",
+    help="Run the script twice more, once with its N hottest objects frozen, and report what that changed.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
+@click.option("--live", is_flag=True, help="Show what the threads do while they do it.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
 @click.option("-m", "module", help="Run a module, as python -m does; it ends gilprobe's options.")
 @click.option("-c", "code", help="Run code, as python -c does; it ends gilprobe's options.")
@@ -65,8 +136,16 @@ def profile(
     events: bool,
     rate: int,
     sampler: str,
+    baseline: Path | None,
+    work: float,
+    watchdog: float | None,
+    on_deadlock: str,
+    cuda: str,
+    cuda_raw: int,
     python: str,
+    prove: int | None,
     force: bool,
+    live: bool,
     quiet: bool,
     module: str | None,
     code: str | None,
@@ -78,16 +157,44 @@ def profile(
     """
     if module is not None and code is not None:
         raise UsageError("-m and -c were both given", "Give one of script.py, -m MODULE, -c CODE.")
+    if on_deadlock != "report" and watchdog is None:
+        raise UsageError(f"--on-deadlock {on_deadlock} does nothing without --watchdog", "Add --watchdog.")
+    if live:
+        from gilprobe.cli.live import Watching, check_terminal
+
+        check_terminal()
     interpreter = inspect(python)
+    if prove:
+        check_build(interpreter)
     target = target_of(words, module=module, code=code)
-    recording = output or Path(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.gilprobe")
+    recording = output or default_name(target.name)
     page = html or (recording.with_suffix(".html") if open_page else None)
     if page:
         _check_page(page, force)
-    make_folder(recording, force)
-    status = run(interpreter, target, recording, Options(events, rate, sampler))
+    if baseline:
+        _check_baseline(baseline, target)  # before the script runs, which may take long
+    cuda_plan = plan(cuda, interpreter)
+    make_folder(recording, force, overwrite_by="--force")
+    cuda_plan.write(recording)
+    options = replace(
+        _options(events, rate, sampler),
+        watchdog_s=watchdog,
+        on_deadlock=on_deadlock,
+        cuda=cuda_plan.source == "cupti",
+        cupti=cuda_plan.libcupti,
+        cuda_raw=cuda_raw,
+    )
+    if cuda_plan.source == "torch":
+        target = under_torch_profiler(target, recording)
+    with (
+        Watching(recording) if live else nullcontext(),
+        NvmlSampler(recording) if cuda_plan.source == "nvml" else nullcontext(),
+    ):
+        status = run(interpreter, target, recording, options)
     try:
-        _report(recording, page, quiet, force, open_page)
+        if prove:
+            prove_recording(interpreter, target, recording, options, prove, status)
+        _report(recording, page, quiet, force, open_page, baseline, work)
     except GilprobeError as error:
         # The script's own status stands: what it did is done.
         print(error, file=sys.stderr)
@@ -95,24 +202,18 @@ def profile(
     return status
 
 
-def make_folder(recording: Path, force: bool) -> None:
-    """An empty folder. Only a recording is ever overwritten, and only by force."""
-    if recording.exists():
-        if not force:
-            raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
-        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
-            raise OutputError(
-                f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
-            )
-        shutil.rmtree(recording)
-    try:
-        recording.mkdir()
-    except FileNotFoundError as error:
-        raise OutputError(
-            f"the folder {recording.parent} does not exist", "Make it first, or choose another with -o."
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place with -o.") from error
+def _options(events: bool, rate_hz: int, sampler: str) -> Options:
+    """py-spy's samples are told apart by the times of all waits: it comes with them, and they with it.
+
+    Raises UsageError where py-spy is asked for and cannot be had.
+    """
+    program = py_spy.find() if rate_hz and (sampler == "py-spy" or (sampler == "auto" and events)) else None
+    if sampler == "py-spy" and program is None:
+        if not rate_hz:
+            raise UsageError("--sampler py-spy was given, and --rate 0, which samples nothing", "Leave one out.")
+        raise UsageError("py-spy is not installed", "Install it (pip install py-spy), or leave --sampler out.")
+    native = sampler if sampler in ("perf", "timer") else "auto"
+    return Options(events or program is not None, rate_hz, native, py_spy=program)
 
 
 def _check_page(page: Path, force: bool) -> None:
@@ -124,7 +225,21 @@ def _check_page(page: Path, force: bool) -> None:
         raise OutputError(f"the folder {page.parent} does not exist", "Make it first, or choose another.")
 
 
-def _report(recording: Path, page: Path | None, quiet: bool, force: bool, open_page: bool) -> None:
+def _check_baseline(baseline: Path, target: Target) -> None:
+    from gilprobe.analysis import check_baseline, load
+
+    check_baseline(load(baseline), ("python", *target.arguments))
+
+
+def _report(
+    recording: Path,
+    page: Path | None,
+    quiet: bool,
+    force: bool,
+    open_page: bool,
+    baseline: Path | None = None,
+    work: float = 1.0,
+) -> None:
     if not any(recording.glob("*.gpr")):
         raise GilprobeError(
             f"nothing was recorded in {recording}",
@@ -132,9 +247,11 @@ def _report(recording: Path, page: Path | None, quiet: bool, force: bool, open_p
         )
     if quiet and page is None:
         return
-    from gilprobe.analysis import load
+    from gilprobe.analysis import load, with_waterfall
 
     profiled = load(recording)
+    if baseline:
+        profiled = with_waterfall(profiled, load(baseline), work=work)
     if not quiet:
         from gilprobe.cli import nowhere
         from gilprobe.render.text import print_summary

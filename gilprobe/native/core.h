@@ -64,11 +64,49 @@ typedef struct {
     uint16_t flags;
 } OpenWait;
 
+/* One of the timed waits that together are a wait for the GIL. */
+typedef struct {
+    uint64_t start_ns, end_ns;
+    uint64_t posted_ns; /* the last post on it, 0 = none */
+    uint64_t ready_ns;  /* from when it could have gone on until it did */
+    uint32_t ahead;     /* waiters that came before */
+} GilSlice;
+
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
 typedef struct {
     volatile uint32_t any;
     volatile uint32_t interrupting;
 } HandledSignals;
+
+#define GP_SPAN_DEPTH 32
+
+typedef struct {
+    uint64_t hash; /* of its name */
+    SpanRecord *record;
+    uint64_t start_ns;
+    uint64_t cpu_ns;
+    uint64_t run_delay_ns;
+    uint64_t faults;
+} OpenSpan;
+
+typedef struct {
+    volatile uint32_t current; /* id of the innermost span, 0 = none */
+    uint32_t depth;
+    uint32_t too_deep; /* begun beyond GP_SPAN_DEPTH, and not ended */
+    uint64_t read_ns;  /* of the two below */
+    uint64_t run_delay_ns;
+    uint64_t faults;
+    uint64_t ended;    /* in all threads that this slot has served */
+    SpanRecord *other; /* for those that found no room */
+    Index known;
+    OpenSpan open[GP_SPAN_DEPTH];
+} Spans;
+/* What the watchdog saw of a thread at its last check. */
+typedef struct {
+    uint64_t wait_id;
+    uint32_t checks; /* that saw this same wait, one after the other */
+    uint8_t stall_told;
+} WatchSeen;
 
 typedef struct Slot {
     uint32_t index;
@@ -81,10 +119,14 @@ typedef struct Slot {
             volatile uint8_t blocked; /* inside a recorded wait: nested ones pass through */
             volatile uint8_t vforked; /* a vfork child may be running on our memory */
             volatile uint8_t over;    /* the recording has ended */
+            volatile uint8_t unkeyed; /* made in a signal handler, where its end could not be provided for */
         };
-        volatile uint32_t pass_through; /* any of them: one load on the hot paths */
+        volatile uint64_t pass_through; /* any of them: one load on the hot paths */
     };
+    uint32_t session; /* of the recording it belongs to */
     HandledSignals handled;
+    CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
+    uint32_t cuda_launches, cuda_last_correlation;
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
@@ -92,8 +134,11 @@ typedef struct Slot {
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
+    GilSlice gil_slice;
     SpinBurst spin;
-    Cursor records, events, samples;
+    Spans spans;
+    Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
+    GilHoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -101,13 +146,23 @@ typedef struct Slot {
     _Atomic bool in_use;
     int sampler_fd;
     uint8_t sampler_on;
-    timer_t sampler_timer;
+    int sampler_timer; /* the kernel's id: a signal handler may make one, for which glibc promises nothing */
+    uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
+    struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
+    volatile uint64_t last_pc;                       /* of the last sample */
+    uint64_t state;                                  /* the PyThreadState when the thread was first seen with one */
+    WatchSeen seen;                                  /* while there is no lock_thread */
 } Slot;
 
 typedef struct {
     bool events;
+    bool prove;
+    bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
+    bool cuda;
+    uint32_t cuda_raw; /* so many of CUPTI's records are kept as they come */
+    char cupti[768];   /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 
@@ -179,15 +234,19 @@ IndexEntry *gp_index_find(Index *index, uint64_t hash);
 IndexEntry *gp_index_insert(Index *index, uint64_t hash); /* NULL when it cannot grow */
 
 /* slots.c: threads */
-Slot *gp_slot_new(void);
+Slot *gp_slot_new(bool in_signal);
 void gp_slot_release(void *slot);
 void gp_slots_forked(void);
 void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
 Slot *gp_slots_all(void);
+Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
-bool gp_vfork_over(Slot *slot);
+bool gp_slot_usable(Slot *slot);
+Slot *gp_slot_in_signal(void);
+void gp_slots_begin(void);
+extern uint32_t gp_session; /* counts the recordings of this process */
 
 /* The slot of the calling thread, or NULL where hooks must pass through. */
 static inline Slot *gp_slot(void) {
@@ -195,11 +254,11 @@ static inline Slot *gp_slot(void) {
     if (GP_RARE(!slot)) {
         if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || gp_slot_gone)
             return NULL;
-        slot = gp_slot_new();
+        slot = gp_slot_new(false);
         if (!slot)
             return NULL;
     }
-    if (GP_RARE(slot->pass_through) && (slot->busy || slot->blocked || slot->over || !gp_vfork_over(slot)))
+    if (GP_RARE(slot->pass_through) && !gp_slot_usable(slot))
         return NULL;
     return slot;
 }
@@ -225,14 +284,17 @@ enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *ty
 
 /* names.c */
 void gp_name_thread(Slot *slot, const char *frame);
+uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]);
 
 /* edges.c: who ended the wait */
+#define GP_POSTS_KEPT 12
 typedef struct {
     _Alignas(64) _Atomic uint32_t waiters;
     _Atomic uint32_t sequence; /* odd while being written */
     _Atomic uint64_t address;
     _Atomic uint64_t posted_ns;
-    _Atomic uint64_t releaser; /* thread << 32 | stack id */
+    _Atomic uint64_t releaser;                /* thread << 32 | stack id */
+    _Atomic uint64_t posts_ns[GP_POSTS_KEPT]; /* of the last posts; the oldest is at (sequence / 2) % GP_POSTS_KEPT */
 } Bucket;
 #define GP_BUCKET_BITS 12
 extern Bucket gp_buckets[1 << GP_BUCKET_BITS];
@@ -246,21 +308,28 @@ static inline void gp_post_check(const void *address, void *return_address) {
         gp_post(address, return_address);
 }
 bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint64_t *releaser);
+uint64_t gp_posted_after(const void *address, uint64_t since_ns, uint32_t ahead);
 void gp_edges_forked(void);
 
 /* waits.c */
 void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t stack_id);
 void gp_wait_close(Slot *slot, OpenWait *wait);
 void gp_wait_cancel(Slot *slot, const OpenWait *wait);
+void gp_wait_drop(const OpenWait *wait);
 void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser);
 void gp_spin_close(Slot *slot);
 void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
+
+/* spans.c */
+void gp_spans_clear(Slot *slot);
+void gp_spans_close(Slot *slot, uint64_t now_ns);
 
 /* gil.c */
 #define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */
 void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
@@ -271,14 +340,36 @@ void gp_sampler_setup(void);
 void gp_sampler_start(Slot *slot);
 void gp_sampler_stop(Slot *slot);
 void gp_sampler_forked(void);
+void gp_sampler_greet(void);
+void gp_sampler_stop_all(void);
 
 bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old);
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+void gp_signals_take_over(void);
+void gp_signals_give_back(void);
+
+/* got.c */
+uint32_t gp_got_patch(void);
+uint32_t gp_got_restore(void);
+void gp_got_refresh(void);
+
+/* inside.c */
+bool gp_is_preloaded(void);
+GP_EXPORT int gilprobe_start(const char *folder, const char *options);
+GP_EXPORT int gilprobe_stop(void);
+
+/* prove.c */
+void gp_prove_setup(void);
+void gp_prove_sample(Slot *slot);
+/* cupti.c */
+void gp_cuda_flush(void);
+void gp_cuda_forked(void);
 
 /* start.c */
 void gp_finish(enum EndKind kind);
+int gp_start_inside(const char *folder, const char *options);
 extern char gp_preload_path[]; /* of this library; empty when not preloaded */
 extern char gp_recording_variable[], gp_options_variable[];
 

@@ -91,6 +91,7 @@ bool gp_file_open(bool forked) {
     FileHeader *header = map_range(0, GP_HEADER_BYTES, true, &error);
     gp_header = header ? header : &no_header;
     memset(gp_header, 0, sizeof *gp_header);
+    gp_header->lost_errno = header ? 0 : (uint64_t)error;
     atomic_store(&file_bytes, GP_HEADER_BYTES);
     struct timespec real;
     clock_gettime(CLOCK_REALTIME, &real);

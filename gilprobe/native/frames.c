@@ -66,6 +66,7 @@ static void walk(RawStack *stack) {
     const char *state = gp_python.known ? gp_python.thread_state() : NULL;
     if (!state)
         return;
+    gp_slot_here->state = (uint64_t)state;
     for (const char *frame = current_frame(state); frame;
          frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
         if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)

@@ -38,6 +38,7 @@ static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
     record->open_type_id = 0;
     record->open_op = (uint8_t)op;
     record->open_subject = GP_SUBJECT_UNKNOWN;
+    record->open_flags = 0;
     __atomic_store_n(&record->open_start_ns, call->wait.start_ns, __ATOMIC_RELEASE);
     slot->blocked = 1;
     slot->busy = 0;
@@ -49,6 +50,11 @@ static void end(Slot *slot, IoCall *call) {
     slot->blocked = 0;
     uint64_t end_ns = gp_now(), duration_ns = end_ns - call->wait.start_ns;
     ThreadRecord *record = slot->record;
+    if (GP_RARE(slot->over)) {
+        slot->busy = 0;
+        errno = error;
+        return;
+    }
     record->open_start_ns = 0;
     slot->io_slow = duration_ns >= QUICK_NS;
     if (!slot->io_slow) {

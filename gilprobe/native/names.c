@@ -105,9 +105,20 @@ static void name_from_kernel(Slot *slot) {
         set_name(slot, text, (uint32_t)strnlen(text, sizeof text));
 }
 
+/* By a thread's outermost Python frame: its Thread's name, else the function; 0 where a Thread's name is not found. */
+uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]) {
+    const char *code = (const char *)(GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull);
+    uint32_t bytes = gp_text(GP_AT(const char *, code, gp_python.code_qualname), text, GP_NAME_BYTES);
+    if (bytes != 17 || memcmp(text, "Thread._bootstrap", 17))
+        return bytes;
+    uint64_t object = GP_AT(uint64_t, frame, gp_python.frame_locals) & ~7ull;
+    uint64_t name = object ? name_of_thread_object(object) : 0;
+    return name ? gp_text((const char *)name, text, GP_NAME_BYTES) : 0;
+}
+
 /* `frame`: the thread's outermost Python frame, or NULL where there is none. */
 void gp_name_thread(Slot *slot, const char *frame) {
-    if (slot->thread == 1) {
+    if (slot->tid == gp_header->pid) {
         set_name(slot, "MainThread", 10);
         return;
     }
@@ -116,17 +127,9 @@ void gp_name_thread(Slot *slot, const char *frame) {
         return;
     }
     char text[GP_NAME_BYTES];
-    const char *code = (const char *)(GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull);
-    uint32_t bytes = gp_text(GP_AT(const char *, code, gp_python.code_qualname), text, sizeof text);
-    if (bytes == 17 && !memcmp(text, "Thread._bootstrap", 17)) {
-        uint64_t object = GP_AT(uint64_t, frame, gp_python.frame_locals) & ~7ull;
-        uint64_t name = object ? name_of_thread_object(object) : 0;
-        if (name) {
-            set_name(slot, text, gp_text((const char *)name, text, sizeof text));
-            return;
-        }
+    uint32_t bytes = gp_name_by_frame(frame, text);
+    if (bytes)
+        set_name(slot, text, bytes);
+    else
         name_from_kernel(slot);
-        return;
-    }
-    set_name(slot, text, bytes);
 }

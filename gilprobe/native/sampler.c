@@ -25,7 +25,15 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
+#define MOST_GREETED 4096
+
 static bool on;
+
+static struct {
+    _Atomic uint32_t tid; /* 0 = adopted by the thread's slot */
+    int timer;
+} greeted[MOST_GREETED];
+static uint32_t greeted_count;
 static struct sigaction script_action; /* what the script believes to be installed on our signal */
 
 bool gp_is_sampler_signal(int number, int code) {
@@ -38,8 +46,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
                                       REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
     /* Where a free-threaded object's atomics lie: ob_ref_shared, ob_ref_local, ob_mutex; elsewhere: ob_refcnt. */
     static const uint8_t offsets[] = {16, 12, 10, 0};
-    SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now()};
-    sample.pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+    SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now(), .span_id = slot->spans.current};
+    sample.pc = slot->last_pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     for (int i = 0; i < 16; i++)
         sample.registers[i] = (uint64_t)context->uc_mcontext.gregs[order[i]];
     sample.stack_id = gp_stack_in_signal(slot);
@@ -49,6 +57,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
         if (sample.type_id)
             sample.object = sample.address - offsets[i];
     }
+    if (GP_RARE(gp_options.prove))
+        gp_prove_sample(slot);
     SampleRecord *record = gp_array_begin(slot, &slot->samples, GP_CHUNK_SAMPLES, sizeof *record);
     if (!record)
         return;
@@ -65,8 +75,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
             script_action.sa_sigaction(number, info, context);
         else if (script_action.sa_handler != SIG_DFL && script_action.sa_handler != SIG_IGN)
             script_action.sa_handler(number);
-    } else if (slot && atomic_load_explicit(&gp_active, memory_order_relaxed) &&
-               gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0)) {
+    } else if (on && gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0) && (slot = gp_slot_in_signal())) {
         if (slot->busy) {
             gp_header->lost_samples++;
         } else {
@@ -122,45 +131,103 @@ static bool start_perf(Slot *slot) {
     return true;
 }
 
-static void start_timer(Slot *slot) {
+/* On the CPU clock of a thread of this process; its id, or -1. */
+static int start_timer(uint32_t tid, clockid_t clock) {
     struct sigevent event;
     memset(&event, 0, sizeof event);
     event.sigev_notify = SIGEV_THREAD_ID;
     event.sigev_signo = SAMPLER_SIGNAL;
-    event.sigev_notify_thread_id = (pid_t)slot->tid;
-    if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &slot->sampler_timer))
-        return;
+    event.sigev_notify_thread_id = (pid_t)tid;
+    int id;
+    if (gp_syscall3(SYS_timer_create, clock, &event, &id) < 0)
+        return -1;
     uint64_t period_ns = ONE_SECOND_NS / gp_options.rate_hz;
     struct timespec period = {(time_t)(period_ns / ONE_SECOND_NS), (long)(period_ns % ONE_SECOND_NS)};
     struct itimerspec both = {period, period};
-    timer_settime(slot->sampler_timer, 0, &both, NULL);
-    slot->sampler_on = 2;
+    gp_syscall6(SYS_timer_settime, id, 0, (long)&both, 0, 0, 0);
     gp_header->flags |= GP_HEADER_SAMPLED_TIMER;
+    return id;
+}
+
+static int adopt(uint32_t tid) {
+    for (uint32_t i = 0; i < greeted_count; i++) {
+        uint32_t expected = tid;
+        if (atomic_compare_exchange_strong(&greeted[i].tid, &expected, 0))
+            return greeted[i].timer;
+    }
+    return -1;
 }
 
 void gp_sampler_start(Slot *slot) {
     if (!on || slot->sampler_on)
         return;
     int error = errno;
+    int timer = adopt(slot->tid);
     bool timer_will_do = gp_options.rate_hz <= MOST_TIMER_HZ && gp_options.sampler == 0;
-    if (gp_options.sampler != 2 && !timer_will_do && start_perf(slot))
+    if (timer < 0 && gp_options.sampler != 2 && !timer_will_do && start_perf(slot)) {
         slot->sampler_on = 1;
-    else
-        start_timer(slot);
+    } else {
+        if (timer < 0)
+            timer = start_timer(slot->tid, CLOCK_THREAD_CPUTIME_ID);
+        slot->sampler_timer = timer;
+        slot->sampler_on = timer < 0 ? 0 : 2;
+    }
     errno = error;
 }
 
 void gp_sampler_stop(Slot *slot) {
-    if (slot->sampler_on == 1)
-        gp_syscall3(SYS_close, slot->sampler_fd, 0, 0);
-    else if (slot->sampler_on == 2)
-        timer_delete(slot->sampler_timer);
-    slot->sampler_on = 0;
+    uint8_t was_on = __atomic_exchange_n(&slot->sampler_on, 0, __ATOMIC_ACQ_REL);
+    int fd = slot->sampler_fd;
     slot->sampler_fd = -1;
+    if (was_on == 1)
+        gp_syscall3(SYS_close, fd, 0, 0);
+    else if (was_on == 2)
+        gp_syscall3(SYS_timer_delete, slot->sampler_timer, 0, 0);
+}
+
+/* The recording ends, the process goes on. Our handler stays: a signal that is on its way would else end the process.
+ */
+void gp_sampler_stop_all(void) {
+    on = false;
+    for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
+        if (slot->session == gp_session)
+            gp_sampler_stop(slot);
+    for (uint32_t i = 0; i < greeted_count; i++)
+        if (atomic_exchange(&greeted[i].tid, 0))
+            gp_syscall3(SYS_timer_delete, greeted[i].timer, 0, 0);
+    greeted_count = 0;
+}
+
+/* Threads that were there before the recording, and may compute on without ever calling a hook: a timer of ours on
+ * their clock brings them its signal. */
+void gp_sampler_greet(void) {
+    if (!on)
+        return;
+    greeted_count = 0;
+    char entries[4096];
+    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+    for (long got; fd >= 0 && (got = gp_syscall3(SYS_getdents64, fd, entries, sizeof entries)) > 0;)
+        for (long at = 0; at < got; at += *(uint16_t *)(entries + at + 16)) {
+            uint32_t tid = 0;
+            for (const char *digit = entries + at + 19; *digit >= '0' && *digit <= '9'; digit++)
+                tid = tid * 10 + (uint32_t)(*digit - '0');
+            if (!tid || greeted_count == MOST_GREETED || (gp_slot_here && tid == gp_slot_here->tid))
+                continue;
+            /* The kernel's clock of another thread (linux/posix-timers.h, MAKE_THREAD_CPUCLOCK with CPUCLOCK_SCHED). */
+            int timer = start_timer(tid, (clockid_t)(~tid << 3 | 6));
+            if (timer < 0)
+                continue;
+            greeted[greeted_count].timer = timer;
+            atomic_store(&greeted[greeted_count].tid, tid);
+            greeted_count++;
+        }
+    if (fd >= 0)
+        gp_syscall3(SYS_close, fd, 0, 0);
 }
 
 /* The child has the parent's perf descriptors, which count the parent; timers it has none. */
 void gp_sampler_forked(void) {
+    greeted_count = 0;
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
         if (slot->sampler_on == 1)
             gp_syscall3(SYS_close, slot->sampler_fd, 0, 0);
@@ -170,13 +237,19 @@ void gp_sampler_forked(void) {
 }
 
 void gp_sampler_setup(void) {
+    static bool installed;
     if (!gp_options.rate_hz)
         return;
+    if (installed) {
+        on = true;
+        gp_header->rate_hz = gp_options.rate_hz;
+        return;
+    }
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_RESTART;
-    on = !gp_real_sigaction(SAMPLER_SIGNAL, &action, &script_action);
+    installed = on = !gp_real_sigaction(SAMPLER_SIGNAL, &action, &script_action);
     gp_header->rate_hz = on ? gp_options.rate_hz : 0;
 }
 

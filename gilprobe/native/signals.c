@@ -85,3 +85,26 @@ GP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigac
     }
     return 0;
 }
+
+/* Handlers that were there before the recording. */
+void gp_signals_take_over(void) {
+    for (int number = 1; number < NSIG; number++) {
+        struct sigaction was;
+        if (!relayed(number) || gp_sampler_sigaction(number, NULL, NULL) || gp_real_sigaction(number, NULL, &was) ||
+            was.sa_handler == SIG_DFL || was.sa_handler == SIG_IGN || was.sa_sigaction == relay)
+            continue;
+        sigaction(number, &was, NULL);
+    }
+}
+
+void gp_signals_give_back(void) {
+    for (int number = 1; number < NSIG; number++) {
+        struct sigaction was;
+        if (!relayed(number) || gp_real_sigaction(number, NULL, &was) || was.sa_sigaction != relay)
+            continue;
+        int own = atomic_load_explicit(&flags[number], memory_order_relaxed);
+        was.sa_sigaction = atomic_load_explicit(&handlers[number], memory_order_acquire);
+        was.sa_flags = (was.sa_flags & ~SA_SIGINFO) | (own & SA_SIGINFO);
+        gp_real_sigaction(number, &was, NULL);
+    }
+}

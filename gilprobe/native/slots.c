@@ -17,6 +17,7 @@ GP_TLS Slot *gp_slot_here;
 GP_TLS bool gp_slot_gone;
 
 _Atomic uint32_t gp_live_threads;
+uint32_t gp_session;
 
 static _Atomic(Slot *) all_slots;
 static _Atomic uint64_t free_slots; /* a Slot's address below, a count of changes in the top 16 bits (ABA) */
@@ -109,11 +110,17 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->named = 0;
     slot->io_slow = 0;
     slot->blocked = slot->vforked = slot->over = 0;
+    slot->session = gp_session;
     slot->gil_condition = 0;
     slot->unknown_signal = 0;
+    slot->lock_thread = NULL;
+    slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
+    slot->cuda_use = NULL;
+    slot->cuda_launches = slot->cuda_last_correlation = 0;
     gp_index_clear(&slot->waits);
+    gp_spans_clear(slot);
     ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);
     slot->record = record ? record : &slot->scratch;
     if (!record)
@@ -127,20 +134,43 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
         gp_record_done(slot);
 }
 
-Slot *gp_slot_new(void) {
+static void forget_file(Slot *slot) {
+    memset(&slot->records, 0, sizeof slot->records);
+    memset(&slot->events, 0, sizeof slot->events);
+    memset(&slot->samples, 0, sizeof slot->samples);
+    memset(&slot->span_events, 0, sizeof slot->span_events);
+    memset(&slot->gpu_work, 0, sizeof slot->gpu_work);
+    memset(&slot->gpu_marks, 0, sizeof slot->gpu_marks);
+    memset(&slot->gil_holds, 0, sizeof slot->gil_holds);
+    slot->last_hold = NULL;
+    gp_index_clear(&slot->stacks);
+    gp_index_clear(&slot->types);
+}
+
+static void begin_with_a_past(Slot *slot) {
+    uint64_t cpu_ns = gp_thread_cpu_ns(), run_delay_ns = 0, ignored;
+    /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
+    if (cpu_ns > LONG_ENOUGH_NS / 4)
+        read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);
+    thread_begin(slot, cpu_ns, run_delay_ns);
+    atomic_fetch_add_explicit(&gp_live_threads, 1, memory_order_relaxed);
+}
+
+/* In a signal handler nothing may be called that allocates. */
+Slot *gp_slot_new(bool in_signal) {
+    gp_slot_gone = true; /* a signal that comes now must not make another */
     Slot *slot = pop_free();
     if (!slot) {
         slot = gp_memory(sizeof *slot);
         if (!slot) {
-            gp_slot_gone = true;
             gp_lose(NULL, ENOMEM);
             return NULL;
         }
         slot->index = atomic_fetch_add_explicit(&next_slot, 1, memory_order_relaxed);
         slot->sampler_fd = -1;
         slot->busy = 1;
-        gp_index_clear(&slot->stacks);
-        gp_index_clear(&slot->types);
+        slot->session = gp_session;
+        forget_file(slot);
         Slot *head = atomic_load_explicit(&all_slots, memory_order_relaxed);
         do
             slot->next_all = head;
@@ -148,17 +178,31 @@ Slot *gp_slot_new(void) {
                                                       memory_order_relaxed));
     }
     slot->busy = 1;
+    if (slot->session != gp_session)
+        forget_file(slot);
     gp_slot_here = slot;
-    uint64_t cpu_ns = gp_thread_cpu_ns(), run_delay_ns = 0, ignored;
-    /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
-    if (cpu_ns > LONG_ENOUGH_NS / 4)
-        read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);
-    thread_begin(slot, cpu_ns, run_delay_ns);
-    atomic_fetch_add_explicit(&gp_live_threads, 1, memory_order_relaxed);
+    gp_slot_gone = false;
+    begin_with_a_past(slot);
     atomic_store_explicit(&slot->in_use, true, memory_order_release);
-    pthread_setspecific(end_of_thread, slot);
+    if (in_signal)
+        slot->unkeyed = 1;
+    else
+        pthread_setspecific(end_of_thread, slot);
     gp_sampler_start(slot);
+    if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
+        slot->over = 1;
     slot->busy = 0;
+    return slot;
+}
+
+Slot *gp_slot_unlisted(void) {
+    Slot *slot = gp_memory(sizeof *slot);
+    if (!slot)
+        return NULL;
+    slot->index = atomic_fetch_add_explicit(&next_slot, 1, memory_order_relaxed);
+    slot->record = &slot->scratch;
+    slot->sampler_fd = -1;
+    slot->busy = 1;
     return slot;
 }
 
@@ -167,6 +211,7 @@ static void thread_end(Slot *slot, uint64_t now_ns) {
         gp_wait_close(slot, &slot->gil_wait);
     slot->gil_wait.start_ns = 0;
     gp_spin_close(slot);
+    gp_spans_close(slot, now_ns);
     gp_read_kernel(slot, now_ns);
     if (!slot->named)
         gp_name_thread(slot, NULL);
@@ -182,20 +227,80 @@ void gp_slot_release(void *argument) {
     gp_slot_gone = true;
     slot->busy = 1;
     gp_sampler_stop(slot);
-    if (atomic_load_explicit(&gp_active, memory_order_relaxed))
+    if (atomic_load_explicit(&gp_active, memory_order_relaxed) && slot->session == gp_session)
         thread_end(slot, gp_now());
     slot->record = &slot->scratch;
-    atomic_fetch_sub_explicit(&gp_live_threads, 1, memory_order_relaxed);
+    if (slot->session == gp_session)
+        atomic_fetch_sub_explicit(&gp_live_threads, 1, memory_order_relaxed);
     atomic_store_explicit(&slot->in_use, false, memory_order_release);
     push_free(slot);
 }
 
 /* Hooks between the parent's vfork and its return run in the child, on the parent's memory. */
-bool gp_vfork_over(Slot *slot) {
+static bool vfork_over(Slot *slot) {
     if ((uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0) != gp_header->pid)
         return false;
     slot->vforked = 0;
     return true;
+}
+
+/* The recording that this slot was in has ended and another has begun. */
+static void begin_again(Slot *slot) {
+    slot->busy = 1;
+    if (slot->gil_wait.start_ns) /* open when the first one ended: no hook saw its end */
+        atomic_fetch_sub_explicit(&gp_bucket(slot->gil_wait.posted_at)->waiters, 1, memory_order_relaxed);
+    forget_file(slot);
+    begin_with_a_past(slot);
+    gp_sampler_start(slot);
+    slot->busy = 0;
+}
+
+/* Some flag is set: may hooks use the slot all the same? */
+bool gp_slot_usable(Slot *slot) {
+    if (slot->busy || slot->blocked)
+        return false;
+    if (slot->over) {
+        if (slot->session == gp_session || !atomic_load_explicit(&gp_active, memory_order_relaxed))
+            return false;
+        begin_again(slot);
+    }
+    if (slot->unkeyed) {
+        pthread_setspecific(end_of_thread, slot);
+        slot->unkeyed = 0;
+    }
+    return !slot->vforked || vfork_over(slot);
+}
+
+/* Of a thread that was there before the recording, and may never have waited. */
+Slot *gp_slot_in_signal(void) {
+    Slot *slot = gp_slot_here;
+    if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
+        return NULL;
+    if (!slot)
+        return gp_slot_gone ? NULL : gp_slot_new(true);
+    if (slot->over && !slot->busy && !slot->blocked && slot->session != gp_session)
+        begin_again(slot);
+    return slot->over ? NULL : slot;
+}
+
+static uint32_t tasks_now(void) {
+    uint32_t count = 0;
+    char entries[4096];
+    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+    for (long got; fd >= 0 && (got = gp_syscall3(SYS_getdents64, fd, entries, sizeof entries)) > 0;)
+        for (long at = 0; at < got; at += *(uint16_t *)(entries + at + 16))
+            count += entries[at + 19] != '.';
+    if (fd >= 0)
+        gp_syscall3(SYS_close, fd, 0, 0);
+    return count;
+}
+
+/* A new recording in a process that may have had one: threads join it one by one, when they next call a hook. */
+void gp_slots_begin(void) {
+    gp_session++;
+    atomic_store(&next_thread, 0);
+    /* One stands for all that were there before: they are counted when they are seen. */
+    atomic_store(&gp_live_threads, tasks_now() > 1 ? 1 : 0);
 }
 
 /* In the child of fork: only the calling thread lives; all else is forgotten, its memory with it. */
@@ -212,11 +317,7 @@ void gp_slots_forked(void) {
     slot->next_all = NULL;
     atomic_store(&gp_live_threads, 1);
     atomic_store(&all_slots, slot);
-    memset(&slot->records, 0, sizeof slot->records);
-    memset(&slot->events, 0, sizeof slot->events);
-    memset(&slot->samples, 0, sizeof slot->samples);
-    gp_index_clear(&slot->stacks);
-    gp_index_clear(&slot->types);
+    forget_file(slot);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;
     thread_begin(slot, 0, 0);
     slot->gil_condition = gil_condition;
@@ -227,10 +328,11 @@ void gp_slots_forked(void) {
 /* The process ends: what the kernel knows of the threads that are still there. */
 void gp_slots_finish(uint64_t now_ns) {
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
-        if (!atomic_load_explicit(&slot->in_use, memory_order_acquire))
+        if (!atomic_load_explicit(&slot->in_use, memory_order_acquire) || slot->over || slot->session != gp_session)
             continue;
         if (slot == gp_slot_here) {
             gp_spin_close(slot);
+            gp_spans_close(slot, now_ns);
             gp_read_kernel(slot, now_ns);
             if (!slot->named)
                 gp_name_thread(slot, NULL);
@@ -268,6 +370,7 @@ static void *run_thread(void *argument) {
 GP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *),
                              void *argument) {
     gp_need_real();
+    gp_got_refresh();
     ThreadStart *start;
     if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || !(start = malloc(sizeof *start)))
         return gp_real.pthread_create(thread, attributes, function, argument);

@@ -13,17 +13,20 @@
 
 #include "python.h"
 #include "real.h"
+#include "watch.h"
 
 #define RECORDING "GILPROBE_RECORDING="
 #define OPTIONS "GILPROBE_OPTIONS="
 #define PRELOAD "LD_PRELOAD="
+#define INJECTION "CUDA_INJECTION64_PATH="
 
 _Atomic bool gp_active;
 Options gp_options;
 bool gp_ticks_are_ns;
 char gp_preload_path[1024];
 char gp_recording_variable[sizeof RECORDING + sizeof gp_options.folder];
-char gp_options_variable[512];
+char gp_options_variable[2048];
+static char injection_variable[sizeof INJECTION + sizeof gp_preload_path]; /* empty without --cuda */
 
 extern char **environ;
 
@@ -48,10 +51,26 @@ static void parse_options(const char *text) {
         value++;
         if (!strncmp(at, "events=", 7))
             gp_options.events = atoi(value) != 0;
+        else if (!strncmp(at, "prove=", 6))
+            gp_options.prove = atoi(value) != 0;
+        else if (!strncmp(at, "holds=", 6))
+            gp_options.holds = atoi(value) != 0;
         else if (!strncmp(at, "rate=", 5))
             gp_options.rate_hz = (uint32_t)atoi(value);
         else if (!strncmp(at, "sampler=", 8))
             gp_options.sampler = !strncmp(value, "perf", 4) ? 1 : !strncmp(value, "timer", 5) ? 2 : 0;
+        else if (!strncmp(at, "cuda=", 5))
+            gp_options.cuda = atoi(value) != 0;
+        else if (!strncmp(at, "cuda_raw=", 9))
+            gp_options.cuda_raw = (uint32_t)atoi(value);
+        else if (!strncmp(at, "cupti=", 6))
+            snprintf(gp_options.cupti, sizeof gp_options.cupti, "%.*s", (int)strcspn(value, ","), value);
+        else if (!strncmp(at, "watchdog_ms=", 12))
+            gp_watch.on = (gp_watch.limit_ns = strtoull(value, NULL, 10) * 1000000) > 0;
+        else if (!strncmp(at, "on_deadlock=", 12))
+            gp_watch.on_deadlock = !strncmp(value, "raise", 5)   ? GP_RAISE
+                                   : !strncmp(value, "abort", 5) ? GP_ABORT
+                                                                 : GP_REPORT;
         at = strchr(value, ',');
         at = at ? at + 1 : NULL;
     }
@@ -102,6 +121,8 @@ static void write_start(Slot *slot) {
     if (got > 1)
         gp_meta(slot, "cwd", text, (size_t)got - 1);
     gp_images_write(slot);
+    if (gp_watch.on)
+        gp_meta(slot, "watchdog", "on", 2);
 }
 
 static void begin_file(bool forked) {
@@ -118,6 +139,7 @@ static void forked_child(void) {
         return;
     gp_file_forget();
     gp_edges_forked();
+    gp_cuda_forked();
     gp_frames_forked();
     gp_sampler_forked();
     begin_file(true);
@@ -129,12 +151,13 @@ static void forked_child(void) {
     write_start(slot);
     gp_sampler_start(slot);
     slot->busy = 0;
+    gp_watchdog_forked();
 }
 
 __attribute__((constructor)) static void start(void) {
     gp_resolve_real();
     const char *recording = getenv("GILPROBE_RECORDING");
-    if (!recording || strlen(recording) >= sizeof gp_options.folder)
+    if (!recording || strlen(recording) >= sizeof gp_options.folder || !gp_is_preloaded())
         return;
     snprintf(gp_options.folder, sizeof gp_options.folder, "%s", recording);
     const char *options = getenv("GILPROBE_OPTIONS");
@@ -142,6 +165,8 @@ __attribute__((constructor)) static void start(void) {
     snprintf(gp_options_variable, sizeof gp_options_variable, OPTIONS "%s", options ? options : "");
     parse_options(options);
     hide_environment();
+    if (gp_options.cuda)
+        snprintf(injection_variable, sizeof injection_variable, INJECTION "%s", gp_preload_path);
     gp_python_setup();
     if (!gp_python.runtime)
         return; /* not Python: only hand the variables on to children */
@@ -157,11 +182,60 @@ __attribute__((constructor)) static void start(void) {
     slot->busy = 1;
     write_start(slot);
     slot->busy = 0;
+    gp_prove_setup();
+    if (gp_watch.on) {
+        slot->busy = 1;
+        gp_watch.on = gp_locks_install();
+        const char *state = gp_watch.on ? "on" : "no: this interpreter's method tables are not known";
+        gp_meta(slot, "watchdog", state, strlen(state));
+        slot->busy = 0;
+        gp_watchdog_start();
+    }
+}
+
+/* A running program begins a recording, maybe not its first. */
+int gp_start_inside(const char *folder, const char *options) {
+    static bool forks_watched, python_known;
+    snprintf(gp_options.folder, sizeof gp_options.folder, "%s", folder);
+    gp_options.events = false;
+    gp_options.rate_hz = 0;
+    gp_options.sampler = 0;
+    gp_options.prove = gp_options.cuda = false;
+    parse_options(options);
+    if (!python_known) {
+        gp_python_setup();
+        choose_clock();
+        gp_slots_setup();
+    }
+    python_known = true;
+    if (!gp_python.runtime)
+        return -ENOSYS;
+    gp_frames_forked();
+    gp_slots_begin();
+    begin_file(false);
+    if (gp_header->lost_errno)
+        return -(int)gp_header->lost_errno;
+    gp_sampler_setup();
+    if (!forks_watched)
+        pthread_atfork(NULL, NULL, forked_child);
+    forks_watched = true;
+    atomic_store(&gp_active, true);
+    Slot *slot = gp_slot();
+    if (slot) {
+        slot->busy = 1;
+        write_start(slot);
+        slot->busy = 0;
+    }
+    gp_sampler_greet();
+    return 0;
 }
 
 void gp_finish(enum EndKind kind) {
     if (!atomic_load(&gp_active) || gp_header->pid != (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
         return;
+    gp_cuda_flush();
+    if (kind != GP_END_EXEC)
+        gp_watchdog_finish();
     if (gp_slot_here)
         gp_slot_here->busy = 1;
     /* A signal that is still pending would kill the new program, which has no handler for it. */
@@ -176,14 +250,13 @@ void gp_finish(enum EndKind kind) {
     gp_header->end_ticks = gp_ticks();
     /* Release: a reader that sees the end must see the final figures. */
     __atomic_store_n(&gp_header->end_kind, (uint32_t)kind, __ATOMIC_RELEASE);
-    if (kind == GP_END_EXEC) {
-        if (gp_slot_here)
-            gp_slot_here->busy = 0;
-    } else {
+    if (kind != GP_END_EXEC) {
         atomic_store(&gp_active, false);
         for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
             slot->over = 1;
     }
+    if (gp_slot_here)
+        gp_slot_here->busy = 0;
 }
 
 __attribute__((destructor)) static void stop(void) { gp_finish(GP_END_EXIT); }
@@ -222,12 +295,13 @@ static bool is_variable(const char *entry, const char *name) { return !strncmp(e
         if (is_variable(envp[count], PRELOAD))                                            \
             preload_bytes = strlen(envp[count]);                                          \
     bool add = count && gp_recording_variable[0] && gp_preload_path[0];                   \
-    char **changed = alloca((count + 4) * sizeof *changed);                               \
+    char **changed = alloca((count + 5) * sizeof *changed);                               \
     char *preload = alloca(sizeof PRELOAD + strlen(gp_preload_path) + 1 + preload_bytes); \
     char *const *ours = add ? add_ours(envp, changed, preload) : envp
 
 static char *const *add_ours(char *const envp[], char **changed, char *preload) {
     size_t count = 0;
+    bool injected = false;
     char *end = stpcpy(stpcpy(preload, PRELOAD), gp_preload_path);
     for (; *envp; envp++) {
         if (is_variable(*envp, RECORDING) || is_variable(*envp, OPTIONS))
@@ -238,11 +312,14 @@ static char *const *add_ours(char *const envp[], char **changed, char *preload) 
                 stpcpy(stpcpy(end, ":"), value);
             continue;
         }
+        injected = injected || is_variable(*envp, INJECTION);
         changed[count++] = *envp;
     }
     changed[count++] = preload;
     changed[count++] = gp_recording_variable;
     changed[count++] = gp_options_variable;
+    if (injection_variable[0] && !injected)
+        changed[count++] = injection_variable;
     changed[count] = NULL;
     return changed;
 }

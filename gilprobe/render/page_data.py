@@ -44,6 +44,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "waits": _waits(texts, profile.waits),
         "hot": [_hot(texts, hot) for hot in profile.hot_objects],
         "cpu": _cpu(texts, profile),
+        "spied": _spied(texts, profile),
         "findings": [
             {"title": plain(f.title), "kind": f.kind, "cure": plain(f.cure, MOST_TEXT)} for f in profile.findings
         ],
@@ -231,6 +232,17 @@ def _cpu(texts: Texts, profile: Profile) -> dict[str, list[Any]]:
         "stack": [texts.stack(stack.stack) for stack in profile.cpu_stacks],
         "seconds": [round(stack.seconds, DIGITS) for stack in profile.cpu_stacks],
         "count": [stack.count for stack in profile.cpu_stacks],
+    }
+
+
+def _spied(texts: Texts, profile: Profile) -> dict[str, list[Any]]:
+    """py-spy's stacks by wall time, each with what its thread did then."""
+    names = [texts.number(thread.name) for thread in profile.threads]
+    return {
+        "thread": [names[seen.thread] for seen in profile.wall_stacks],
+        "stack": [texts.stack(seen.stack) for seen in profile.wall_stacks],
+        "seconds": [round(seen.seconds, DIGITS) for seen in profile.wall_stacks],
+        "state": [seen.state for seen in profile.wall_stacks],
     }
 
 

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gilprobe.launch import py_spy
 from gilprobe.model import Profile
 from reports.demo import pictures
 from reports.environment import ROOT, interpreters, write_summary
-from reports.zoo.record import Recorded, record, record_script
+from reports.zoo.prove import Proven, prove_hot
+from reports.zoo.record import Recorded, record, record_by_py_spy, record_script
 
 HERE = Path(__file__).parent
 HOT = ("list_element", "attribute", "tuple_element", "dict_value", "closure_cell", "module_global", "bound_method")
@@ -26,13 +28,16 @@ LOCAL = (
 )  # fmt: skip
 # Two threads that are to fight over one object must run at once: beyond this share of waiting for a core they do not.
 MOST_READY_SHARE = 0.1
+LEAST_CORES = 1.2
 TRIES = 3
 NOTES = f"""Every truth is the measured program's own: a stopwatch around each call, counters, the kernel's CPU and run
 delay. A stopwatch around `acquire` on a build with the GIL also has the wait for the GIL that follows the lock's; the
 profile shows the two apart, and both are in the row. A release is counted as ending a wait where the waiter's stopwatch
 has 1 ms or more. Of programs without contention, only those that compute have their waits for the GIL left out. Rows on
 planted objects need two threads at once: of {TRIES} runs the one that waited least for a core counts; it is undecided
-where that is over {MOST_READY_SHARE:.0%} of the time ("no core")."""
+where that is over {MOST_READY_SHARE:.0%} of the time ("no core"). Gains are shares of the CPU an operation takes:
+predicted from the samples of the second before the world is stopped, proven by work a second of CPU in it and in the
+second after; undecided where the threads had less than {LEAST_CORES} cores together."""
 
 
 class Table:
@@ -109,6 +114,20 @@ def gil_shares(table: Table, item: dict[str, Any]) -> None:
         )  # fmt: skip
 
 
+def py_spy_states(table: Table, item: dict[str, Any]) -> None:
+    """Of the time since it attached; the truth is of the whole thread's life."""
+    for case in ("busy", "half_busy", "native"):
+        truth, profile = record_by_py_spy(item["executable"], "busy.py", "gil_shares", 2, case)
+        seen = [s for s in profile.wall_stacks if profile.threads[s.thread].name == "subject"]
+        total_s = sum(s.seconds for s in seen)
+        held = sum(s.seconds for s in seen if s.state == "held") / total_s if total_s else 0.0
+        table.add(
+            f"GIL held by a {case.replace('_', '-')} thread, by py-spy's samples", item["label"],
+            f"{held:.1%}, truth {truth['gil_share']:.1%}", "5 points", abs(held - truth["gil_share"]) <= 0.05,
+            decided=bool(seen),
+        )  # fmt: skip
+
+
 def unaccounted(table: Table, item: dict[str, Any]) -> None:
     programs = [("locks.py", "lock", (8, 5, 10)), ("idle.py", "sockets", ()), ("busy.py", "native_code", (1,)),
                 ("busy.py", "gil", (1,))]  # fmt: skip
@@ -168,6 +187,16 @@ def hot_objects(table: Table, item: dict[str, Any], quick: bool) -> None:
             named,
             decided=alike or named,
         )
+        names = both.truth["names"]
+        wrong = [hot.name for hot in found[:2] if hot.name != names.get(hot.object_type, hot.name)]
+        table.add(
+            f"planted {case}: name and kind of both",
+            item["label"],
+            "; ".join(wrong) or "right",
+            "right",
+            not wrong and named,
+            decided=alike or bool(found),
+        )
         stall = 1 - alone.truth["cpu_ns"] / both.truth["cpu_ns"]
         total = sum(hot.share for hot in found)
         table.add(
@@ -182,6 +211,31 @@ def hot_objects(table: Table, item: dict[str, Any], quick: bool) -> None:
         table.add(f"{case}: hot objects of its twin and of one thread", item["label"], str(len(false)), "0", not false)
 
 
+def proofs(table: Table, item: dict[str, Any], quick: bool) -> None:
+    """In each row what gilprobe predicted, what it measured after freezing, and what the program itself counted."""
+    for case in HOT:
+        best: Proven | None = None
+        for _ in range(1 if quick else TRIES):
+            proven = prove_hot(item["executable"], case, 4)
+            if best is None or proven.cores() > best.cores():
+                best = proven
+            if best.cores() >= LEAST_CORES:
+                break
+        assert best is not None
+        proof, got, truth = best.proof, best.proof.proven, best.truth
+        decided = got is not None and truth is not None and best.cores() >= LEAST_CORES
+        got, truth = got or 0.0, truth or 0.0
+        table.add(
+            f"planted {case}: predicted against proven gain", item["label"],
+            f"{proof.predicted:.0%} predicted, {got:.0%} proven, {best.cores():.1f} cores", "15 points",
+            abs(proof.predicted - got) <= 0.15, decided=decided,
+        )  # fmt: skip
+        table.add(
+            f"planted {case}: proven gain against its own count", item["label"], f"{got:.0%} proven, truth {truth:.0%}",
+            "5 points", abs(got - truth) <= 0.05, decided=decided,
+        )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -192,9 +246,12 @@ def main() -> None:
         twins(table, item)
         if not item["free_threaded"]:
             gil_shares(table, item)
+            if py_spy.find():
+                py_spy_states(table, item)
         unaccounted(table, item)
         if item["free_threaded"]:
             hot_objects(table, item, quick)
+            proofs(table, item, quick)
     demo(table)
     rows = [[str(row[key]) for key in ("what", "build", "measured", "bar", "verdict")] for row in table.rows]
     summary = {"command": "make accuracy", "quick": quick, "rows": table.rows}

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gilprobe.launch import py_spy
 from gilprobe.launch.target import Options, environment
 from gilprobe.recording import schema
 from reports.demo import pictures
@@ -62,6 +63,27 @@ def loops(pairs: int, only: str | None, python: str | None) -> list[dict[str, An
                 )
             rows.append(_row(title, item["label"], bar, ratio, control))
     return rows
+
+
+def py_spy_beside(pairs: int, python: str | None) -> list[dict[str, Any]]:
+    """CPU of the program itself: py-spy's own, 3 to 8 % of a core, is printed in each report."""
+    rows: list[dict[str, Any]] = []
+    for item in interpreters() if py_spy.find() else ():
+        wanted = python is None or Path(python).resolve() == Path(item["executable"]).resolve()
+        if item["free_threaded"] or not wanted:
+            continue
+        ratio, control = interleaved(
+            partial(_beside, item["executable"]), partial(run, item["executable"], [str(WORKLOAD), "cpu_bound"], None),
+            pairs,
+        )  # fmt: skip
+        rows.append(_row("py-spy at 100 Hz, CPU of two CPU-bound threads", item["label"], 1.03, ratio, control))
+    return rows
+
+
+def _beside(python: str) -> float:
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", f"{name}/r", "--sampler", "py-spy"]
+        return run(sys.executable, [*command[1:], "--python", python, str(WORKLOAD), "cpu_bound"], None)
 
 
 def demo(pairs: int) -> list[dict[str, Any]]:
@@ -186,12 +208,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few pairs, 6 s, a million events: no verdict to quote")
     parts: dict[str, Callable[[int], list[dict[str, Any]]]] = {
+        "py_spy": lambda pairs: py_spy_beside(pairs, arguments.python),
         "start_up": start_up,
         "size": lambda pairs: size(60 if pairs == PAIRS else 6),
         "events": lambda pairs: events(10_000_000 if pairs == PAIRS else 1_000_000),
         "demo": demo,
     }
-    parser.add_argument("--only", choices=[*CASES, *parts])
+    parser.add_argument("--only", choices=[*CASES, "py_spy", *parts])
     parser.add_argument("--python", help="of the loops, only those on this interpreter")
     arguments = parser.parse_args()
     pairs = 5 if arguments.quick else PAIRS

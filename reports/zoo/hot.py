@@ -11,6 +11,7 @@ from truth import Truth, together
 truth = Truth()
 case, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 done = []
+timelines = []
 
 
 class Element:
@@ -25,9 +26,13 @@ class Config:
 
 def repeat(body):
     end, operations, start = time.thread_time() + seconds, 0, time.thread_time()
+    passes = []
     while time.thread_time() < end:
         body(2000)
         operations += 8000
+        if len(sys.argv) > 4:
+            passes.append((time.monotonic_ns(), time.thread_time_ns()))
+    timelines.append(passes)
     done.append((operations, time.thread_time() - start))
 
 
@@ -129,6 +134,17 @@ MAKERS = {
     "module_global": (lambda: settings, ["Element"]),
     "bound_method": (lambda: Element().method, ["method", "Element", "function"]),
 }
+SHARED, ELEMENT = "shared in {} (closure variable)", "own[0] in {} (element of closure variable shared)"
+# What each should be called; {} is the function.
+NAMES = {
+    "list_element": {"Element": ELEMENT, "list": SHARED},
+    "attribute": {"Element": "own.value in {} (attribute of closure variable shared)", "Config": SHARED},
+    "tuple_element": {"Element": ELEMENT, "tuple": SHARED},
+    "dict_value": {"Element": "own['a'] in {} (element of closure variable shared)", "dict": SHARED},
+    "closure_cell": {"Element": SHARED, "cell": SHARED},
+    "module_global": {"Element": "settings in {} (module global)"},
+    "bound_method": {"Element": "shared.__self__ in {} (what the bound method is bound to)", "method": SHARED},
+}
 name = case.removesuffix("_local")
 make, types = MAKERS[name]
 shared = make()
@@ -143,5 +159,10 @@ def thread_body():
 together(*[thread_body] * threads)
 truth.facts["types"] = types
 truth.facts["line_function"] = f"{name}.<locals>.body" if name != "tuple_element" else "list_element.<locals>.body"
+truth.facts["names"] = {kind: text.format(truth.facts["line_function"]) for kind, text in NAMES[name].items()}
 truth.facts["cpu_ns"] = sum(spent for _, spent in done) / sum(count for count, _ in done) * 1e9
+if len(sys.argv) > 4:  # where the operations were at which time: 8000 a line
+    with open(sys.argv[4], "w") as file:
+        for thread, passes in enumerate(timelines):
+            file.writelines(f"{thread} {wall_ns} {cpu_ns}\n" for wall_ns, cpu_ns in passes)
 truth.tell()

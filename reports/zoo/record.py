@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,3 +68,17 @@ def record_script(
             timeout=120,
         )
         return done.stdout, load(folder)
+
+
+def record_by_py_spy(python: str, program: str, *arguments: object) -> tuple[dict[str, Any], Profile]:
+    """The program's own truth, and the Profile with py-spy beside it. Raises CalledProcessError where it fails."""
+    with tempfile.TemporaryDirectory(prefix="gilprobe-zoo-") as folder:
+        options = ["-q", "-o", f"{folder}/r", "--sampler", "py-spy", "--python", python]
+        done = subprocess.run(
+            [sys.executable, "-m", "gilprobe", "profile", *options, ZOO / program, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        return json.loads(done.stdout.splitlines()[-1]), load(f"{folder}/r")

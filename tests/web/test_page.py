@@ -304,11 +304,11 @@ def test_axe_finds_no_serious_fault(chromium: Browser, recorded: Profile, tmp_pa
     source = axe()
     opened(chromium, recorded, tmp_path, dark=dark)
     chromium.run(source + "; 1")
+    rules = "{ runOnly: ['color-contrast'] }" if dark else "{}"  # the rest is the same in either theme
     for view in views(chromium):
         chromium.run(f"location.hash = '#{view}'")
         chromium.wait(f"!document.getElementById('{view}').hidden")
         chromium.frames()
-        found = chromium.run(
-            "axe.run().then((result) => result.violations.map((v) => `${v.impact} ${v.id}: ${v.nodes[0].html.slice(0, 200)}`))"
-        )
+        seen = "result.violations.map((v) => `${v.impact} ${v.id}: ${v.nodes[0].html.slice(0, 200)}`)"
+        found = chromium.run(f"axe.run(document, {rules}).then((result) => {seen})")
         assert [fault for fault in found if fault.startswith(("serious", "critical"))] == [], view

@@ -29,6 +29,7 @@ export class Recording {
     this.hot = document.hot;
     /** @type {Columns} */ this.cpu = document.cpu;
     this.losses = document.losses;
+    /** @type {Columns} */ this.spied = document.spied;
     this.findings = document.findings;
     this.wanted = document.wanted;
     this.before = document.before;

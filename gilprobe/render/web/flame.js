@@ -29,6 +29,7 @@ export class Flame {
     /** @type {[string, string][]} */ const what = [["cpu", "CPU"], ["wait", "All waits"]];
     if (kinds.length > 1) for (const kind of kinds) what.push([kind, kind === "gil" ? "GIL" : kind[0].toUpperCase() + kind.slice(1)]);
     if (recording.waits.idle.some(Boolean)) what.push(["idle", "Idle"]);
+    if (recording.spied.stack.length) what.push(["spied", "All, by py-spy"]);
     const names = [...new Set(recording.threads.map((thread) => thread.name))];
     this.table = new Table("Functions", [
       { label: "function", value: (row) => row.name, wide: true },
@@ -93,6 +94,12 @@ export class Flame {
     if (this.what === "cpu") {
       for (let at = 0; at < cpu.stack.length; at++)
         if (this.thread < 0 || cpu.thread[at] === this.thread) add(this.root, stacks[cpu.stack[at]], "", cpu.seconds[at], to, keyOf);
+      return;
+    }
+    if (this.what === "spied") {
+      const { spied } = this.recording;
+      for (let at = 0; to === "value" && at < spied.stack.length; at++)
+        if (this.thread < 0 || spied.thread[at] === this.thread) add(this.root, stacks[spied.stack[at]], spied.state[at], spied.seconds[at], to, keyOf);
       return;
     }
     for (let row = 0; row < waits.kind.length; row++) {

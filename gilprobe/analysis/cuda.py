@@ -1,0 +1,284 @@
+"""CUDA contexts of all processes on one clock: who had the GPU, how often it changed hands, what lay between."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gilprobe.analysis.cuda_nvml import add_nvml
+from gilprobe.analysis.cuda_rungs import Rung, failure, rung_of
+from gilprobe.analysis.cuda_torch import add_kineto
+from gilprobe.analysis.gpu_ownership import ownership
+from gilprobe.analysis.gpu_timeline import (
+    Times,
+    clock_bounds,
+    intervals_of,
+    residency_of,
+    union_of,
+)
+from gilprobe.model import Evidence, Finding, NotObserved
+from gilprobe.recording import Recording
+from gilprobe.recording.ladder import KINETO_SUFFIX, read_ladder, read_nvml
+from gilprobe.recording.schema import CudaContextEvent, CudaStep, GpuWorkKind
+
+LEAST_SHARE = 0.01
+MOST_ROWS = 200
+
+
+@dataclass(slots=True)
+class Context:
+    """One context of one process. Its number is its process's own: only (pid, number) names it."""
+
+    pid: int
+    number: int
+    owner: int
+    device: int = 0
+    api_kind: int = 0
+    created_ns: int = 0
+    destroyed_ns: int = 0
+    kernels: int = 0
+    copies: int = 0
+    copied_bytes: int = 0
+    busy_ns: int = 0
+    resident_ns: int | None = None
+    threads: set[int] = field(default_factory=set)
+    streams: int = 0
+    set_current: int = 0
+    pushed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "pid": self.pid,
+            "context": self.number,
+            "device": self.device,
+            "mps": {0: None, 2: True}.get(self.api_kind, False),
+            "kernels": self.kernels,
+            "copies": self.copies,
+            "copied_bytes": self.copied_bytes,
+            "busy_s": self.busy_ns / 1e9,
+            "resident_s": None if self.resident_ns is None else self.resident_ns / 1e9,
+            "threads": len(self.threads),
+            "streams": self.streams,
+            "set_current": self.set_current,
+            "pushed": self.pushed,
+            "life_s": (self.destroyed_ns - self.created_ns) / 1e9 if self.created_ns and self.destroyed_ns else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """All recorded GPU time of all processes. busy: starts and ends without overlaps, of all devices together."""
+
+    report: dict[str, Any]
+    busy: tuple[Times, Times]
+
+
+def cuda_of(recordings: Sequence[Recording]) -> Gpu:
+    """report: the JSON report's `cuda`; empty where --cuda was not given.
+
+    cuda.json may say whether the known-answer test has shown on this GPU that switch records bound residency
+    (`calibrated`, see reports/gpu_study). Where it does not, nothing of them counts as measured.
+    """
+    folder = recordings[0].path.parent
+    ladder, nvml = read_ladder(folder), read_nvml(folder)
+    kineto = any(folder.glob("*" + KINETO_SUFFIX))
+    states = [state for recording in recordings for state in recording.cuda.states]
+    none: Times = np.empty(0, np.int64)
+    if not (ladder or states):
+        return Gpu({}, (none, none))
+    rung = rung_of(recordings, ladder, kineto=kineto, nvml=bool(nvml))
+    report: dict[str, Any] = {
+        "rung": rung.letter,
+        "source": rung.source,
+        "reason": rung.reason,
+        "replay": rung.replay,
+        "cannot_see": list(rung.cannot_see),
+        "evidence": Evidence.UNAVAILABLE,
+    }
+    busy = (none, none)
+    if rung.letter in "AB":
+        calibrated = ladder.get("calibrated")
+        busy = _from_cupti(report, recordings, rung, calibrated if isinstance(calibrated, bool) else None)
+    elif rung.letter == "C":
+        busy = add_kineto(report, folder)
+    elif rung.letter == "D":
+        add_nvml(report, nvml)
+    report["failures"] = [
+        {"pid": recording.header["pid"], "reason": failure(state)}
+        for recording in recordings
+        for state in recording.cuda.states
+        if state["step"] != CudaStep.ON
+    ]
+    return Gpu(report, busy)
+
+
+def _from_cupti(
+    report: dict[str, Any], recordings: Sequence[Recording], rung: Rung, calibrated: bool | None
+) -> tuple[Times, Times]:
+    contexts: dict[tuple[int, int], Context] = {}
+    work: list[tuple[Any, Any, int]] = []
+    resident: list[tuple[Any, Any, int]] = []
+    bounds: list[tuple[int | None, int | None]] = []
+    unpaired = 0
+    for recording in recordings:
+        if not recording.cuda.states:
+            continue
+        all_work, marks = recording.cuda.all_work(), recording.cuda.all_marks()
+        _lives(contexts, recording)
+        work += _work(contexts, recording, all_work)
+        if rung.letter == "A":
+            spans, alone = residency_of(marks)
+            unpaired += alone
+            for number, (start, end) in spans.items():
+                context = _context(contexts, recording, number)
+                context.resident_ns = int((end - start).sum())
+                resident.append((start, end, context.owner))
+        if len(all_work) or len(marks):
+            bounds.append(clock_bounds(all_work, marks))
+    devices = {context.owner: context.device for context in contexts.values()}
+    on_gpu = intervals_of(work)
+    switches = intervals_of(resident)
+    use_switches = len(switches) > 0
+    report["evidence"] = Evidence.ESTIMATED if rung.replay else Evidence.MEASURED
+    report["contexts"] = [context.to_dict() for context in contexts.values()][:MOST_ROWS]
+    report["processes"] = _processes(contexts.values())
+    report |= ownership(switches if use_switches else on_gpu, on_gpu, devices)
+    report["switch_evidence"] = (
+        Evidence.MEASURED if use_switches and calibrated and not rung.replay else Evidence.ESTIMATED
+    )
+    report["calibrated"] = calibrated if use_switches else None
+    report["unpaired_switches"] = unpaired
+    report["clock_error_s"] = _clock_error(bounds)
+    wall_s = _wall_s(recordings)
+    total = sum(context.set_current + context.pushed for context in contexts.values())
+    report["set_current_per_s"] = total / wall_s if wall_s else 0.0
+    states = [state for recording in recordings for state in recording.cuda.states]
+    report["lost"] = {name: sum(state[name] for state in states) for name in ("dropped", "unread", "lost")}
+    return union_of(on_gpu.start, on_gpu.end)
+
+
+def _context(contexts: dict[tuple[int, int], Context], recording: Recording, number: int) -> Context:
+    key = recording.header["pid"], number
+    if key not in contexts:
+        contexts[key] = Context(*key, owner=len(contexts) + 1)
+    return contexts[key]
+
+
+def _lives(contexts: dict[tuple[int, int], Context], recording: Recording) -> None:
+    for event in recording.cuda.contexts:
+        context = _context(contexts, recording, event["context"])
+        if event["event"] == CudaContextEvent.CREATED:
+            context.created_ns, context.device = event["time_ns"], event["device"]
+        elif event["event"] == CudaContextEvent.DESTROYED:
+            context.destroyed_ns = event["time_ns"]
+        else:
+            context.api_kind, context.device = event["api_kind"], event["device"]
+    for use in recording.cuda.uses:
+        if use["context"]:
+            context = _context(contexts, recording, use["context"])
+            context.threads.add(use["thread"])
+            context.set_current += use["set_current"]
+            context.pushed += use["pushed"]
+
+
+def _work(contexts: dict[tuple[int, int], Context], recording: Recording, work: Any) -> list[tuple[Any, Any, int]]:
+    parts = []
+    for number in np.unique(work["context"]):
+        own = work[work["context"] == number]
+        context = _context(contexts, recording, int(number))
+        kernels = own["kind"] == GpuWorkKind.KERNEL
+        context.kernels, context.copies = int(kernels.sum()), int((~kernels).sum())
+        context.copied_bytes = int(own["bytes"].sum())
+        context.streams = len(np.unique(own["stream"]))
+        context.device = int(own["device"][0])
+        by_start = np.argsort(own["start_ns"], kind="stable")
+        start, end = union_of(own["start_ns"][by_start].astype(np.int64), own["end_ns"][by_start].astype(np.int64))
+        context.busy_ns = int(np.maximum(end - start, 0).sum())
+        parts.append((own["start_ns"], own["end_ns"], context.owner))
+    return parts
+
+
+def _processes(contexts: Any) -> list[dict[str, Any]]:
+    groups: dict[int, list[Context]] = defaultdict(list)
+    for context in contexts:
+        groups[context.pid].append(context)
+    return [
+        {
+            "pid": pid,
+            "contexts": len(group),
+            "busy_s": sum(context.busy_ns for context in group) / 1e9,
+            "resident_s": sum(c.resident_ns or 0 for c in group) / 1e9 if any(c.resident_ns for c in group) else None,
+            "threads": len(set().union(*(context.threads for context in group))),
+        }
+        for pid, group in groups.items()
+    ]
+
+
+def _clock_error(bounds: Sequence[tuple[int | None, int | None]]) -> float | None:
+    """By how much times of two processes may be apart, at most; None where some process gave no bound."""
+    lows = [low for low, _ in bounds if low is not None]
+    highs = [high for _, high in bounds if high is not None]
+    if not bounds or len(lows) < len(bounds) or len(highs) < len(bounds):
+        return None
+    return max(max(highs) - min(lows), 0) / 1e9
+
+
+def _wall_s(recordings: Sequence[Recording]) -> float:
+    return (max(r.end_ns for r in recordings) - min(r.header["start_ns"] for r in recordings)) / 1e9
+
+
+def cuda_findings(report: dict[str, Any]) -> tuple[Finding, ...]:
+    """From a replay no claim is made about a GPU."""
+    processes = report.get("processes", ())
+    if report.get("replay") or len(processes) < 2 or not report["changes"]:
+        return ()
+    share = report["gaps"]["share"]
+    if share < LEAST_SHARE:
+        return ()
+    contexts = sum(process["contexts"] for process in processes)
+    return (
+        Finding(
+            title=(
+                f"{len(processes)} processes hold {contexts} CUDA contexts; the GPU changed hands "
+                f"{report['changes_per_s']:.0f} times a second"
+            ),
+            share=share,
+            evidence=report["switch_evidence"],
+            sites=(),
+            cure=(
+                "One process with threads needs one context: no switches between owners. Where it must be processes, "
+                "NVIDIA's MPS runs their work side by side."
+            ),
+            kind="cuda",
+            detail=f"the GPU lay still between owners for {share:.1%} of its time; idling for lack of work is in it",
+        ),
+    )
+
+
+def cuda_not_observed(report: dict[str, Any]) -> tuple[NotObserved, ...]:
+    if not report:
+        return (NotObserved("cuda", "--cuda was not given"),)
+    missing = []
+    if report["rung"] == "E":
+        missing.append(NotObserved("cuda", report["reason"]))
+    else:
+        missing += [
+            NotObserved(f"cuda: {what}", f"{report['source']} does not show it") for what in report["cannot_see"]
+        ]
+        missing += [NotObserved(f"cuda in process {item['pid']}", item["reason"]) for item in report["failures"]]
+    if report["rung"] in "BC" and report["reason"]:
+        missing.append(NotObserved("cuda: context switches", report["reason"]))
+    for name, count in report.get("lost", {}).items():
+        if count:
+            what = {"dropped": "GPU records", "unread": "GPU buffers", "lost": "CUDA calls and GPU records"}[name]
+            why = {
+                "dropped": "CUPTI had no room for them",
+                "unread": "could not be read to their end",
+                "lost": "came while the recorder was busy, full or ending",
+            }[name]
+            missing.append(NotObserved(f"{count} {what}", why))
+    return tuple(missing)

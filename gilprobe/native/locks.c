@@ -1,0 +1,732 @@
+/* Holders: the C functions behind _thread.lock's, RLock's and _ThreadHandle's methods, swapped for ones that note who
+ * has what. The method tables are static data of the interpreter, found by the names in them: no Python code runs,
+ * locks made before and after are seen alike, and undoing it leaves every table as it was. */
+#define _GNU_SOURCE
+#include "graph.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <string.h>
+
+#include "python.h"
+
+#define ONE_TIMED_IN 8u
+#define HANDED_BITS 10
+
+/* CPython Include/methodobject.h, the same since 3.0. */
+typedef struct {
+    const char *name;
+    _Atomic(void *) function;
+    int flags;
+    const char *doc;
+} MethodDef;
+enum { METH_KEYWORDS = 2, METH_FASTCALL = 0x80 };
+
+/* All of CPython's method signatures pass at most four words in registers, so one type stands for all. */
+typedef void *(*Method)(void *self, void *a, void *b, void *c);
+
+GP_TLS LockThread *gp_lock_thread;
+static GP_TLS bool lock_thread_gone;
+WatchOptions gp_watch;
+_Atomic uint64_t gp_locks_dropped;
+
+static _Atomic bool watching;
+static _Atomic(LockThread *) all_threads;
+static _Atomic uint32_t next_number;
+static pthread_key_t end_of_thread;
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static uint64_t head_bytes; /* sizeof(PyObject) */
+static void *py_true, *py_false;
+static struct {
+    int (*is_true)(void *);
+    double (*as_double)(void *);
+    long (*as_long)(void *);
+    void *(*dict_get)(void *, const char *);
+    void *(*err_occurred)(void);
+    void (*err_clear)(void);
+} py;
+
+/* Locks that were once released by another thread than the one that took them: hand-overs, with no owner to wait for.
+ */
+static _Atomic uint64_t handed_over[1 << HANDED_BITS];
+
+/* threading.Condition.wait's own code: the lock it makes for each waiter is a signal, not a lock. */
+#define MOST_WAIT_CODES 8
+static _Atomic uint64_t wait_codes[MOST_WAIT_CODES];
+
+LockThread *gp_lock_threads(void) { return atomic_load_explicit(&all_threads, memory_order_acquire); }
+
+/* ---- threads */
+
+static void keep_what_it_holds(LockThread *thread, uint8_t ghost) {
+    thread->ghost = ghost;
+    thread->asked = 0;
+}
+
+/* 3.11 and 3.12: the lock that a thread keeps as long as it lives; others wait for it in join. */
+bool gp_is_own_end(const Held *held) {
+    return held->kind == GP_LOCK && (gp_code_is(held->taken.code[0], "Thread._set_tstate_lock", "threading.py") ||
+                                     gp_code_is(held->taken.code[0], "Thread._reset_internal_locks", "threading.py"));
+}
+
+static void thread_ended(void *argument) {
+    LockThread *thread = argument;
+    gp_lock_thread = NULL;
+    lock_thread_gone = true;
+    if (thread->slot && thread->slot->lock_thread == thread)
+        thread->slot->lock_thread = NULL;
+    bool holds = false;
+    for (uint32_t i = 0; i < thread->depth; i++) {
+        if (thread->held[i].lock && gp_is_own_end(&thread->held[i]))
+            thread->held[i].lock = 0;
+        else
+            holds |= thread->held[i].lock && thread->held[i].kind == GP_LOCK;
+    }
+    if (holds) { /* its place is not used again, so that the report can say who took them */
+        keep_what_it_holds(thread, 1);
+        atomic_store_explicit(&thread->in_use, false, memory_order_release);
+        return;
+    }
+    atomic_store_explicit(&thread->in_use, false, memory_order_release);
+}
+
+static void make_key(void) { pthread_key_create(&end_of_thread, thread_ended); }
+
+static LockThread *reused(void) {
+    for (LockThread *thread = gp_lock_threads(); thread; thread = thread->next_all) {
+        bool free = false;
+        if (!atomic_load_explicit(&thread->in_use, memory_order_relaxed) && !thread->ghost &&
+            atomic_compare_exchange_strong(&thread->in_use, &free, true))
+            return thread;
+    }
+    return NULL;
+}
+
+static __attribute__((noinline)) LockThread *thread_new(void) {
+    if (lock_thread_gone)
+        return NULL;
+    LockThread *thread = reused();
+    if (thread) {
+        LockThread *next = thread->next_all;
+        uint64_t sequence = thread->sequence;
+        atomic_store_explicit(&thread->in_use, false, memory_order_relaxed);
+        memset(thread, 0, offsetof(LockThread, in_use));
+        memset(thread->name, 0, sizeof thread->name);
+        thread->next_all = next;
+        thread->sequence = sequence + 1; /* never one that the watchdog has seen */
+        memset(&thread->seen, 0, sizeof thread->seen);
+        thread->read_sequence = 0;
+    } else {
+        thread = gp_memory(sizeof *thread);
+        if (!thread) {
+            lock_thread_gone = true;
+            atomic_fetch_add(&gp_locks_dropped, 1);
+            return NULL;
+        }
+        LockThread *head = atomic_load_explicit(&all_threads, memory_order_relaxed);
+        do
+            thread->next_all = head;
+        while (!atomic_compare_exchange_weak_explicit(&all_threads, &head, thread, memory_order_release,
+                                                      memory_order_relaxed));
+    }
+    thread->number = atomic_fetch_add(&next_number, 1) + 1;
+    thread->tid = (uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0);
+    thread->pthread = pthread_self();
+    thread->state = (uint64_t)gp_python.thread_state();
+    if (atomic_load_explicit(&gp_active, memory_order_relaxed)) {
+        thread->slot = gp_slot();
+        if (!thread->slot)
+            thread->slot = gp_slot_here;
+        if (thread->slot)
+            thread->slot->lock_thread = thread;
+    }
+    atomic_store_explicit(&thread->in_use, true, memory_order_release);
+    pthread_setspecific(end_of_thread, thread);
+    return gp_lock_thread = thread;
+}
+
+static inline LockThread *here(void) {
+    if (GP_RARE(!atomic_load_explicit(&watching, memory_order_relaxed)))
+        return NULL;
+    LockThread *thread = gp_lock_thread;
+    return GP_RARE(!thread) ? thread_new() : thread;
+}
+
+/* ---- what a thread has */
+
+/* The frame that 3.12 and later put under a specialised call of a class: it has no file of its own. */
+static inline bool is_shim(uint64_t code) {
+    return GP_AT(uint64_t, code, gp_python.code_file) == GP_AT(uint64_t, code, gp_python.code_qualname);
+}
+
+static inline __attribute__((always_inline)) void place_of_frames(Place *place, bool skip_shims) {
+    const char *state = gp_python.known ? gp_python.thread_state() : NULL;
+    const char *frame = NULL;
+    int count = 0;
+    if (state && gp_python.state_cframe) {
+        const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
+        frame = cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
+    } else if (state) {
+        frame = GP_AT(const char *, state, gp_python.state_frame);
+    }
+    for (; frame && count < GP_PLACE_FRAMES; frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
+        if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
+            continue;
+        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull;
+        if (skip_shims && code && is_shim(code))
+            continue;
+        place->code[count] = code;
+        place->instruction[count++] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
+    }
+    for (; count < GP_PLACE_FRAMES; count++)
+        place->code[count] = place->instruction[count] = 0;
+}
+
+static inline void place_here(Place *place) { place_of_frames(place, false); }
+
+void gp_place_here(Place *place) { place_of_frames(place, true); }
+
+bool gp_locks_watching(void) { return atomic_load_explicit(&watching, memory_order_relaxed); }
+
+static inline Held *find(LockThread *thread, uint64_t lock) {
+    for (uint32_t i = thread->depth; i-- > 0;)
+        if (thread->held[i].lock == lock)
+            return &thread->held[i];
+    return NULL;
+}
+
+static inline void trim(LockThread *thread) {
+    while (thread->depth && !thread->held[thread->depth - 1].lock)
+        thread->depth--;
+}
+
+/* Is this still a lock, and taken? A lock may have been freed while it was held. */
+static bool still_held(uint64_t lock, uint64_t type) {
+    uint64_t words[6];
+    if (!gp_read_safely(words, lock, (uint32_t)head_bytes + 16) || words[head_bytes / 8 - 1] != type)
+        return false;
+    return true;
+}
+
+/* Room for one more: what was freed while held is dropped, and else the oldest. */
+static __attribute__((noinline)) void make_room(LockThread *thread, uint64_t type) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < thread->depth; i++)
+        if (thread->held[i].lock && still_held(thread->held[i].lock, type))
+            thread->held[kept++] = thread->held[i];
+    if (kept == GP_MOST_HELD) {
+        memmove(&thread->held[0], &thread->held[1], sizeof thread->held - sizeof thread->held[0]);
+        kept--;
+        thread->dropped++;
+        atomic_fetch_add_explicit(&gp_locks_dropped, 1, memory_order_relaxed);
+    }
+    for (uint32_t i = kept; i < thread->depth; i++)
+        thread->held[i].lock = 0;
+    thread->depth = kept;
+}
+
+static inline bool is_wait_code(uint64_t code) {
+    for (int i = 0; i < MOST_WAIT_CODES; i++) {
+        uint64_t known = atomic_load_explicit(&wait_codes[i], memory_order_relaxed);
+        if (!known)
+            return false;
+        if (known == code)
+            return true;
+    }
+    return false;
+}
+
+bool gp_is_wait_code(uint64_t code) { return is_wait_code(code); }
+
+static void learn_wait_code(uint64_t code) {
+    if (!gp_code_is(code, "Condition.wait", "threading.py"))
+        return;
+    for (int i = 0; i < MOST_WAIT_CODES; i++) {
+        uint64_t known = 0;
+        if (atomic_compare_exchange_strong(&wait_codes[i], &known, code) || known == code)
+            return;
+    }
+}
+
+static _Atomic bool type_known[3];
+
+/* Both types as soon as one lock of either is met, so that those made before their first use are seen too. */
+static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind kind) {
+    gp_learn_lock_type(GP_AT(uint64_t, lock, head_bytes - 8));
+    atomic_store(&type_known[kind], true);
+    void *(*sys)(const char *) = (void *(*)(const char *))dlsym(RTLD_DEFAULT, "PySys_GetObject");
+    void *(*attribute)(void *, const char *) =
+        (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyObject_GetAttrString");
+    void *modules = sys ? sys("modules") : NULL, *module = modules ? py.dict_get(modules, "_thread") : NULL;
+    void *type = module && attribute ? attribute(module, "RLock") : NULL;
+    if (type) {
+        gp_learn_lock_type((uint64_t)type); /* the reference is kept: its tp_new is ours */
+        atomic_store(&type_known[GP_RLOCK], true);
+    } else if (py.err_occurred && py.err_occurred()) {
+        py.err_clear();
+    }
+}
+
+static inline void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
+    thread->touched[gp_touched_at(lock)] = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
+    if (GP_RARE(thread->depth == GP_MOST_HELD))
+        make_room(thread, GP_AT(uint64_t, lock, head_bytes - 8));
+    Held *held = &thread->held[thread->depth];
+    place_here(&held->taken);
+    if (kind == GP_LOCK && is_wait_code(held->taken.code[0]))
+        return;
+    if (GP_RARE(!atomic_load_explicit(&type_known[kind], memory_order_relaxed)))
+        learn_type(lock, kind);
+    held->kind = (uint8_t)kind;
+    held->ask = ask;
+    held->count = count;
+    held->since_ticks = ++thread->timed_holds % ONE_TIMED_IN ? 0 : gp_ticks();
+    /* Release: the watchdog reads an entry whose lock is set. */
+    __atomic_store_n(&held->lock, lock, __ATOMIC_RELEASE);
+    if (thread->depth++)
+        gp_order_taken(thread, held);
+}
+
+static __attribute__((noinline)) void hold_ended(LockThread *thread, const Held *held) {
+    (void)thread;
+    (void)held;
+}
+
+static inline void drop(LockThread *thread, Held *held) {
+    if (GP_RARE(held->since_ticks))
+        hold_ended(thread, held);
+    held->lock = 0;
+    trim(thread);
+}
+
+/* ---- hand-overs */
+
+static uint32_t handed_slot(uint64_t lock) {
+    return (uint32_t)((lock >> 4) * 0x9E3779B97F4A7C15u >> (64 - HANDED_BITS));
+}
+
+bool gp_lock_is_handed_over(uint64_t lock) {
+    return atomic_load_explicit(&handed_over[handed_slot(lock)], memory_order_relaxed) == lock;
+}
+
+bool gp_has_touched(const LockThread *thread, uint64_t lock) {
+    uint32_t birth = gp_birth_of(lock);
+    return birth && thread->touched[gp_touched_at(lock)] >= birth;
+}
+
+/* Released by a thread that did not take it. Condition.notify and the import system do so by design, with locks that
+ * nobody else ever waits for; of all others the taker's entry must go. */
+static __attribute__((noinline)) void released_by_another(LockThread *thread, uint64_t lock) {
+    Place place;
+    place_here(&place);
+    if (place.code[0] == thread->plain_code)
+        return;
+    if (gp_code_is(place.code[0], "Condition.notify", "threading.py") ||
+        gp_code_is(place.code[0], "_ModuleLock.release", "")) {
+        thread->plain_code = place.code[0];
+        return;
+    }
+    for (LockThread *other = gp_lock_threads(); other; other = other->next_all) {
+        for (uint32_t i = 0; i < GP_MOST_HELD; i++) {
+            uint64_t expected = lock;
+            if (other->held[i].lock == lock && other->held[i].kind == GP_LOCK &&
+                __atomic_compare_exchange_n(&other->held[i].lock, &expected, 0, false, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED)) {
+                uint64_t before = atomic_exchange(&handed_over[handed_slot(lock)], lock);
+                if (before && before != lock)
+                    atomic_fetch_add_explicit(&gp_locks_dropped, 1, memory_order_relaxed);
+            }
+        }
+    }
+}
+
+/* ---- how a lock is asked for: acquire(blocking=True, timeout=-1) in either calling convention */
+
+static int truth(void *object) {
+    return object == py_true ? 1 : object == py_false ? 0 : py.is_true ? py.is_true(object) : 1;
+}
+
+static bool name_is(const char *text, const char *name) {
+    char out[16];
+    uint32_t bytes = gp_text(text, out, sizeof out);
+    return bytes == strlen(name) && !memcmp(out, name, bytes);
+}
+
+static __attribute__((noinline)) uint8_t asked_how(void *blocking, void *timeout) {
+    if (blocking && !truth(blocking))
+        return GP_ASK_TRY;
+    if (!timeout)
+        return 0;
+    double seconds = py.as_double ? py.as_double(timeout) : 0;
+    if (seconds == -1.0 && py.err_occurred && py.err_occurred())
+        py.err_clear();
+    return seconds < 0 ? 0 : GP_ASK_TIMED;
+}
+
+static inline uint8_t ask_of(int flags, void *a, void *b, void *c) {
+    void *blocking = NULL, *timeout = NULL;
+    if (flags & METH_FASTCALL) {
+        void **arguments = a;
+        uint64_t count = (uint64_t)b & ~(1ull << 63);
+        if (__builtin_expect(!count && (!c || !(flags & METH_KEYWORDS)), 1))
+            return 0;
+        blocking = count > 0 ? arguments[0] : NULL;
+        timeout = count > 1 ? arguments[1] : NULL;
+        uint64_t names = c && flags & METH_KEYWORDS ? GP_AT(uint64_t, c, head_bytes) : 0;
+        for (uint64_t i = 0; i < names && i < 2; i++) {
+            const char *name = GP_AT(const char *, c, head_bytes + 8 + 8 * i);
+            if (name_is(name, "blocking"))
+                blocking = arguments[count + i];
+            else if (name_is(name, "timeout"))
+                timeout = arguments[count + i];
+        }
+        return asked_how(blocking, timeout);
+    }
+    if (!a || !(flags & 3)) /* METH_NOARGS */
+        return 0;
+    uint64_t count = GP_AT(uint64_t, a, head_bytes);
+    void *names = flags & METH_KEYWORDS ? b : NULL;
+    if (__builtin_expect(!count && !names, 1))
+        return 0;
+    blocking = count > 0 ? GP_AT(void *, a, head_bytes + 8) : names ? py.dict_get(names, "blocking") : NULL;
+    timeout = count > 1 ? GP_AT(void *, a, head_bytes + 16) : names ? py.dict_get(names, "timeout") : NULL;
+    return asked_how(blocking, timeout);
+}
+
+/* ---- the methods */
+
+static inline void ask(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t how) {
+    thread->sequence++;
+    thread->asked_kind = (uint8_t)kind;
+    thread->asked_how = how;
+    /* Release: the watchdog reads what it is when it sees that there is one. */
+    __atomic_store_n(&thread->asked, lock, __ATOMIC_RELEASE);
+}
+
+static inline void *acquire(MethodDef *method, Method original, enum LockKind kind, void *self, void *a, void *b,
+                            void *c) {
+    LockThread *thread = here();
+    if (GP_RARE(!thread))
+        return original(self, a, b, c);
+    uint64_t lock = (uint64_t)self;
+    uint8_t how = ask_of(method->flags, a, b, c);
+    Held *own = find(thread, lock);
+    if (GP_RARE(own && kind == GP_LOCK)) {
+        how |= GP_ASK_AGAIN;
+        Place place;
+        place_here(&place);
+        learn_wait_code(place.code[0]);
+    }
+    ask(thread, lock, kind, how);
+    void *result = original(self, a, b, c);
+    thread->asked = 0;
+    if (result == py_true) {
+        if (__builtin_expect(!own, 1))
+            taken(thread, lock, kind, how, 1);
+        else if (kind == GP_RLOCK)
+            own->count++;
+        else if (own->lock == lock)
+            drop(thread, own); /* someone has released it: a signal that was waited for */
+    }
+    return result;
+}
+
+static inline void release(void *self, enum LockKind kind, bool whole) {
+    LockThread *thread = here();
+    if (GP_RARE(!thread))
+        return;
+    uint64_t lock = (uint64_t)self;
+    Held *own = find(thread, lock);
+    thread->last_released = lock;
+    if (GP_RARE(!own)) {
+        if (kind == GP_LOCK)
+            released_by_another(thread, lock);
+    } else if (kind == GP_RLOCK && own->count > 1 && !whole) {
+        own->count--;
+    } else {
+        drop(thread, own);
+    }
+}
+
+static void forget(void *self) {
+    for (LockThread *other = gp_lock_threads(); other; other = other->next_all)
+        for (uint32_t i = 0; i < GP_MOST_HELD; i++)
+            if (other->held[i].lock == (uint64_t)self)
+                other->held[i].lock = 0;
+}
+
+enum Which {
+    LOCK_ACQUIRE_LOCK,
+    LOCK_ACQUIRE,
+    LOCK_RELEASE_LOCK,
+    LOCK_RELEASE,
+    LOCK_ENTER,
+    LOCK_EXIT,
+    LOCK_REINIT,
+    RLOCK_ACQUIRE,
+    RLOCK_RELEASE,
+    RLOCK_ACQUIRE_RESTORE,
+    RLOCK_RELEASE_SAVE,
+    RLOCK_ENTER,
+    RLOCK_EXIT,
+    RLOCK_REINIT,
+    HANDLE_JOIN,
+    ALLOCATE_LOCK,
+    ALLOCATE,
+    METHODS
+};
+
+static struct {
+    const char *name;
+    MethodDef *method;
+    Method original;
+} swapped[METHODS];
+
+#define ACQUIRE(which, kind)                                                                 \
+    static void *wrap_##which(void *self, void *a, void *b, void *c) {                       \
+        return acquire(swapped[which].method, swapped[which].original, kind, self, a, b, c); \
+    }
+#define RELEASE(which, kind, whole)                                    \
+    static void *wrap_##which(void *self, void *a, void *b, void *c) { \
+        release(self, kind, whole);                                    \
+        return swapped[which].original(self, a, b, c);                 \
+    }
+#define REINIT(which)                                                  \
+    static void *wrap_##which(void *self, void *a, void *b, void *c) { \
+        if (here())                                                    \
+            forget(self);                                              \
+        return swapped[which].original(self, a, b, c);                 \
+    }
+
+static void *allocated(void *lock) {
+    if (lock && atomic_load_explicit(&watching, memory_order_relaxed)) {
+        if (GP_RARE(!atomic_load_explicit(&type_known[GP_RLOCK], memory_order_relaxed)))
+            learn_type((uint64_t)lock, GP_LOCK);
+        gp_born((uint64_t)lock);
+    }
+    return lock;
+}
+
+#define ALLOCATE_BY(which)                                             \
+    static void *wrap_##which(void *self, void *a, void *b, void *c) { \
+        return allocated(swapped[which].original(self, a, b, c));      \
+    }
+
+ALLOCATE_BY(ALLOCATE_LOCK)
+ALLOCATE_BY(ALLOCATE)
+ACQUIRE(LOCK_ACQUIRE_LOCK, GP_LOCK)
+ACQUIRE(LOCK_ACQUIRE, GP_LOCK)
+ACQUIRE(LOCK_ENTER, GP_LOCK)
+ACQUIRE(RLOCK_ACQUIRE, GP_RLOCK)
+ACQUIRE(RLOCK_ENTER, GP_RLOCK)
+RELEASE(LOCK_RELEASE_LOCK, GP_LOCK, false)
+RELEASE(LOCK_RELEASE, GP_LOCK, false)
+RELEASE(LOCK_EXIT, GP_LOCK, false)
+RELEASE(RLOCK_RELEASE, GP_RLOCK, false)
+RELEASE(RLOCK_EXIT, GP_RLOCK, false)
+RELEASE(RLOCK_RELEASE_SAVE, GP_RLOCK, true)
+REINIT(LOCK_REINIT)
+REINIT(RLOCK_REINIT)
+
+/* state: (count, owner), as _release_save gave it. */
+static void *wrap_RLOCK_ACQUIRE_RESTORE(void *self, void *a, void *b, void *c) {
+    Method original = swapped[RLOCK_ACQUIRE_RESTORE].original;
+    LockThread *thread = here();
+    if (!thread)
+        return original(self, a, b, c);
+    /* METH_VARARGS: a tuple around the state; METH_O: the state itself. */
+    void *state = a;
+    if (!(swapped[RLOCK_ACQUIRE_RESTORE].method->flags & 8) && GP_AT(uint64_t, a, head_bytes) == 1)
+        state = GP_AT(void *, a, head_bytes + 8);
+    long count = state && GP_AT(uint64_t, state, head_bytes) == 2 && py.as_long
+                     ? py.as_long(GP_AT(void *, state, head_bytes + 8))
+                     : 1;
+    ask(thread, (uint64_t)self, GP_RLOCK, 0);
+    void *result = original(self, a, b, c);
+    thread->asked = 0;
+    if (result)
+        taken(thread, (uint64_t)self, GP_RLOCK, 0, count > 0 ? (uint32_t)count : 1);
+    return result;
+}
+
+/* _ThreadHandle.join(timeout=None) */
+static void *wrap_HANDLE_JOIN(void *self, void *a, void *b, void *c) {
+    Method original = swapped[HANDLE_JOIN].original;
+    LockThread *thread = here();
+    if (!thread)
+        return original(self, a, b, c);
+    static void *none;
+    if (!none)
+        none = dlsym(RTLD_DEFAULT, "_Py_NoneStruct");
+    uint64_t count = a ? GP_AT(uint64_t, a, head_bytes) : 0;
+    void *timeout = count ? GP_AT(void *, a, head_bytes + 8) : none;
+    uint8_t how = timeout == none ? 0 : asked_how(NULL, timeout);
+    /* PyThreadHandleObject.handle, ThreadHandle.ident (CPython Modules/_threadmodule.c, the same in 3.13 to 3.15) */
+    uint64_t handle = GP_AT(uint64_t, self, head_bytes);
+    ask(thread, handle ? GP_AT(uint64_t, handle, 32) : 0, GP_JOIN, how);
+    void *result = original(self, a, b, c);
+    thread->asked = 0;
+    return result;
+}
+
+#define ENTRY(which) [which] = (void *)wrap_##which
+static void *const wrappers[METHODS] = {ENTRY(LOCK_ACQUIRE_LOCK),
+                                        ENTRY(LOCK_ACQUIRE),
+                                        ENTRY(LOCK_RELEASE_LOCK),
+                                        ENTRY(LOCK_RELEASE),
+                                        ENTRY(LOCK_ENTER),
+                                        ENTRY(LOCK_EXIT),
+                                        ENTRY(LOCK_REINIT),
+                                        ENTRY(RLOCK_ACQUIRE),
+                                        ENTRY(RLOCK_RELEASE),
+                                        ENTRY(RLOCK_ACQUIRE_RESTORE),
+                                        ENTRY(RLOCK_RELEASE_SAVE),
+                                        ENTRY(RLOCK_ENTER),
+                                        ENTRY(RLOCK_EXIT),
+                                        ENTRY(RLOCK_REINIT),
+                                        ENTRY(HANDLE_JOIN),
+                                        ENTRY(ALLOCATE_LOCK),
+                                        ENTRY(ALLOCATE)};
+
+static const char *const names[METHODS] = {
+    "acquire_lock",    "acquire",         "release_lock", "release",          "__enter__",     "__exit__",
+    "_at_fork_reinit", "acquire",         "release",      "_acquire_restore", "_release_save", "__enter__",
+    "__exit__",        "_at_fork_reinit", "join",         "allocate_lock",    "allocate"};
+
+/* ---- the tables */
+
+typedef struct {
+    uint64_t start, end;
+} Range;
+
+static struct {
+    Range read, write;
+} python_image;
+
+static int find_ranges(struct dl_phdr_info *image, size_t size, void *argument) {
+    (void)size;
+    uint64_t address = *(uint64_t *)argument;
+    Range read = {UINT64_MAX, 0}, write = {0, 0};
+    bool here = false;
+    for (int i = 0; i < image->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &image->dlpi_phdr[i];
+        if (segment->p_type != PT_LOAD)
+            continue;
+        uint64_t start = image->dlpi_addr + segment->p_vaddr, end = start + segment->p_memsz;
+        here |= address - start < segment->p_memsz;
+        read.start = start < read.start ? start : read.start;
+        read.end = end > read.end ? end : read.end;
+        if (segment->p_flags & PF_W)
+            write = (Range){start, start + segment->p_filesz};
+    }
+    if (!here)
+        return 0;
+    python_image.read = read;
+    python_image.write = write;
+    return 1;
+}
+
+static bool is_named(const MethodDef *method, const char *name) {
+    uint64_t at = (uint64_t)method->name;
+    return at - python_image.read.start < python_image.read.end - python_image.read.start &&
+           !strcmp(method->name, name);
+}
+
+/* The entries around `any`, which is one of the table's. */
+static void fill(MethodDef *any, const char *first_name, enum Which from, enum Which to) {
+    while ((uint64_t)(any - 1) > python_image.write.start && !is_named(any, first_name) && any[-1].name)
+        any--;
+    for (; any->name; any++)
+        for (int which = from; which < (int)to; which++)
+            if (!swapped[which].method && is_named(any, names[which])) {
+                swapped[which].method = any;
+                swapped[which].original = (Method)any->function;
+            }
+}
+
+static bool find_tables(void) {
+    uint64_t runtime = gp_python.runtime;
+    if (!dl_iterate_phdr(find_ranges, &runtime))
+        return false;
+    uint64_t end = python_image.write.end - 4 * sizeof(MethodDef);
+    for (uint64_t at = (python_image.write.start + 7) & ~7ull; at < end; at += 8) {
+        MethodDef *method = (MethodDef *)at;
+        uint64_t name = (uint64_t)method->name;
+        if (name - python_image.read.start >= python_image.read.end - python_image.read.start)
+            continue;
+        char first = method->name[0];
+        if (first == 'a' && is_named(method, "acquire_lock") && !swapped[LOCK_ACQUIRE].method)
+            fill(method, "acquire_lock", LOCK_ACQUIRE_LOCK, RLOCK_ACQUIRE);
+        else if (first == '_' && is_named(method, "_acquire_restore") && !swapped[RLOCK_ACQUIRE].method)
+            fill(method, "acquire", RLOCK_ACQUIRE, HANDLE_JOIN);
+        else if (first == 'j' && is_named(method, "join") && (uint64_t)method[1].name &&
+                 is_named(&method[1], "_set_done") && !swapped[HANDLE_JOIN].method)
+            fill(method, "join", HANDLE_JOIN, ALLOCATE_LOCK);
+        else if (first == 'a' && is_named(method, "allocate_lock") && !swapped[ALLOCATE_LOCK].method)
+            fill(method, "allocate_lock", ALLOCATE_LOCK, METHODS);
+    }
+    return swapped[LOCK_ACQUIRE].method && swapped[LOCK_RELEASE].method && swapped[LOCK_ENTER].method &&
+           swapped[LOCK_EXIT].method && swapped[RLOCK_ACQUIRE].method && swapped[RLOCK_RELEASE].method &&
+           swapped[RLOCK_ENTER].method && swapped[RLOCK_EXIT].method && swapped[RLOCK_ACQUIRE_RESTORE].method &&
+           swapped[RLOCK_RELEASE_SAVE].method;
+}
+
+/* False where this interpreter's tables are not as we know them. */
+bool gp_locks_install(void) {
+    if (!gp_python.known)
+        return false;
+    if (!swapped[LOCK_ACQUIRE].method && !find_tables())
+        return false;
+    pthread_once(&key_once, make_key);
+    head_bytes = gp_python.object_type + 8u;
+    py_true = dlsym(RTLD_DEFAULT, "_Py_TrueStruct");
+    py_false = dlsym(RTLD_DEFAULT, "_Py_FalseStruct");
+    py.is_true = (int (*)(void *))dlsym(RTLD_DEFAULT, "PyObject_IsTrue");
+    py.as_double = (double (*)(void *))dlsym(RTLD_DEFAULT, "PyFloat_AsDouble");
+    py.as_long = (long (*)(void *))dlsym(RTLD_DEFAULT, "PyLong_AsLong");
+    py.dict_get = (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyDict_GetItemString");
+    py.err_occurred = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyErr_Occurred");
+    py.err_clear = (void (*)(void))dlsym(RTLD_DEFAULT, "PyErr_Clear");
+    if (!py_true || !py.dict_get)
+        return false;
+    atomic_store(&watching, true);
+    for (int which = 0; which < METHODS; which++)
+        if (swapped[which].method)
+            atomic_store(&swapped[which].method->function, wrappers[which]);
+    return true;
+}
+
+/* A thread may be inside a wrapper, and 3.15's JIT may keep calling one: they pass through for ever. */
+void gp_locks_uninstall(void) {
+    atomic_store(&watching, false);
+    for (int which = 0; which < METHODS; which++)
+        if (swapped[which].method)
+            atomic_store(&swapped[which].method->function, (void *)swapped[which].original);
+    gp_births_uninstall();
+    atomic_store(&type_known[GP_LOCK], false);
+    atomic_store(&type_known[GP_RLOCK], false);
+    for (LockThread *thread = gp_lock_threads(); thread; thread = thread->next_all) {
+        /* What it holds now may be released unseen. */
+        for (uint32_t i = 0; i < GP_MOST_HELD; i++)
+            thread->held[i].lock = 0;
+        thread->asked = 0;
+    }
+}
+
+/* In the child of fork only the calling thread lives; what the others held stays locked for ever. */
+void gp_locks_forked(void) {
+    for (LockThread *thread = gp_lock_threads(); thread; thread = thread->next_all) {
+        if (thread == gp_lock_thread) {
+            thread->tid = (uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0);
+            thread->slot = gp_slot_here;
+            if (thread->slot)
+                thread->slot->lock_thread = thread;
+        } else if (atomic_load(&thread->in_use)) {
+            if (thread->depth)
+                gp_thread_state_name(thread);
+            keep_what_it_holds(thread, 2);
+            atomic_store(&thread->in_use, false);
+            thread->slot = NULL;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+/* The watchdog's own state: which thread holds and wants which lock, told by the swapped methods of _thread.lock,
+ * _thread.RLock and _thread._ThreadHandle. One LockThread a thread, written by that thread alone. */
+#ifndef GILPROBE_WATCH_H
+#define GILPROBE_WATCH_H
+
+#include <pthread.h>
+
+#include "core.h"
+
+#pragma GCC visibility push(hidden)
+
+#define GP_PLACE_FRAMES 3
+#define GP_MOST_HELD 48
+#define GP_TOUCHED_BITS 9
+
+/* The innermost Python frames at some moment: enough to name the line through threading.py's own wrappers. */
+typedef struct {
+    uint64_t code[GP_PLACE_FRAMES], instruction[GP_PLACE_FRAMES];
+} Place;
+
+enum LockKind { GP_LOCK = 1, GP_RLOCK = 2, GP_JOIN = 3 };
+
+/* How a lock is asked for. */
+enum AskFlags {
+    GP_ASK_TRY = 1,   /* does not block */
+    GP_ASK_TIMED = 2, /* gives up */
+    GP_ASK_AGAIN = 4  /* a plain lock that this thread itself took and no one is known to have released */
+};
+
+typedef struct {
+    uint64_t lock; /* 0 = free; also cleared by a thread that releases what another took */
+    uint64_t since_ticks;
+    Place taken;
+    uint32_t count; /* of an RLock */
+    uint8_t kind;   /* LockKind */
+    uint8_t ask;    /* AskFlags */
+} Held;
+
+typedef struct LockThread {
+    /* What it asks for now: written before `asked`, which is stored last (release), 0 = nothing. */
+    uint64_t asked;
+    uint64_t sequence; /* counts what it has asked for: an equal one means the same wait */
+    uint8_t asked_kind, asked_how;
+    uint8_t raise_error; /* set by the watchdog: end the wait by DeadlockError */
+    uint64_t last_released;
+    uint32_t depth;
+    uint32_t timed_holds; /* counts takings, of which one in a few is timed */
+    uint64_t dropped;     /* takings that found no room in `held` */
+    uint64_t plain_code;  /* the last code object that was found to release other threads' locks by design */
+    Held held[GP_MOST_HELD];
+    uint32_t touched[1 << GP_TOUCHED_BITS]; /* by the lock's hash: the clock of births when last taken */
+    uint64_t edge_cache[64];
+    uint64_t state; /* PyThreadState when it was first seen */
+    pthread_t pthread;
+    uint32_t tid, number;
+    Slot *slot; /* NULL where the process is not recorded */
+    _Atomic bool in_use;
+    struct LockThread *next_all;
+    /* the watchdog's */
+    WatchSeen seen;
+    uint64_t read_sequence; /* the wait that `need` to `condition` are of */
+    uint64_t condition;
+    uint8_t need, whom, worker;
+    char name[GP_NAME_BYTES];
+    uint8_t ghost; /* what it holds stays held: it ended (1), or did not survive fork() (2) */
+} LockThread;
+
+extern GP_TLS LockThread *gp_lock_thread;
+
+enum OnDeadlock { GP_REPORT = 0, GP_RAISE = 1, GP_ABORT = 2 };
+
+typedef struct {
+    bool on;
+    uint64_t limit_ns;
+    enum OnDeadlock on_deadlock;
+} WatchOptions;
+extern WatchOptions gp_watch;
+extern char gp_allowed_orders[4096]; /* places where locks are made, FILE:LINE or a function, one a line */
+
+/* locks.c */
+bool gp_locks_install(void);
+void gp_locks_uninstall(void);
+LockThread *gp_lock_threads(void);
+void gp_locks_forked(void);
+bool gp_lock_is_handed_over(uint64_t lock);
+static inline uint32_t gp_touched_at(uint64_t lock) {
+    return (uint32_t)((lock >> 4) * 0x9E3779B97F4A7C15u >> (64 - GP_TOUCHED_BITS));
+}
+/* Has the thread taken this lock, and not only an earlier one at its address? May say yes for no, never no for yes. */
+bool gp_has_touched(const LockThread *thread, uint64_t lock);
+bool gp_is_own_end(const Held *held);
+bool gp_locks_watching(void);
+void gp_place_here(Place *place);
+bool gp_is_wait_code(uint64_t code);
+extern _Atomic uint64_t gp_locks_dropped;
+
+/* births.c */
+void gp_born(uint64_t lock);
+uint32_t gp_birth_of(uint64_t lock);
+uint64_t gp_class_of(uint64_t lock);
+void gp_birth_used(uint64_t lock, uint32_t thread_number);
+bool gp_birth_is_shared(uint64_t lock); /* between threads, as far as it was taken inside or around others */
+bool gp_made_at(uint64_t lock, Place *place);
+void gp_learn_lock_type(uint64_t type);
+void gp_births_uninstall(void);
+extern _Atomic uint32_t gp_birth_clock; /* counts locks made */
+extern _Atomic uint64_t gp_births_dropped;
+
+/* order.c: which lock was taken while which was held */
+void gp_order_taken(LockThread *thread, const Held *taken);
+void gp_order_check(void);
+void gp_order_reset(void);
+extern _Atomic uint64_t gp_order_dropped;
+
+/* watchdog.c */
+void gp_watchdog_start(void);
+void gp_watchdog_stop(void);
+void gp_watchdog_forked(void);
+void gp_watchdog_finish(void);
+
+/* story.c: told by one thread at a time */
+bool gp_story_try(void);
+void gp_story_done(void);
+void gp_story_forked(void);
+
+/* places.c: code objects as file, function and line, read from any thread */
+typedef struct {
+    char file[256], function[96];
+    int32_t line, end_line, column, end_column;
+} FrameText;
+bool gp_frame_text(uint64_t code, uint64_t instruction, FrameText *out);
+/* The frames of a thread that is blocked (or is not: then the best that can be had), innermost first. */
+int gp_frames_of(uint64_t state, Place *places, int most, uint64_t *outermost);
+bool gp_code_is(uint64_t code, const char *function, const char *file_end);
+bool gp_source_line(const char *file, int32_t line, char *out, uint32_t room);
+
+#pragma GCC visibility pop
+#endif

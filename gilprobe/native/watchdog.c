@@ -1,0 +1,207 @@
+/* A native thread, which needs no GIL, looks at the wait-for graph ten times a second. */
+#define _GNU_SOURCE
+#include "graph.h"
+
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "python.h"
+#include "real.h"
+
+#define CHECK_NS 100000000u
+#define MOST_CYCLES 16
+#define MOST_TOLD 256
+#define STACK_BYTES (512u << 10)
+
+static Node nodes[GP_MOST_NODES];
+static Graph graph;
+static pthread_t watcher;
+static _Atomic int running; /* 0 no, 1 yes, 2 asked to end; also the futex it sleeps on */
+static uint64_t told[MOST_TOLD];
+static uint32_t told_count, standstill_checks;
+static bool standstill_told;
+
+/* Signals other than SIGINT with the handler that SIGINT has: Python's own, so the program has handlers in Python. */
+static bool python_handles_signals(void) {
+    struct sigaction interrupt, other;
+    if (gp_real_sigaction(SIGINT, NULL, &interrupt) || interrupt.sa_handler == SIG_DFL ||
+        interrupt.sa_handler == SIG_IGN)
+        return false;
+    for (int number = 1; number < 32; number++)
+        if (number != SIGINT && !gp_real_sigaction(number, NULL, &other) && other.sa_handler == interrupt.sa_handler)
+            return true;
+    return false;
+}
+
+static uint64_t cycle_print(const Cycle *cycle) {
+    uint64_t print = 0; /* whichever member comes first */
+    for (int i = 0; i < cycle->count; i++)
+        print += gp_mix((uint64_t)(cycle->members[i] >= 0 ? (uint64_t)nodes[cycle->members[i]].thread : 0) ^
+                            (uint64_t)nodes[cycle->members[i]].slot,
+                        nodes[cycle->members[i]].wait_id);
+    return print | 1;
+}
+
+static bool first_time(uint64_t print) {
+    for (uint32_t i = 0; i < told_count && i < MOST_TOLD; i++)
+        if (told[i] == print)
+            return false;
+    told[told_count++ % MOST_TOLD] = print;
+    return true;
+}
+
+/* The youngest that waits by a Python-level lock or join: its wrapper raises. */
+static void raise_in_one(const Cycle *cycle) {
+    LockThread *chosen = NULL;
+    for (int i = 0; i < cycle->count; i++) {
+        LockThread *thread = nodes[cycle->members[i]].thread;
+        if (thread && thread->asked && !thread->ghost && !thread->asked_how &&
+            (!chosen || thread->number > chosen->number))
+            chosen = thread;
+        else if (thread && thread->asked && !thread->ghost && thread->asked_how == GP_ASK_AGAIN &&
+                 (!chosen || thread->number > chosen->number))
+            chosen = thread;
+    }
+    if (chosen)
+        __atomic_store_n(&chosen->raise_error, 1, __ATOMIC_RELEASE);
+}
+
+static void act_on(const Cycle *cycle) {
+    if (gp_watch.on_deadlock == GP_RAISE)
+        raise_in_one(cycle);
+    if (gp_watch.on_deadlock == GP_ABORT) {
+        gp_finish(GP_END_QUICK_EXIT);
+        gp_need_real();
+        gp_real._exit(124);
+    }
+}
+
+static bool is_contention(const Node *node) {
+    return node->need != GP_NEED_NOTHING && node->need <= GP_NEED_WORLD && node->need != GP_NEED_JOIN;
+}
+
+static WatchSeen *seen_of(const Node *node) { return node->thread ? &node->thread->seen : &node->slot->seen; }
+
+static bool stalls(const Node *node, uint64_t limit_checks) {
+    WatchSeen *seen = seen_of(node);
+    return !node->ghost && node->stable && !seen->stall_told && seen->checks >= limit_checks && is_contention(node);
+}
+
+static void find_deadlocks(void) {
+    static Cycle cycles[MOST_CYCLES];
+    graph.handlers = python_handles_signals();
+    gp_graph_liveness(&graph);
+    int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
+    for (int i = 0; i < count; i++) {
+        if (!first_time(cycle_print(&cycles[i])))
+            continue;
+        /* Said once is enough: no stall of the same wait. */
+        for (int m = 0; m < cycles[i].count; m++)
+            seen_of(&nodes[cycles[i].members[m]])->stall_told = 1;
+        standstill_told = true;
+        gp_tell_deadlock(&graph, &cycles[i]);
+        act_on(&cycles[i]);
+    }
+}
+
+static void check(void) {
+    uint64_t limit_checks = gp_watch.limit_ns / CHECK_NS;
+    bool all_wait = true, stall_due = false;
+    gp_graph_fill(&graph, nodes);
+    for (int i = 0; i < graph.count; i++) {
+        all_wait &= nodes[i].ghost || (nodes[i].stable && nodes[i].whom != GP_NOBODY_NEEDED);
+        stall_due |= stalls(&nodes[i], limit_checks);
+    }
+    standstill_checks = all_wait && graph.count ? standstill_checks + 1 : 0;
+    if (!standstill_checks)
+        standstill_told = false;
+    bool standstill_due = standstill_checks >= limit_checks && !standstill_told;
+    if (graph.any_waits && (!graph.unchanged || stall_due || standstill_due)) {
+        gp_graph_resolve(&graph);
+        find_deadlocks();
+        for (int i = 0; i < graph.count; i++)
+            if (stalls(&nodes[i], limit_checks)) {
+                seen_of(&nodes[i])->stall_told = 1;
+                gp_tell_stall(&graph, i, seen_of(&nodes[i])->checks * (uint64_t)CHECK_NS);
+            }
+        if (standstill_due && !standstill_told) {
+            standstill_told = true;
+            gp_tell_standstill(&graph, standstill_checks * (uint64_t)CHECK_NS);
+        }
+    }
+    gp_order_check();
+    if (atomic_load_explicit(&gp_active, memory_order_relaxed)) { /* so that a process killed later has an end */
+        gp_header->end_ticks = gp_ticks();
+        gp_header->end_ns = gp_now();
+    }
+}
+
+static void *watch(void *unused) {
+    (void)unused;
+    gp_slot_gone = true; /* no hook records this thread */
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    struct timespec pause = {0, CHECK_NS};
+    while (atomic_load(&running) == 1) {
+        gp_syscall6(SYS_futex, (long)&running, FUTEX_WAIT_PRIVATE, 1, (long)&pause, 0, 0);
+        if (atomic_load(&running) == 1 && gp_story_try()) {
+            check();
+            gp_story_done();
+        }
+    }
+    return unused;
+}
+
+void gp_watchdog_start(void) {
+    int stopped = 0;
+    if (!gp_watch.on || !atomic_compare_exchange_strong(&running, &stopped, 1))
+        return;
+    gp_need_real();
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* so that no signal of the script's is handled in it */
+    if (gp_real.pthread_create(&watcher, &attributes, watch, NULL))
+        atomic_store(&running, 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+void gp_watchdog_stop(void) {
+    if (atomic_load(&running) != 1)
+        return;
+    atomic_store(&running, 2);
+    gp_syscall3(SYS_futex, &running, FUTEX_WAKE_PRIVATE, 1);
+    gp_real.pthread_join(watcher, NULL);
+    atomic_store(&running, 0);
+    if (gp_story_try()) {
+        gp_order_check();
+        gp_story_done();
+    }
+}
+
+/* The recording ends: what the locks' order tells is written while there is still a file. */
+void gp_watchdog_finish(void) {
+    if (!gp_watch.on)
+        return;
+    if (atomic_load(&running) == 1 && !pthread_equal(pthread_self(), watcher)) {
+        gp_watchdog_stop();
+    }
+}
+
+void gp_watchdog_forked(void) {
+    if (!gp_watch.on)
+        return;
+    atomic_store(&running, 0);
+    told_count = standstill_checks = 0;
+    standstill_told = false;
+    gp_locks_forked();
+    gp_order_reset();
+    gp_story_forked();
+    gp_watchdog_start();
+}

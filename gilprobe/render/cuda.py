@@ -1,0 +1,77 @@
+"""The CUDA part of a report, in lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gilprobe.render.wording import percent, plain, seconds
+
+MOST_CONTEXTS, MOST_WAITS = 8, 3
+REPLAY = "REPLAY: records handed back by a stand-in for libcupti. Nothing here was measured on a GPU."
+
+
+def cuda_lines(cuda: dict[str, Any]) -> list[str]:
+    """None where CUDA was not asked for."""
+    return list(_lines(cuda)) if cuda else []
+
+
+def _lines(cuda: dict[str, Any]) -> Iterator[str]:
+    rung, reason = cuda.get("rung", "E"), plain(str(cuda.get("reason", "")), 300)
+    if cuda.get("replay"):
+        yield REPLAY
+    if rung == "E":
+        yield f"CUDA [unavailable]: {reason}"
+        return
+    yield f"CUDA by {plain(str(cuda['source']), 40)} (rung {rung} of A to E)" + (f": {reason}" if reason else "")
+    if rung == "D":
+        yield from _nvml(cuda)
+        return
+    gaps = cuda["gaps"]
+    error = cuda.get("clock_error_s")
+    yield (
+        f"GPU busy {seconds(cuda['busy_s'])} of {seconds(cuda['gpu_s'])} [{cuda['evidence']}]; it changed hands "
+        f"{cuda['changes']} times, {cuda['changes_per_s']:.0f} a second [{cuda['switch_evidence']}]"
+    )
+    yield (
+        f"between owners it lay still for {seconds(gaps['total_s'])}, {percent(gaps['share'])} of its time (median "
+        f"{seconds(gaps['median_s'])}, 95 % below {seconds(gaps['p95_s'])}) [{cuda['switch_evidence']}]"
+    )
+    yield (
+        "clocks of processes may be apart by " + ("an unknown time" if error is None else f"{seconds(error)} at most")
+    )
+    if rung == "A" and not cuda.get("calibrated"):
+        failed = cuda.get("calibrated") is False
+        yield "switches are uncalibrated: the known-answer test (make gpu-study) " + (
+            "failed here" if failed else "has not run here"
+        )
+    for context in cuda.get("contexts", ())[:MOST_CONTEXTS]:
+        resident = context.get("resident_s")
+        yield (
+            f"  process {context['pid']} context {context['context']}: {context['kernels']} kernels, "
+            f"{context['copies']} copies, busy {seconds(context['busy_s'])}"
+            + (f", on the GPU {seconds(resident)}" if resident is not None else "")
+            + f", {context['threads']} threads, {context['set_current'] + context['pushed']} times made current"
+            + (", under MPS" if context.get("mps") else "")
+        )
+    if len(cuda.get("contexts", ())) > MOST_CONTEXTS:
+        yield f"  and {len(cuda['contexts']) - MOST_CONTEXTS} more contexts"
+    for wait in cuda.get("waits_while_idle", ())[:MOST_WAITS]:
+        yield f"  {_wait(wait)}"
+
+
+def _wait(wait: dict[str, Any]) -> str:
+    releaser, waiter = plain(str(wait["releaser"]), 30), plain(str(wait["waiter"]), 30)
+    times = f"{seconds(wait['idle_s'])} in {wait['count']} waits, {seconds(wait['longest_s'])} at most"
+    if wait["kind"] == "gil" and releaser:
+        return f"{releaser} held the GIL, and {waiter} waited, while the GPU was idle: {times}"
+    return f"{waiter} waited ({wait['kind']}) for {releaser or '? (not seen)'} while the GPU was idle: {times}"
+
+
+def _nvml(cuda: dict[str, Any]) -> Iterator[str]:
+    sampled = cuda["nvml"]
+    yield (
+        f"GPU in use {percent(sampled['gpu_share'])} of {sampled['samples']} samples' time, NVJPG "
+        f"{'not known' if sampled['jpg_share'] is None else percent(sampled['jpg_share'])}, "
+        f"{sampled['processes']} processes at once at most [estimated]"
+    )

@@ -1,0 +1,128 @@
+"""python -m reports.gpu_study.carry [--cuda 13|12]: builds build/gpu-carry, all that a bare GPU machine needs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from gilprobe.errors import GilprobeError
+from reports.demo import pictures
+from reports.environment import ROOT, interpreters
+
+CARRY = Path(os.environ.get("GILPROBE_GPU_CARRY") or ROOT / "build" / "gpu-carry")
+MOST_BYTES = 35 << 20
+PICTURES = 48
+# What each wheel gives: ends of names. All else (other Pythons, codecs that are not JPEG, headers) stays behind.
+WHEELS = {
+    "13": (
+        ("nvidia-nvimgcodec-cu13==0.9.0.20", ("cpython-312-x86_64-linux-gnu.so", "cpython-313t-x86_64-linux-gnu.so",
+         "nvidia/__init__.py", "nvimgcodec/__init__.py", "libnvimgcodec.so.0", "libnvjpeg_ext.so.0.9.0")),
+        ("nvidia-nvjpeg==13.3.2.43", ("libnvjpeg.so.13",)),
+        ("nvidia-cuda-cupti==13.5.25", ("libcupti.so.13",)),
+    ),
+    "12": (
+        ("nvidia-nvimgcodec-cu12", ("cpython-312-x86_64-linux-gnu.so", "cpython-313t-x86_64-linux-gnu.so",
+         "nvidia/__init__.py", "nvimgcodec/__init__.py", "libnvimgcodec.so.0", "libnvjpeg_ext.so.0.9.0")),
+        ("nvidia-nvjpeg-cu12", ("libnvjpeg.so.12",)),
+        ("nvidia-cuda-cupti-cu12==12.9.79", ("libcupti.so.12",)),
+    ),
+}  # fmt: skip
+# What gilprobe itself imports, for Python 3.12; numpy and jinja2 come with the machine's torch.
+PURE = ("click", "rich", "markdown-it-py", "mdurl", "pygments", "pyelftools", "capstone")
+LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "__pycache__", "config-", "turtledemo")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cuda", choices=sorted(WHEELS), default="13")
+    build(parser.parse_args().cuda)
+
+
+def build(cuda: str) -> None:
+    """Raises GilprobeError where it grows too large or a part cannot be had."""
+    shutil.rmtree(CARRY, ignore_errors=True)
+    (CARRY / "site").mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for requirement, wanted in WHEELS[cuda]:
+            _take(_wheel(requirement, folder), wanted, CARRY / "site")
+        for requirement in PURE:
+            _take(_wheel(requirement, folder, "--python-version", "3.12", "--only-binary", ":all:"), None,
+                  CARRY / "pure")  # fmt: skip
+    files = [path.read_bytes() for path in sorted(pictures.make().glob("*.jpg"))[:PICTURES]]
+    (CARRY / "pictures.pickle").write_bytes(pickle.dumps(files))
+    _free_threaded()
+    shutil.copy(ROOT / "gilprobe" / "native" / "libgilprobe.so", CARRY)
+    subprocess.run(["strip", "--strip-debug", CARRY / "libgilprobe.so"], check=True)
+    for library in (CARRY / "site").rglob("*.so*"):
+        subprocess.run(["strip", "--strip-debug", library], check=False, capture_output=True)
+    (CARRY / "cuda").write_text(cuda + "\n")
+    with tarfile.open(CARRY / "site.tgz", "w:gz") as packed:
+        packed.add(CARRY / "site", "site")
+        packed.add(CARRY / "pure", "pure")
+    shutil.rmtree(CARRY / "site")
+    shutil.rmtree(CARRY / "pure")
+    size = sum(path.stat().st_size for path in CARRY.rglob("*") if path.is_file())
+    print(f"{CARRY}: {size / 2**20:.1f} MiB for CUDA {cuda}")
+    if size > MOST_BYTES:
+        raise GilprobeError(f"{CARRY} has {size} bytes, {MOST_BYTES} may be carried", "Leave out more in carry.py.")
+
+
+def _wheel(requirement: str, folder: Path, *options: str) -> Path:
+    own = folder / requirement.replace("=", "_")
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(own), *options, requirement]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    wheels = list(own.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise GilprobeError(f"{requirement} cannot be downloaded", done.stderr.strip().splitlines()[-1][:200])
+    return wheels[0]
+
+
+def _take(wheel: Path, wanted: tuple[str, ...] | None, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        names = [n for n in packed.namelist() if wanted is None or n.endswith(wanted)]
+        if wanted and len({end for end in wanted for n in names if n.endswith(end)}) < len(wanted):
+            raise GilprobeError(f"{wheel.name} lacks one of {', '.join(wanted)}", "Adapt carry.py to this version.")
+        packed.extractall(folder, names)
+
+
+def _free_threaded() -> None:
+    """The free-threaded interpreter that set-up built, without tests and debug information, as python-t.tgz."""
+    found = [item for item in interpreters() if item["free_threaded"] and item["label"].startswith("3.13")]
+    if not found:
+        print("NO FREE-THREADED 3.13: its part of the study will be left out")
+        return
+    executable = Path(found[0]["executable"]).resolve()
+    root = executable.parent.parent
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "python-t"
+        (copy / "bin").mkdir(parents=True)
+        shutil.copy(executable, copy / "bin" / "python3.13t")
+        source = root / "lib" / "python3.13t"
+        shutil.copytree(source, copy / "lib" / "python3.13t", ignore=_ignored, symlinks=True)
+        for library in root.glob("lib/libpython3.13t.so*"):
+            shutil.copy(library, copy / "lib", follow_symlinks=True)
+        for binary in [copy / "bin" / "python3.13t", *copy.rglob("*.so*")]:
+            subprocess.run(["strip", "--strip-unneeded", binary], check=False, capture_output=True)
+        with tarfile.open(CARRY / "python-t.tgz", "w:gz") as packed:
+            packed.add(copy, "python-t")
+
+
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    return {n for n in names if n.startswith(LEFT_OUT) or n == "site-packages" or n.endswith((".a", ".pyc"))}
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except GilprobeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)

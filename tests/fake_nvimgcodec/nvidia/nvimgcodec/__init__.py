@@ -1,0 +1,36 @@
+"""Stands in for nvImageCodec where there is no GPU: a batch is one made-up kernel of 1 ms on the fake driver."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from enum import Enum
+from typing import Any
+
+HYBRID_CPU_GPU, GPU_ONLY, HW_GPU_ONLY = range(3)
+_driver = ctypes.CDLL("libcuda.so.1")
+_driver.fake_launch.argtypes = [ctypes.c_uint64] * 2
+
+
+class ImageBufferKind(Enum):
+    STRIDED_DEVICE = 1
+
+
+class Image:
+    buffer_kind = ImageBufferKind.STRIDED_DEVICE
+
+
+class Backend:
+    def __init__(self, kind: int) -> None:
+        if kind == HW_GPU_ONLY:
+            raise RuntimeError("there is no hardware decoder")
+
+
+class Decoder:
+    def __init__(self, **options: Any) -> None: ...
+
+    def decode(self, files: list[bytes], cuda_stream: int) -> list[Image]:
+        assert cuda_stream
+        _driver.fake_launch(time.monotonic_ns() + 1000, 1_000_000)
+        time.sleep(0.001)
+        return [Image() for _ in files]

@@ -1,0 +1,88 @@
+"""The GPU study as far as it goes without a GPU: on our own driver and a stand-in for nvImageCodec, and labelled."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from cuda import Fake, build
+
+pytest.importorskip("torch", reason="NO TORCH: the GPU study was not tested")
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Fake:
+    return build(tmp_path_factory.mktemp("fake"))
+
+
+def study(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reports.gpu_study", *words],
+        env=os.environ | variables, cwd=TESTS.parent, capture_output=True, text=True, timeout=170, check=False,
+    )  # fmt: skip
+
+
+def test_without_a_gpu_it_says_so_in_two_lines_and_writes_nothing(tmp_path: Path) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("THIS MACHINE HAS A GPU: what is said without one was not tested")
+    done = study("--out", str(tmp_path / "out"))
+    assert done.returncode == 125 and len(done.stderr.splitlines()) == 2 and "no NVIDIA driver" in done.stderr
+    assert not done.stdout and not (tmp_path / "out").exists()
+
+
+def carried(folder: Path) -> Path:
+    with tarfile.open(folder / "site.tgz", "w:gz") as packed:
+        packed.add(TESTS / "fake_nvimgcodec", "site")
+    (folder / "pictures.pickle").write_bytes(pickle.dumps([b"picture"] * 32))
+    (folder / "cuda").write_text("13")
+    return folder
+
+
+def test_a_broken_off_call_goes_on_and_every_output_says_replay(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "carry").mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    calibration = {"calibrated": None, "verdict": "uncalibrated: not run in this test"}
+    known = {"build": "3.0", "mode": "threads", "backend": "hybrid", "workers": 4, "traced": True, "round": 0}
+    traced = known | {"images_per_s": 90.0, "gil": True, "cuda": {"rung": "A", "replay": True, "reason": ""}}
+    untraced = known | {"images_per_s": 100.0, "gil": True, "traced": False}
+    rows = {"calibration": calibration, "3.0|threads|hybrid|4|traced|0": traced,
+            "3.0|threads|hybrid|4|untraced|0": untraced}  # fmt: skip
+    lines = [json.dumps({"key": key, "answer": answer}) for key, answer in rows.items()]
+    (out / "answers.jsonl").write_text("\n".join(lines) + "\n" + lines[0][:20])
+    variables = fake.environment(GILPROBE_GPU_CARRY=str(carried(tmp_path / "carry")))
+    done = study("--call", "1", "--seconds", "0.2", "--out", str(out), **variables)
+    assert done.returncode == 0, done.stderr
+    assert "REPLAY" in done.stdout and "REPLAY" in (out / "README.md").read_text()
+    assert "there is no hardware decoder" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last.split()[1] in ("gpu", "hybrid") and "threads" in last, "the table comes last"
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["replay"] and {row["backend"] for row in summary["rows"]} == {"hybrid", "gpu"}
+    assert next(row for row in summary["rows"] if row["build"] == "3.0")["traced_over_untraced"] == 0.9
+    assert len(list(out.iterdir())) <= 6
+
+
+@pytest.mark.parametrize(("percent", "calibrated"), [("100", True), ("80", False)], ids=["right", "twin: wrong"])
+def test_the_known_answer_test_tells_right_records_from_wrong_ones(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, percent: str, calibrated: bool
+) -> None:
+    from reports.gpu_study import calibration
+
+    monkeypatch.setattr(calibration, "START_AFTER_S", 4)
+    variables = os.environ | fake.environment(FAKE_SWITCH_PERCENT=percent)
+    # Where the command finds it: among the interpreter's packages.
+    library = tmp_path / "site" / "nvidia" / "cu13" / "lib"
+    library.mkdir(parents=True)
+    (library / "libcupti.so.13").symlink_to(fake.cupti)
+    variables |= {"PYTHONPATH": f"{TESTS.parent}:{tmp_path / 'site'}", "FAKE_CUPTI": str(library / "libcupti.so.13")}
+    found = calibration.calibrate(sys.executable, tmp_path, variables)
+    assert found["together"] and found["calibrated"] is calibrated, found
+    assert found["verdict"].startswith("uncalibrated") is not calibrated

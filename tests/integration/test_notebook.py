@@ -1,0 +1,66 @@
+"""%%gilprobe in a real IPython shell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pythons import ROOT
+
+pytest.importorskip("IPython", reason="NO IPYTHON: it is not installed, so the notebook's magic is not tested")
+
+SHELL = """
+import sys
+sys.path.insert(0, {root!r})
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.displaypub import CapturingDisplayPublisher
+shell = InteractiveShell.instance()
+shell.display_pub = CapturingDisplayPublisher()
+shell.run_cell("%load_ext gilprobe")
+cell = sys.argv[1].replace("\\\\n", chr(10))
+shell.run_cell(cell)
+pages = [output["data"]["text/html"] for output in shell.display_pub.outputs]
+print(len(pages), pages[0][:8] if pages else "", "in work" in "".join(pages), shell.user_ns.get("x"))
+"""
+
+
+def shell(cell: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SHELL.format(root=str(ROOT)), cell.replace("\n", "\\n")],
+        cwd=folder, env={"HOME": str(folder), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+CELL = """%%gilprobe {}
+import threading, time
+lock = threading.Lock()
+def work():
+    for _ in range(10):
+        with lock: time.sleep(0.002)
+threads = [threading.Thread(target=work) for _ in range(2)]
+for t in threads: t.start()
+for t in threads: t.join()
+x = 5
+"""
+
+
+def test_the_page_is_shown_below_the_cell_whose_names_stay(tmp_path: Path) -> None:
+    assert shell(CELL.format(""), tmp_path).splitlines()[-1] == "1 <iframe  True 5"
+    assert not list(tmp_path.glob("*.gilprobe"))
+    shell(CELL.format("-o kept.gilprobe --events --rate 50"), tmp_path)
+    assert (tmp_path / "kept.gilprobe").is_dir()
+
+
+def test_an_error_is_two_lines_and_the_cells_own_error_is_the_cells(tmp_path: Path) -> None:
+    out = shell(CELL.format("--rat 5"), tmp_path)
+    assert (
+        "%%gilprobe does not know --rat" in out and "Usage: %%gilprobe" in out and out.splitlines()[-1].startswith("0 ")
+    )
+    assert "ZeroDivisionError" in (out := shell("%%gilprobe\n1 / 0", tmp_path)) and out.splitlines()[-1].startswith(
+        "1 "
+    )

@@ -1,0 +1,46 @@
+"""Twelve planted deadlocks: the threads, locks and lines are named; each has a twin without the fault."""
+
+from __future__ import annotations
+
+import pytest
+from pythons import Python
+from watchdog_runs import marked, run
+
+from gilprobe.model import LIBRARY_PARTS
+
+CASES = [
+    "abba", "ring", "rlock_mix", "condition", "join_cycle", "import_lock", "executor", "full_queue", "gil_mutex",
+    "fork", "semaphore", "philosophers",
+]  # fmt: skip
+
+
+def own_lines(stack: list[dict[str, object]]) -> list[object]:
+    return [f["line"] for f in stack if not any(part in str(f["file"]) for part in LIBRARY_PARTS)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_planted_deadlock_is_told_with_its_threads_locks_and_lines(any_python: Python, case: str) -> None:
+    outcome = run(any_python, "planted.py", case, until="gilprobe: deadlock", timeout_s=10)
+    assert outcome.told_ns, outcome.stderr
+    (deadlock,) = outcome.profile.deadlocks
+    truth = marked("planted.py", case)
+    told = {thread["name"]: thread for thread in deadlock["threads"]}
+    stuck = {name for name, marks in truth.items() if "waits" in marks}
+    if case == "import_lock":
+        stuck.add("importer")  # its line is in the module it imports
+    elif case == "gil_mutex" and not any_python.free_threaded:
+        stuck.add("holder")  # it waits for the GIL wherever it comes back from the sleep
+    assert set(told) == stuck
+    for name in set(truth) & stuck:
+        if "waits" in truth[name] and not (case == "gil_mutex" and name == "holder" and not any_python.free_threaded):
+            assert own_lines(told[name]["stack"])[0] in truth[name]["waits"], name
+        taken = [held["taken"] for held in told[name]["holds"] if held["taken"]]
+        if case != "import_lock" and "holds" in truth[name]:
+            assert any(own_lines(stack)[0] in truth[name]["holds"] for stack in taken), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_twin_without_the_fault_is_not_told(any_python: Python, case: str) -> None:
+    outcome = run(any_python, "planted.py", case, "fixed")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert outcome.profile.deadlocks == outcome.profile.stalls == ()
