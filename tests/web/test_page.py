@@ -224,8 +224,16 @@ def hostile(name: str) -> Profile:
         waits=(wait,),
         hot_objects=(HotObject(name, name, 0.3, (0.2, 0.4), (name,), (frame,), "estimated", sites=((frame, 1.0),)),),
         deadlocks=({"after_s": 1.0, "threads": [party]},),
-        stalls=(anything,),
-        lock_order=(anything,),
+        stalls=(
+            anything,
+            {
+                "after_s": 1.0,
+                "waited_s": 2.0,
+                "threads": [party],
+                "gil": {"holder": name, "held_s": 1.0, "native_function": name},
+            },
+        ),
+        lock_order=(anything, {"ways": [{"thread": name, "takes": holding, "holds": holding}] * 2}),
         spans=({"name": name, "thread": name, "start_s": 0.1, "end_s": 0.2, "pid": 1},),
         cuda=anything,
         accounting=Accounting(2.0, 1.0, (Loss(name, 1.0, 0.5, name), Loss("lock", 0.5, 0.2, "measured"))),
