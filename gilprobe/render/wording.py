@@ -116,6 +116,9 @@ def answer(profile: Profile) -> str:
         f"and did useful work on {accounting.actual:.1f}."
     )
     top = profile.findings[0] if profile.findings else None
+    if profile.deadlocks:
+        stuck = sum(len(deadlock.get("threads", ())) for deadlock in profile.deadlocks)
+        return f"{first} {stuck} threads wait for each other and will for ever: a deadlock."
     if top is None or top.kind == "none":
         return f"{first} No contention was found."
     where = f" ({place(top.sites[0])})" if top.sites else ""

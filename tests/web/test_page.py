@@ -169,6 +169,20 @@ def test_an_interval_says_who_waited_and_who_ended_it(chromium: Browser, recorde
     silent(chromium)
 
 
+def test_a_wait_that_never_ended_is_no_running_time(chromium: Browser, tmp_path: Path) -> None:
+    opened(chromium, hostile("worker"), tmp_path, width=1280)
+    chromium.run("location.hash = '#threads'")
+    chromium.wait("document.querySelector('.timeline canvas')?.clientHeight > 50")
+    chromium.frames()
+    x, y, width = chromium.run(
+        "(({ x, y, width }) => [x, y, width])(document.querySelector('.timeline canvas').getBoundingClientRect())"
+    )
+    chromium.click(x + 148 + (width - 148) * 0.6, y + 26 + 24 + 12)  # 1.2 s of 2: its open wait is from 0.5 to 1.5
+    told = chromium.run("document.querySelector('#threads .details').innerText")
+    assert told.startswith("worker still waited at the end") and "It waits here" in told
+    silent(chromium)
+
+
 def test_a_drag_zooms_and_zero_shows_all(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
     opened(chromium, recorded, tmp_path, width=1280)
     chromium.run("location.hash = '#threads'")

@@ -24,6 +24,7 @@ export class Lane {
     /** Index into the waits, one more where there is none. */
     this.row = new Uint32Array(count);
     this.event = new Uint32Array(count);
+    /** The wait that had not ended when the recording did. @type {{begin: number, end: number, code: number}|null} */ this.open = null;
     /** One array of bins a level, the coarsest first. @type {Float32Array[]} */ this.bins = [];
   }
 
@@ -87,6 +88,7 @@ export class Lane {
       if (posted > parked) add(parked, posted, shade + code[at]);
       if (end > posted) add(posted, end, shade + RUNNABLE);
     }
+    if (this.open) add(this.open.begin, this.open.end, this.open.code);
     return shares;
   }
 }
@@ -108,6 +110,11 @@ export const lanesOf = (recording) => {
   const counts = new Uint32Array(threads.length);
   for (let event = 0; event < events.start.length; event++) if (events.thread[event] >= 0) counts[events.thread[event]]++;
   const lanes = threads.map((thread, number) => new Lane(number, thread.start * 1e9, (thread.start + thread.wall) * 1e9, counts[number]));
+  threads.forEach(({ open }, number) => {
+    if (!open || open.ended) return;
+    const code = ["join", "condition", "queue"].includes(open.kind) ? IDLE : Math.max(0, KINDS.indexOf(open.kind));
+    lanes[number].open = { begin: open.since * 1e9, end: (open.since + open.waited) * 1e9, code };
+  });
   counts.fill(0);
   for (let event = 0; event < events.start.length; event++) {
     const number = events.thread[event];

@@ -24,7 +24,7 @@ export const threadsView = (recording) => {
   if (recording.events && recording.events.start.length) {
     const told = el("div", { class: "details", "aria-live": "polite" }, el("p", { class: "soft" }, "Click an interval: who waited, where, and who ended it. Drag to zoom, Ctrl and the wheel too."));
     const timeline = new Timeline(recording, (node) => told.replaceChildren(node));
-    const shownKinds = ["running", "spin", ...new Set(recording.waits.kind.map((kind, row) => (recording.waits.idle[row] ? "idle" : kind))), "runnable", "sleep-io"];
+    const shownKinds = ["running", "spin", ...new Set(recording.waits.kind.map((kind, row) => (recording.waits.idle[row] ? "idle" : kind))), ...recording.threads.flatMap(({ open }) => (open && !open.ended && open.kind in LABELS ? [["join", "condition", "queue"].includes(open.kind) ? "idle" : open.kind] : [])), "runnable", "sleep-io"];
     timeline.scroller.after(told);
     parts.push(el("h3", {}, "Timeline"), el("p", { class: "legend" }, ...[...new Set(shownKinds)].map(chip)));
     if (recording.wholeFromNs) parts.push(el("p", { class: "soft" }, `${whole(recording.eventCount)} waits: those shorter than ${seconds(recording.wholeFromNs / 1e9)} are drawn together where they lie close.`));

@@ -72,7 +72,11 @@ export class Timeline {
       if (begun !== null && Math.abs(event.offsetX - begun) > 4) this.show(this.timeAt(Math.min(begun, event.offsetX)), this.timeAt(Math.max(begun, event.offsetX)));
       else {
         const lane = this.laneAt(event.offsetY);
-        if (lane >= 0) { this.lane = lane; this.choose(this.hit(lane, event.offsetX)); }
+        if (lane < 0) return;
+        this.lane = lane;
+        const hit = this.hit(lane, event.offsetX), { open, thread } = this.lanes[lane];
+        this.choose(hit);
+        if (hit < 0 && open && this.timeAt(event.offsetX) >= open.begin) this.tell(openDetails(this.recording, this.recording.threads[thread]));
       }
     });
     canvas.addEventListener("wheel", (/** @type {WheelEvent} */ event) => {
@@ -166,9 +170,11 @@ export class Timeline {
   /** @param {PointerEvent} pointer */
   hover(pointer) {
     const lane = this.laneAt(pointer.offsetY), event = lane >= 0 && pointer.offsetX > this.gutter ? this.hit(lane, pointer.offsetX) : -1;
-    this.tip.hidden = event < 0 || this.dragged !== null;
+    const open = lane >= 0 ? this.lanes[lane].open : null, time = this.timeAt(pointer.offsetX), never = event < 0 && open !== null && time >= open.begin && pointer.offsetX > this.gutter;
+    this.tip.hidden = (event < 0 && !never) || this.dragged !== null;
     if (this.tip.hidden) return;
-    this.tip.replaceChildren(el("strong", {}, LABELS[this.kindOf(event)] ?? this.kindOf(event)), ` ${seconds(this.events.duration[event] / 1e9)}`,
+    if (never) this.tip.replaceChildren(el("strong", {}, "still waiting at the end"), el("br"), this.recording.texts[this.recording.threads[this.lanes[lane].thread].open.name]);
+    else this.tip.replaceChildren(el("strong", {}, LABELS[this.kindOf(event)] ?? this.kindOf(event)), ` ${seconds(this.events.duration[event] / 1e9)}`,
       this.count(event) > 1 ? ` in ${whole(this.count(event))} waits` : null, el("br"), this.waitName(event));
     const box = this.root.getBoundingClientRect();
     this.tip.style.left = `${Math.min(pointer.clientX - box.left + 12, box.width - 240)}px`;
@@ -314,6 +320,10 @@ export const stackList = (recording, stack, title) => {
     return el("li", {}, el("code", {}, recording.texts[name]), el("small", {}, `${recording.texts[file]}:${line}`));
   })) : el("p", { class: "soft" }, "No Python stack: native code, or an interpreter whose frames are not known."));
 };
+
+/** A wait that had not ended when the recording did. @param {import("./data.js").Recording} recording @param {import("./data.js").ThreadData} thread */
+const openDetails = (recording, thread) => el("div", {}, el("h3", {}, `${recording.texts[thread.name]} still waited at the end: ${seconds(thread.open.waited)} for ${recording.texts[thread.open.name]}`),
+  el("p", { class: "soft" }, `${LABELS[thread.open.kind] ?? thread.open.kind} · from ${seconds(thread.open.since)}`), stackList(recording, thread.open.stack, "It waits here"));
 
 /** Who waited, where, who ended it. @param {import("./data.js").Recording} recording @param {import("./data.js").Events} events @param {number} event @param {Timeline} timeline */
 const details = (recording, events, event, timeline) => {
