@@ -17,8 +17,14 @@ def main() -> None:
         opened.screenshot(HERE / "report.png")
         opened.run("location.hash = '#threads'")
         opened.wait("document.querySelector('.timeline canvas')?.clientHeight > 50")
-        opened.run("document.querySelector('#threads tbody tr[data-at]').click()")
+        # One whose releaser was seen, and no folders of the machine it ran on.
+        opened.run(
+            "[...document.querySelectorAll('#threads tbody tr[data-at]')].find((r) => r.lastChild.textContent).click()"
+        )
         opened.frames(4)
+        opened.run(
+            "document.querySelectorAll('.stack small').forEach((s) => { s.textContent = s.textContent.split('/').pop(); })"
+        )
         opened.screenshot(HERE / "timeline.png")
 
 
