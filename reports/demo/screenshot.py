@@ -18,13 +18,11 @@ def main() -> None:
         opened.run("location.hash = '#threads'")
         opened.wait("document.querySelector('.timeline canvas')?.clientHeight > 50")
         # One whose releaser was seen, and no folders of the machine it ran on.
-        opened.run(
-            "[...document.querySelectorAll('#threads tbody tr[data-at]')].find((r) => r.lastChild.textContent).click()"
-        )
+        seen = "[...document.querySelectorAll('#threads tbody tr[data-at]')].find((row) => row.lastChild.textContent)"
+        opened.run(f"{seen}.click()")
         opened.frames(4)
-        opened.run(
-            "document.querySelectorAll('.stack small').forEach((s) => { s.textContent = s.textContent.split('/').pop(); })"
-        )
+        places = "document.querySelectorAll('.stack small')"
+        opened.run(f"{places}.forEach((place) => {{ place.textContent = place.textContent.split('/').pop(); }})")
         opened.screenshot(HERE / "timeline.png")
 
 
