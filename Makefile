@@ -6,9 +6,11 @@ VENV := .venv/bin
 GPU_PYTHON ?= $(if $(wildcard $(VENV)/python),$(VENV)/python,$(PYTHON))
 NATIVE := gilprobe/native/libgilprobe.so
 NATIVE_SOURCES := $(wildcard gilprobe/native/*.c gilprobe/native/*.h)
+TYPESCRIPT := typescript-5.9.3
+TSC := $(CACHE)/$(TYPESCRIPT)/node_modules/typescript/bin/tsc
 T = $(shell cat .venv-t/interpreter 2>/dev/null)
 
-.PHONY: help setup native demo test lint bench accuracy stress loader-environments study gpu-carry gpu-study gpu-merge clean
+.PHONY: help setup native demo test lint bench page accuracy stress loader-environments study gpu-carry gpu-study gpu-merge clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,11 +50,17 @@ demo: setup ## profile the thumbnail service on both builds
 	        --html build/demo-$$(basename $$(dirname $$(dirname $$python))).html --python $$python \
 	        reports/demo/thumbnails.py || exit; done
 
-lint: .venv/ready ## ruff, mypy --strict, import-linter, clang-format
+lint: .venv/ready ## ruff, mypy --strict, import-linter, tsc, clang-format
 	@$(VENV)/ruff check -q gilprobe tools tests reports stress
 	@$(VENV)/ruff format -q --check gilprobe tools tests reports stress
 	@$(VENV)/mypy --no-error-summary
 	@out=$$($(VENV)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
+	@if command -v npm > /dev/null; then \
+	    [ -e $(TSC) ] || npm install --silent --no-fund --prefix $(CACHE)/$(TYPESCRIPT) $(subst -,@,$(TYPESCRIPT)) > /dev/null 2>&1; \
+	    if [ -e $(TSC) ]; then node $(TSC) --allowJs --checkJs --noEmit --strict --target es2022 --module es2022 \
+	        --moduleResolution bundler --lib es2023,dom,dom.iterable gilprobe/render/web/*.js; \
+	    else echo "NO TYPESCRIPT: npm does not give it, the page's modules are not checked"; fi; \
+	else echo "NO NODE: the page's modules are not checked"; fi
 	@$(VENV)/clang-format --dry-run -Werror gilprobe/native/*.c gilprobe/native/*.h tests/native/*.c
 	@echo "lint: clean"
 
@@ -61,6 +69,9 @@ test: setup lint ## everything that must hold
 
 bench: setup ## what recording costs, into reports/overhead
 	@$(VENV)/python -m reports.overhead
+
+page: setup ## how fast the report page is made, opened and zoomed, into reports/page
+	@$(VENV)/python -m reports.page
 
 accuracy: setup ## how right it is, into reports/accuracy
 	@$(VENV)/python -m reports.accuracy

@@ -16,12 +16,12 @@ from gilprobe.model import SLEEP_IO, Accounting, Evidence, Loss, OpenWait, Threa
 from gilprobe.recording import RecordedThread, Recording
 
 
-def threads_of(recording: Recording, waits: Sequence[ClassifiedWait]) -> list[Thread]:
+def threads_of(recording: Recording, waits: Sequence[ClassifiedWait], origin_ns: int) -> list[Thread]:
+    """origin_ns: when the first process began; all processes' threads start relative to it."""
     by_thread: dict[int, list[ClassifiedWait]] = defaultdict(list)
     for wait in waits:
         by_thread[wait.thread].append(wait)
     stacks = Stacks(recording)
-    origin_ns = recording.header["start_ns"]
     return [
         _thread(recording, stacks, thread, by_thread[number], origin_ns)
         for number, thread in sorted(recording.threads.items())
@@ -45,7 +45,7 @@ def _thread(
             idle_s[wait.classified.kind] += wait.blocked_s
         else:
             sleep_io_s += wait.total_s
-    open_wait = _open_wait(recording, stacks, thread, end_ns)
+    open_wait = _open_wait(recording, stacks, thread, end_ns, origin_ns)
     if open_wait:
         if open_wait.kind == SLEEP_IO:
             sleep_io_s += open_wait.waited_s
@@ -84,7 +84,9 @@ def _thread(
     )
 
 
-def _open_wait(recording: Recording, stacks: Stacks, thread: RecordedThread, end_ns: int) -> OpenWait | None:
+def _open_wait(
+    recording: Recording, stacks: Stacks, thread: RecordedThread, end_ns: int, origin_ns: int
+) -> OpenWait | None:
     start_ns = thread["open_start_ns"]
     if not start_ns or thread["end_ns"]:
         return None
@@ -96,7 +98,7 @@ def _open_wait(recording: Recording, stacks: Stacks, thread: RecordedThread, end
     return OpenWait(
         kind=classified.kind,
         name=name_of(classified, object_type, sites, thread["open_address"]),
-        since_s=(start_ns - recording.header["start_ns"]) / 1e9,
+        since_s=(start_ns - origin_ns) / 1e9,
         waited_s=max(0, end_ns - start_ns) / 1e9,
         stack=tuple(site.frame for site in sites),
     )

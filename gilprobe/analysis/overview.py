@@ -15,15 +15,16 @@ MOST_MERGED = 400_000
 MOST_BINS = 1 << 16
 
 
-def overview_of(timeline: Timeline, threads: int) -> Overview:
+def overview_of(timeline: Timeline) -> Overview:
     count = len(timeline)
     if count <= MOST_WHOLE + MOST_MERGED:
         return Overview(timeline, empty_column("I", 0))
     durations = column_view(timeline.duration_ns)
     whole_from_ns = int(np.partition(durations, count - MOST_WHOLE)[count - MOST_WHOLE])
-    short = np.flatnonzero(durations <= whole_from_ns)  # equally long ones all the same: they may be most
+    # Equally long ones all the same way: they may be most.
+    short = np.flatnonzero(durations <= whole_from_ns).astype(np.uint32)
     whole = np.flatnonzero(durations > whole_from_ns)
-    groups, order = _groups(timeline, short, threads)
+    groups, order = _groups(timeline, short)
     first = short[order[groups]]
     starts = np.concatenate([column_view(timeline.start_ns)[whole], column_view(timeline.start_ns)[first]])
     by_start = np.argsort(starts, kind="stable")
@@ -52,21 +53,28 @@ def overview_of(timeline: Timeline, threads: int) -> Overview:
     return Overview(shortened, _array("I", counts), whole_from_ns)
 
 
-def _groups(timeline: Timeline, short: NDArray[np.int64], threads: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _groups(timeline: Timeline, short: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(where each group starts in `order`, order of `short` by group and start), at most MOST_MERGED groups."""
-    starts = column_view(timeline.start_ns)[short]
     rows = int(column_view(timeline.wait).max()) + 2
-    cause = (column_view(timeline.thread)[short].astype(np.int64) + 1) * rows + column_view(timeline.wait)[short] + 1
-    begin, end = int(starts.min()), int(starts.max()) + 1
+    cause = column_view(timeline.thread)[short].astype(np.int64)
+    cause += 1
+    cause *= rows
+    cause += column_view(timeline.wait)[short]
+    cause += 1
     bins = MOST_BINS
     while True:
-        keys = (starts - begin) // max(1, -(-(end - begin) // bins)) + cause * bins
+        keys = column_view(timeline.start_ns)[short]
+        begin = int(keys.min())
+        keys -= begin
+        keys //= max(1, -(-(int(keys.max()) + 1) // bins))
+        keys += cause * bins
         order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        groups = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        keys = keys[order]
+        groups = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         if len(groups) <= MOST_MERGED or bins == 1:
             return groups, order
         bins //= 2
+        del keys, order
 
 
 def _array(typecode: str, values: NDArray[np.int64]) -> array[int]:

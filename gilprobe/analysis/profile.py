@@ -95,14 +95,15 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         cpu_stacks=cpu_stacks_of(recordings),
         wall_stacks=outside.stacks,
         timeline=timeline,
-        overview=overview_of(timeline, len(threads)) if timeline else None,
+        overview=overview_of(timeline) if timeline else None,
     )
 
 
 def _threads(recordings: Sequence[Recording], waits: Sequence[Any]) -> list[Thread]:
     threads: list[Thread] = []
+    origin_ns = min(recording.header["start_ns"] for recording in recordings)
     for recording in recordings:
-        threads += threads_of(recording, [wait for wait in waits if wait.recording is recording])
+        threads += threads_of(recording, [wait for wait in waits if wait.recording is recording], origin_ns)
     return threads
 
 

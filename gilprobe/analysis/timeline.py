@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from mmap import MADV_DONTNEED, PAGESIZE, mmap
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,16 @@ from gilprobe.model import Timeline, Wait
 from gilprobe.recording import Recording
 
 Ints = NDArray[np.int32]
+COLUMNS = {
+    "start_ns": "q",
+    "duration_ns": "q",
+    "wake_ns": "I",
+    "spin_ns": "I",
+    "thread": "i",
+    "wait": "i",
+    "releaser": "i",
+    "release": "b",
+}
 
 
 def timeline_of(
@@ -23,18 +34,16 @@ def timeline_of(
     count = sum(len(part) for recording in recordings for part in recording.events)
     if not count:
         return None
-    starts = np.concatenate([part["start_ns"] for recording in recordings for part in recording.events])
-    order = np.argsort(starts, kind="stable")
-    return Timeline(
-        start_ns=_ordered("q", starts, order, minus=start_ns),
-        duration_ns=_column(recordings, "duration_ns", "q", order),
-        wake_ns=_column(recordings, "wake_ns", "I", order),
-        spin_ns=_column(recordings, "spin_ns", "I", order),
-        thread=_looked_up(recordings, "thread", "i", _threads(recordings), order),
-        wait=_looked_up(recordings, "wait_id", "i", _rows(recordings, waits, rows), order),
-        releaser=_looked_up(recordings, "wait_id", "i", _releasers(recordings, waits), order),
-        release=_looked_up(recordings, "wait_id", "b", _releases(recordings, waits, rows), order),
-    )
+    unordered = _unordered(recordings, waits, rows, count)
+    order = np.argsort(unordered["start_ns"], kind="stable")
+    columns = {}
+    for name, typecode in COLUMNS.items():
+        column = empty_column(typecode, count)
+        np.take(unordered.pop(name), order, out=column_view(column))
+        columns[name] = column
+    starts = column_view(columns["start_ns"])
+    starts -= start_ns
+    return Timeline(**columns)
 
 
 def column_view(column: array[int]) -> NDArray[Any]:
@@ -46,27 +55,47 @@ def empty_column(typecode: str, count: int) -> array[int]:
     return array(typecode, [0]) * count
 
 
-def _column(recordings: Sequence[Recording], name: str, typecode: str, order: NDArray[np.int64]) -> array[int]:
-    return _ordered(typecode, np.concatenate([part[name] for r in recordings for part in r.events]), order)
+def _unordered(
+    recordings: Sequence[Recording], waits: Sequence[ClassifiedWait], rows: Sequence[Wait], count: int
+) -> dict[str, NDArray[Any]]:
+    """All columns as the files have them, in one pass: what was read of a file leaves the memory again."""
+    columns = {name: np.empty(count, np.dtype(typecode)) for name, typecode in COLUMNS.items()}
+    tables = zip(
+        _threads(recordings),
+        _rows(recordings, waits, rows),
+        _releasers(recordings, waits),
+        _releases(recordings, waits, rows),
+        strict=True,
+    )
+    at = 0
+    for recording, (threads, row_numbers, releasers, releases) in zip(recordings, tables, strict=True):
+        for part in recording.events:
+            to = slice(at, at + len(part))
+            for name in ("start_ns", "duration_ns", "wake_ns", "spin_ns"):
+                columns[name][to] = part[name]
+            columns["thread"][to] = _looked_up(threads, part["thread"])
+            for name, table in (("wait", row_numbers), ("releaser", releasers), ("release", releases)):
+                columns[name][to] = _looked_up(table, part["wait_id"])
+            at += len(part)
+            _forget(part)
+    return columns
 
 
-def _looked_up(
-    recordings: Sequence[Recording], name: str, typecode: str, tables: Sequence[Ints], order: NDArray[np.int64]
-) -> array[int]:
-    """tables: one a recording, from the field's value to the column's; what lies beyond it is -1."""
-    parts = []
-    for recording, table in zip(recordings, tables, strict=True):
-        parts += [table[np.minimum(part[name], len(table) - 1)].astype(typecode) for part in recording.events]
-    return _ordered(typecode, np.concatenate(parts), order)
+def _looked_up(table: Ints, ids: NDArray[np.uint32]) -> Ints:
+    """What lies beyond the table is -1, its last entry."""
+    found: Ints = table[np.minimum(ids, len(table) - 1)]
+    return found
 
 
-def _ordered(typecode: str, values: NDArray[Any], order: NDArray[np.int64], minus: int = 0) -> array[int]:
-    column = empty_column(typecode, len(order))
-    view = column_view(column)
-    np.take(values.view(view.dtype), order, out=view)
-    if minus:
-        view -= minus
-    return column
+def _forget(part: NDArray[Any]) -> None:
+    """The kernel may drop the pages: they are the file's, and it reads them again where somebody asks."""
+    source = getattr(part.base, "obj", part.base)
+    if isinstance(source, mmap) and len(part):
+        begin = part.__array_interface__["data"][0] - np.frombuffer(source, np.uint8, 1).__array_interface__["data"][0]
+        first = -(-begin // PAGESIZE) * PAGESIZE
+        length = (begin + part.nbytes - first) // PAGESIZE * PAGESIZE
+        if length > 0:
+            source.madvise(MADV_DONTNEED, first, length)
 
 
 def _table(entries: Sequence[tuple[int, int]]) -> Ints:

@@ -18,6 +18,9 @@ from gilprobe.render import FORMATS, format_of, render_to, write_report
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[standard output]")
 @click.option(
+    "--against", type=click.Path(path_type=Path), help="html: flame graphs show what changed since this recording."
+)
+@click.option(
     "--baseline",
     type=click.Path(path_type=Path),
     help="A recording of the same script with one worker: what the speed-up was lost to.",
@@ -36,6 +39,7 @@ def report(
     recording: Path,
     name: str | None,
     output: Path | None,
+    against: Path | None,
     baseline: Path | None,
     work: float,
     salvage: bool,
@@ -44,23 +48,26 @@ def report(
 ) -> None:
     """Make a report of a recording, in the format you name."""
     if follow:
-        if name or output or baseline:
+        if name or output or baseline or against:
             raise UsageError("--follow shows a program that still runs", "Leave out -f, -o and --baseline.")
         from gilprobe.cli.live import follow as show
 
         show(recording, sys.stdout)
         return
     chosen = name or (format_of(output) if output else None)
+    if against is not None and chosen != "html":
+        raise UsageError(f"--against is for html, not for {chosen or 'text'}", "Add -f html, or leave it out.")
     from gilprobe.analysis import load, with_waterfall
 
     profile = load(recording, salvage=salvage)
     if baseline:
         profile = with_waterfall(profile, load(baseline, salvage=salvage), work=work)
+    before = load(against, salvage=salvage) if against else None
     if chosen is None:
         from gilprobe.render.text import print_summary
 
         print_summary(profile, sys.stdout, recording=str(recording))
     elif output is None:
-        render_to(profile, chosen, sys.stdout)
+        render_to(profile, chosen, sys.stdout, before=before)
     else:
-        write_report(profile, chosen, output, force=force)
+        write_report(profile, chosen, output, force=force, before=before)

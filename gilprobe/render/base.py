@@ -48,9 +48,11 @@ SUFFIXES = {
 }
 
 
-def renderer(name: str) -> Renderer:
+def renderer(name: str, before: Profile | None = None) -> Renderer:
+    """before: the recording to compare with, for the formats that can."""
     module, class_name = FORMATS[name]
-    made: Renderer = getattr(importlib.import_module(module), class_name)()
+    make = getattr(importlib.import_module(module), class_name)
+    made: Renderer = make(before) if before is not None else make()
     return made
 
 
@@ -62,12 +64,12 @@ def format_of(path: Path) -> str:
     raise OutputError(f"{path.name} does not tell its format", f"Name one with -f: {', '.join(sorted(FORMATS))}.")
 
 
-def render_to(profile: Profile, name: str, out: TextIO) -> None:
+def render_to(profile: Profile, name: str, out: TextIO, *, before: Profile | None = None) -> None:
     """Characters that `out` cannot hold (an ASCII pipe, a lone surrogate) become question marks.
 
     Raises OutputError where a binary format would go to a terminal or a text-only stream.
     """
-    report = renderer(name).render(profile)
+    report = renderer(name, before).render(profile)
     if isinstance(report, bytes):
         binary = getattr(out, "buffer", None)
         if binary is None or out.isatty():
@@ -82,11 +84,13 @@ def render_to(profile: Profile, name: str, out: TextIO) -> None:
         out.write("\n")
 
 
-def write_report(profile: Profile, name: str, path: Path, *, force: bool = False) -> None:
+def write_report(
+    profile: Profile, name: str, path: Path, *, force: bool = False, before: Profile | None = None
+) -> None:
     """Whole or not at all. Raises OutputError where `path` exists (without force) or cannot be written."""
     if path.exists() and not force:
         raise OutputError(f"{path} exists", "Choose another name, or add --force.")
-    write_whole(renderer(name).render(profile), path)
+    write_whole(renderer(name, before).render(profile), path)
 
 
 def write_whole(report: str | bytes, path: Path) -> None:

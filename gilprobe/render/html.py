@@ -15,28 +15,17 @@ from markupsafe import Markup
 
 from gilprobe.model import Profile
 from gilprobe.render import wording
-from gilprobe.render.page_data import clean, packed
+from gilprobe.render.page_data import LOSSES, clean, packed
 from gilprobe.render.proof_words import proof_lines
 
 WEB = Path(__file__).parent / "web"
 # In the order of their imports: a module comes after all it imports.
-MODULES = ("words", "data", "table", "timeline", "flame", "blocking", "threads", "objects", "orders", "main")
+MODULES = ("words", "data", "table", "lanes", "timeline", "flame", "blocking", "threads", "objects", "orders", "main")
 MOST_TEXT = 2000
+LEAST_STEP = 0.005
 NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz": 0, "samples": 0, "sampler": "off"}
 IMPORT = re.compile(r"^import .*\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(async )?function|class|const)", re.MULTILINE)
-LOSSES = {
-    "runnable": "ready to run, but no core free",
-    "gil": "waiting for the GIL",
-    "lock": "waiting for locks",
-    "object": "waiting for objects",
-    "stop-the-world": "world stopped",
-    "import": "waiting for imports",
-    "native": "waiting in native libraries",
-    "spin": "spinning",
-    "atomic-stall": "atomic stall",
-    "unaccounted": "unaccounted",
-}
 
 
 class Html:
@@ -90,7 +79,7 @@ def waterfall(profile: Profile) -> dict[str, Any]:
         steps = [
             (loss.name, LOSSES.get(loss.name, loss.name), loss.seconds / wall_s, loss.evidence)
             for loss in profile.accounting.losses
-            if wall_s > 0 and loss.name != "unaccounted"
+            if loss.name != "unaccounted" and loss.seconds > LEAST_STEP * ideal * wall_s > 0
         ]
         title = "Cores: from what the threads wanted, on average over the run, to what did useful work"
     whole = max(ideal, actual, 1e-9)

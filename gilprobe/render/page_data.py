@@ -21,6 +21,18 @@ from gilprobe.render.wording import plain
 MOST_TEXT = 2000
 MOST_RELEASERS = 8
 DIGITS = 9
+LOSSES = {
+    "runnable": "ready to run, but no core free",
+    "gil": "waiting for the GIL",
+    "lock": "waiting for locks",
+    "object": "waiting for objects",
+    "stop-the-world": "world stopped",
+    "import": "waiting for imports",
+    "native": "waiting in native libraries",
+    "spin": "spinning",
+    "atomic-stall": "atomic stall",
+    "unaccounted": "unaccounted",
+}
 
 
 def packed(profile: Profile, before: Profile | None = None) -> str:
@@ -36,6 +48,15 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "findings": [
             {"title": plain(f.title), "kind": f.kind, "cure": plain(f.cure, MOST_TEXT)} for f in profile.findings
         ],
+        "losses": [
+            {
+                "label": plain(LOSSES.get(loss.name, loss.name)),
+                "seconds": round(loss.seconds, DIGITS),
+                "share": round(loss.share, DIGITS),
+                "evidence": plain(loss.evidence),
+            }
+            for loss in profile.accounting.losses
+        ],
         "wanted": sum(thread.wanted_s for thread in profile.threads),
         "deadlocks": clean(list(profile.deadlocks)),
         "stalls": clean(list(profile.stalls)),
@@ -47,6 +68,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
     if before is not None:
         document["before"] = {
             "name": plain(str(before.meta.get("recording", ""))),
+            "differs": _differs(profile, before),
             "threads": [texts.number(thread.name) for thread in before.threads],
             "waits": _waits(texts, before.waits),
             "cpu": _cpu(texts, before),
@@ -62,6 +84,15 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
     parts += [compressor.compress(plane) for plane in planes]
     parts.append(compressor.flush())
     return base64.b64encode(b"".join(parts)).decode("ascii")
+
+
+def _differs(profile: Profile, before: Profile) -> list[str]:
+    """What was not the same when the two were recorded: no comparison may be silent about it."""
+    return [
+        f"{label} {plain(str(before.meta.get(key, '?')))}, here {plain(str(profile.meta.get(key, '?')))}"
+        for key, label in (("python", "Python"), ("rate_hz", "samples a second"), ("sampler", "sampler"))
+        if before.meta.get(key) != profile.meta.get(key)
+    ]
 
 
 class Texts:

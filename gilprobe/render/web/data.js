@@ -28,6 +28,7 @@ export class Recording {
     /** @type {Columns} */ this.waits = document.waits;
     this.hot = document.hot;
     /** @type {Columns} */ this.cpu = document.cpu;
+    this.losses = document.losses;
     /** @type {Columns} */ this.spied = document.spied;
     this.findings = document.findings;
     this.wanted = document.wanted;

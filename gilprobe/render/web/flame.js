@@ -45,10 +45,13 @@ export class Flame {
       el("div", { class: "tools" }, choice("Time", what, this.what, (value) => { this.what = value; this.build(); }), compare || null),
       el("div", { class: "tools" }, select("Thread", [["-1", "all threads"], .../** @type {[string, string][]} */ (names.map((name) => [String(name), recording.texts[name].slice(0, 60)]))], (value) => { this.thread = Number(value); this.build(); }),
         this.box, el("button", { type: "button", onclick: () => this.zoom(this.root) }, "All"), this.found),
+      recording.before?.differs.length ? el("p", { class: "hint" }, `The other recording was made differently: ${recording.before.differs.join("; ")}.`) : null,
       this.tip, this.scroller, this.table.root);
     /** @type {FlameNode} */ this.root = node(-1, "all", null);
     /** @type {FlameNode} */ this.focus = this.root;
     /** @type {FlameNode} */ this.cursor = this.root;
+    // Two recordings may be of two versions: lines move, and so do folders.
+    this.keyOf = (/** @type {number} */ frame) => (recording.before ? `${recording.frames[frame][0]} ${baseName(recording.texts[recording.frames[frame][1]])}` : frame);
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.scroller);
     this.build();
@@ -87,16 +90,16 @@ export class Flame {
 
   /** @param {any} waits @param {any} cpu @param {"value"|"before"} to */
   fill(waits, cpu, to) {
-    const { stacks } = this.recording;
+    const { stacks } = this.recording, keyOf = this.keyOf;
     if (this.what === "cpu") {
       for (let at = 0; at < cpu.stack.length; at++)
-        if (this.thread < 0 || cpu.thread[at] === this.thread) add(this.root, stacks[cpu.stack[at]], "", cpu.seconds[at], to);
+        if (this.thread < 0 || cpu.thread[at] === this.thread) add(this.root, stacks[cpu.stack[at]], "", cpu.seconds[at], to, keyOf);
       return;
     }
     if (this.what === "spied") {
       const { spied } = this.recording;
       for (let at = 0; to === "value" && at < spied.stack.length; at++)
-        if (this.thread < 0 || spied.thread[at] === this.thread) add(this.root, stacks[spied.stack[at]], spied.state[at], spied.seconds[at], to);
+        if (this.thread < 0 || spied.thread[at] === this.thread) add(this.root, stacks[spied.stack[at]], spied.state[at], spied.seconds[at], to, keyOf);
       return;
     }
     for (let row = 0; row < waits.kind.length; row++) {
@@ -107,7 +110,7 @@ export class Flame {
         const at = waits.threads[row].findIndex((/** @type {number} */ part, /** @type {number} */ index) => index % 2 === 0 && part === this.thread);
         value = at < 0 ? 0 : waits.threads[row][at + 1];
       }
-      if (value > 0) add(this.root, stacks[waits.stack[row]], waits.kind[row], value, to);
+      if (value > 0) add(this.root, stacks[waits.stack[row]], waits.kind[row], value, to, keyOf);
     }
   }
 
@@ -139,7 +142,7 @@ export class Flame {
   label(one) {
     if (one.frame < 0) return one === this.root ? "all" : LABELS[one.kind] ?? one.kind;
     const [name, file, line] = this.recording.frames[one.frame];
-    return `${this.recording.texts[name]}  ${baseName(this.recording.texts[file])}:${line}`;
+    return `${this.recording.texts[name]}  ${baseName(this.recording.texts[file])}${this.recording.before ? "" : `:${line}`}`;
   }
 
   say() {
@@ -211,8 +214,9 @@ export class Flame {
 /** @param {number} frame @param {string} kind @param {FlameNode|null} parent @returns {FlameNode} */
 const node = (frame, kind, parent) => ({ frame, kind, value: 0, before: 0, self: 0, children: new Map(), parent, depth: parent ? parent.depth + 1 : 0, x: 0 });
 
-/** @param {FlameNode} root @param {number[]} stack innermost first @param {string} leaf what was waited for @param {number} value @param {"value"|"before"} to */
-const add = (root, stack, leaf, value, to) => {
+/** @param {FlameNode} root @param {number[]} stack innermost first @param {string} leaf what was waited for @param {number} value @param {"value"|"before"} to
+ *  @param {(frame: number) => number|string} keyOf frames of one key are one node */
+const add = (root, stack, leaf, value, to, keyOf) => {
   let at = root;
   at[to] += value;
   const step = (/** @type {number|string} */ key, /** @type {number} */ frame, /** @type {string} */ kind) => {
@@ -221,7 +225,7 @@ const add = (root, stack, leaf, value, to) => {
     child[to] += value;
     at = child;
   };
-  for (let depth = stack.length - 1; depth >= 0; depth--) step(stack[depth], stack[depth], "");
+  for (let depth = stack.length - 1; depth >= 0; depth--) step(keyOf(stack[depth]), stack[depth], "");
   if (leaf) step(leaf, -1, leaf);
   if (to === "value") at.self += value;
 };

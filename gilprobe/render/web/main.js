@@ -3,7 +3,7 @@ import { load } from "./data.js";
 import { blockingView } from "./blocking.js";
 import { Flame } from "./flame.js";
 import { cudaView, ordersView, spansView } from "./orders.js";
-import { gilView, threadsView } from "./threads.js";
+import { gilView, lossesTable, threadsView } from "./threads.js";
 import { objectsView } from "./objects.js";
 
 const root = document.documentElement;
@@ -12,6 +12,7 @@ const links = /** @type {HTMLAnchorElement[]} */ ([...document.querySelectorAll(
 
 /** @param {import("./data.js").Recording} recording @returns {Record<string, () => Node>} */
 const makers = (recording) => ({
+  answer: () => lossesTable(recording),
   threads: () => threadsView(recording),
   blocking: () => blockingView(recording),
   objects: () => objectsView(recording),

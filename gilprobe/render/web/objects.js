@@ -23,7 +23,7 @@ const groupsOf = (recording) => {
     group.wake += waits.wake[row];
     group.max = Math.max(group.max, waits.max[row]);
     const [first, ...counts] = waits.histogram[row];
-    counts.forEach((count, at) => group.histogram.set(first + at, (group.histogram.get(first + at) ?? 0) + count));
+    counts.forEach((/** @type {number} */ count, /** @type {number} */ at) => group.histogram.set(first + at, (group.histogram.get(first + at) ?? 0) + count));
   }
   return [...groups.values()];
 };
@@ -37,7 +37,12 @@ const histogram = (buckets) => {
   const most = Math.max(...all.map((at) => buckets.get(at) ?? 0));
   return el("figure", { class: "histogram" }, el("figcaption", {}, "How long the waits were"), el("div", { class: "columns", role: "img", "aria-label": all.map((at) => `${seconds(2 ** at / 1e9)}: ${buckets.get(at) ?? 0}`).join(", ") },
     ...all.map((at) => el("div", { class: "column", title: `${seconds(2 ** at / 1e9)} to ${seconds(2 ** (at + 1) / 1e9)}: ${whole(buckets.get(at) ?? 0)}` }, el("i", { style: { height: `${(buckets.get(at) ?? 0) ? Math.max(2, 100 * (buckets.get(at) ?? 0) / most) : 0}%` } })))),
-    el("div", { class: "ends" }, el("span", {}, seconds(2 ** all[0] / 1e9)), el("span", {}, seconds(2 ** (all[all.length - 1] + 1) / 1e9))));
+    el("div", { class: "ends" }, el("span", {}, seconds(2 ** all[0] / 1e9)), el("span", {}, seconds(2 ** (all[all.length - 1] + 1) / 1e9))),
+    el("details", {}, el("summary", {}, "As a table"), new Table("Waits by their length", [
+      { label: "from", value: (at) => 2 ** at / 1e9, show: (at) => seconds(2 ** at / 1e9), number: true },
+      { label: "to", value: (at) => 2 ** (at + 1) / 1e9, show: (at) => seconds(2 ** (at + 1) / 1e9), number: true },
+      { label: "waits", value: (at) => buckets.get(at) ?? 0, show: (at) => whole(buckets.get(at) ?? 0), number: true },
+    ], all).root));
 };
 
 /** @param {import("./data.js").Recording} recording @param {number[]} rows @param {"releasers"|"holders"} which */
@@ -113,5 +118,5 @@ export const objectsView = (recording) => {
 const one = (recording, row) => {
   const { waits } = recording, [first, ...counts] = waits.histogram[row];
   return { kind: waits.kind[row], name: recording.waitName(row), key: recording.texts[waits.name[row]], rows: [row], count: waits.count[row], total: waits.total[row], max: waits.max[row], spin: waits.spin[row], wake: waits.wake[row],
-    histogram: new Map(counts.map((count, at) => [first + at, count])) };
+    histogram: new Map(counts.map((/** @type {number} */ count, /** @type {number} */ at) => [first + at, count])) };
 };

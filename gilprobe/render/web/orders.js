@@ -18,13 +18,27 @@ const tree = (value) => {
   return String(value);
 };
 
+/** A thread that waits, what it holds, and where. @param {any} thread */
+const party = (thread) => {
+  const wanted = thread.waits_for ?? {}, by = wanted.held_by ? `, which ${wanted.held_by} has` : "";
+  return el("div", { class: "party" }, el("h4", {}, wanted.kind === "nothing" ? `${thread.name} runs` : `${thread.name ?? "a thread"} waits for ${wanted.name ?? "?"}${by}`),
+    isStack(thread.stack) ? stackOf(thread.stack) : el("p", { class: "soft" }, "native code"),
+    ...(thread.holds ?? []).map((/** @type {any} */ held) => el("div", { class: "held" }, el("h4", {}, `and holds ${held.name ?? "?"}${isStack(held.taken) ? ", taken here" : ""}`), isStack(held.taken) ? stackOf(held.taken) : null)));
+};
+
 /** @param {any} deadlock */
-const deadlockCard = (deadlock) => el("article", { class: "card bad" }, el("h3", {}, `Deadlock${deadlock.after_s !== undefined && deadlock.after_s !== null ? ` after ${seconds(deadlock.after_s)}` : ""}`),
-  ...(deadlock.threads ?? []).map((/** @type {any} */ thread) => el("div", { class: "party" }, el("h4", {}, `${thread.name ?? "a thread"} waits for ${thread.waits_for?.name ?? thread.waits_for ?? "?"}`),
-    isStack(thread.stack) ? stackOf(thread.stack) : null,
-    (thread.holds ?? []).length ? el("p", { class: "soft" }, "holds") : null,
-    ...(thread.holds ?? []).map((/** @type {any} */ held) => el("div", {}, el("p", {}, el("code", {}, String(held.name ?? held))), isStack(held.taken) ? stackOf(held.taken) : null)))),
-  deadlock.threads ? null : tree(deadlock));
+const deadlockCard = (deadlock) => el("article", { class: "card bad" }, el("h3", {}, `Deadlock after ${seconds(deadlock.after_s ?? 0)} `, el("small", {}, deadlock.evidence ?? "")),
+  deadlock.threads ? el("div", { class: "stacks" }, ...deadlock.threads.map(party)) : tree(deadlock));
+
+/** @param {any} stall */
+const stallCard = (stall) => el("article", { class: "card" }, el("h3", {}, `At ${seconds(stall.after_s ?? 0)} nothing moved for ${seconds(stall.waited_s ?? 0)}`),
+  stall.gil ? el("p", {}, `${stall.gil.holder} has had the GIL for ${seconds(stall.gil.held_s ?? 0)}${stall.gil.native_function ? `, in ${stall.gil.native_function}` : ""}.`) : null,
+  stall.threads ? el("div", { class: "stacks" }, ...stall.threads.map(party)) : tree(stall));
+
+/** @param {any} order */
+const orderCard = (order) => (Array.isArray(order.ways) ? el("article", { class: "card" }, el("h3", {}, `${order.ways.length} threads that meet here would deadlock`),
+  el("div", { class: "stacks" }, ...order.ways.map((/** @type {any} */ way) => el("div", { class: "party" }, el("h4", {}, `${way.thread} takes ${way.takes?.name ?? "?"} here`), isStack(way.takes?.taken) ? stackOf(way.takes.taken) : null,
+    el("div", { class: "held" }, el("h4", {}, `while it holds ${way.holds?.name ?? "?"}, taken here`), isStack(way.holds?.taken) ? stackOf(way.holds.taken) : null))))) : el("article", { class: "card" }, tree(order)));
 
 /** @param {import("./data.js").Recording} recording @param {Record<string, string>} missing what was not observed, and why */
 export const ordersView = (recording, missing) => {
@@ -32,8 +46,8 @@ export const ordersView = (recording, missing) => {
     el("h3", {}, title), ...(items.length ? items.map(card) : [el("p", { class: "empty" }, key in missing ? `Not observed: ${missing[key]}.` : none)])];
   return el("div", {},
     ...part("Deadlocks", recording.deadlocks, "deadlocks", "None was seen.", deadlockCard),
-    ...part("Stalls", recording.stalls, "stalls", "None was seen.", (stall) => el("article", { class: "card" }, tree(stall))),
-    ...part("Locks taken in opposite orders", recording.lockOrder, "lock_order", "All locks were taken in one order.", (order) => el("article", { class: "card" }, tree(order))));
+    ...part("Stalls", recording.stalls, "stalls", "None was seen.", stallCard),
+    ...part("Locks taken in orders that contradict each other", recording.lockOrder, "lock_order", recording.deadlocks.length ? "None was seen beside the deadlock above." : "None was seen.", orderCard));
 };
 
 /** @param {import("./data.js").Recording} recording */

@@ -24,7 +24,7 @@ export const threadsView = (recording) => {
   if (recording.events && recording.events.start.length) {
     const told = el("div", { class: "details", "aria-live": "polite" }, el("p", { class: "soft" }, "Click an interval: who waited, where, and who ended it. Drag to zoom, Ctrl and the wheel too."));
     const timeline = new Timeline(recording, (node) => told.replaceChildren(node));
-    const shownKinds = ["running", "spin", ...new Set(recording.waits.kind.map((kind, row) => (recording.waits.idle[row] ? "idle" : kind))), "runnable", "sleep-io"];
+    const shownKinds = ["running", "spin", ...new Set(recording.waits.kind.map((kind, row) => (recording.waits.idle[row] ? "idle" : kind))), ...recording.threads.flatMap(({ open }) => (open && !open.ended && open.kind in LABELS ? [["join", "condition", "queue"].includes(open.kind) ? "idle" : open.kind] : [])), "runnable", "sleep-io"];
     timeline.scroller.after(told);
     parts.push(el("h3", {}, "Timeline"), el("p", { class: "legend" }, ...[...new Set(shownKinds)].map(chip)));
     if (recording.wholeFromNs) parts.push(el("p", { class: "soft" }, `${whole(recording.eventCount)} waits: those shorter than ${seconds(recording.wholeFromNs / 1e9)} are drawn together where they lie close.`));
@@ -49,6 +49,14 @@ export const threadsView = (recording) => {
   ], threads).root);
   return el("div", {}, ...parts);
 };
+
+/** The waterfall's numbers. @param {import("./data.js").Recording} recording */
+export const lossesTable = (recording) => (recording.losses.length ? new Table("What the threads wanted to run and did not", [
+  { label: "loss", value: (loss) => loss.label, wide: true },
+  { label: "thread-seconds", value: (loss) => loss.seconds, show: (loss) => seconds(loss.seconds), number: true },
+  { label: "share of the time wanted", value: (loss) => loss.share, show: (loss) => percent(loss.share), number: true },
+  { label: "evidence", value: (loss) => loss.evidence },
+], recording.losses, { sort: 1 }).root : el("span"));
 
 /** @param {import("./data.js").Recording} recording */
 export const gilView = (recording) => {

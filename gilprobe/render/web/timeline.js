@@ -1,16 +1,12 @@
-// Every single wait, a lane a thread. Level of detail: each pixel shows how its time was shared out.
+// Every single wait, a lane a thread: what is seen, and what is done with it.
 import { LABELS, colour, eachFrame, el, percent, search, seconds, whole } from "./words.js";
 import { Table } from "./table.js";
+import { KINDS, lanesOf, lowest, paint } from "./lanes.js";
 
-const KINDS = ["running", "spin", "gil", "lock", "object", "stop-the-world", "import", "native", "runnable", "idle", "sleep-io"];
-const RUNNING = 0, SPIN = 1, RUNNABLE = 8, IDLE = 9, SLEEP = 10;
 const LANE_PX = 24, BAR_PX = 18, AXIS_PX = 26, MOST_PX = 600;
 const LEAST_NS = 1000;
 const MOST_ROWS = 500;
 const SETTLED_MS = 200;
-
-/** @typedef {{thread: number, begin: number, end: number, start: Float64Array, until: Float64Array, event: Uint32Array}} Lane
- *  until: the latest end so far, which never falls, so that it can be searched. */
 
 export class Timeline {
   /** @param {import("./data.js").Recording} recording @param {(node: Node) => void} tell shows the details of an interval */
@@ -21,10 +17,10 @@ export class Timeline {
     if (!events) throw new Error("no events");
     this.events = events;
     const { waits } = recording;
-    this.codes = Uint8Array.from(waits.kind, (kind, row) => waits.idle[row] ? IDLE : KINDS.indexOf(kind));
     this.matches = new Uint8Array(waits.kind.length + 1).fill(1);
     this.lanes = lanesOf(recording);
     this.wall = Math.max(1, recording.meta.wall_s * 1e9, ...this.lanes.map((lane) => lane.end));
+    for (const lane of this.lanes) lane.shorten(this.wall, this.matches);
     this.from = 0;
     this.to = this.wall;
     this.chosen = -1;
@@ -76,7 +72,11 @@ export class Timeline {
       if (begun !== null && Math.abs(event.offsetX - begun) > 4) this.show(this.timeAt(Math.min(begun, event.offsetX)), this.timeAt(Math.max(begun, event.offsetX)));
       else {
         const lane = this.laneAt(event.offsetY);
-        if (lane >= 0) { this.lane = lane; this.choose(this.hit(lane, event.offsetX)); }
+        if (lane < 0) return;
+        this.lane = lane;
+        const hit = this.hit(lane, event.offsetX), { open, thread } = this.lanes[lane];
+        this.choose(hit);
+        if (hit < 0 && open && this.timeAt(event.offsetX) >= open.begin) this.tell(openDetails(this.recording, this.recording.threads[thread]));
       }
     });
     canvas.addEventListener("wheel", (/** @type {WheelEvent} */ event) => {
@@ -137,6 +137,7 @@ export class Timeline {
       this.matches[row] = !wanted || `${waits.kind[row]} ${recording.waitName(row)} ${recording.place(waits.site[row])}`.toLowerCase().includes(wanted) ? 1 : 0;
     this.matches[waits.kind.length] = !wanted || LABELS["sleep-io"].includes(wanted) ? 1 : 0;
     this.wanted = wanted;
+    for (const lane of this.lanes) lane.shorten(this.wall, this.matches);
     this.draw();
     this.settle();
   }
@@ -169,9 +170,11 @@ export class Timeline {
   /** @param {PointerEvent} pointer */
   hover(pointer) {
     const lane = this.laneAt(pointer.offsetY), event = lane >= 0 && pointer.offsetX > this.gutter ? this.hit(lane, pointer.offsetX) : -1;
-    this.tip.hidden = event < 0 || this.dragged !== null;
+    const open = lane >= 0 ? this.lanes[lane].open : null, time = this.timeAt(pointer.offsetX), never = event < 0 && open !== null && time >= open.begin && pointer.offsetX > this.gutter;
+    this.tip.hidden = (event < 0 && !never) || this.dragged !== null;
     if (this.tip.hidden) return;
-    this.tip.replaceChildren(el("strong", {}, LABELS[this.kindOf(event)] ?? this.kindOf(event)), ` ${seconds(this.events.duration[event] / 1e9)}`,
+    if (never) this.tip.replaceChildren(el("strong", {}, "still waiting at the end"), el("br"), this.recording.texts[this.recording.threads[this.lanes[lane].thread].open.name]);
+    else this.tip.replaceChildren(el("strong", {}, LABELS[this.kindOf(event)] ?? this.kindOf(event)), ` ${seconds(this.events.duration[event] / 1e9)}`,
       this.count(event) > 1 ? ` in ${whole(this.count(event))} waits` : null, el("br"), this.waitName(event));
     const box = this.root.getBoundingClientRect();
     this.tip.style.left = `${Math.min(pointer.clientX - box.left + 12, box.width - 240)}px`;
@@ -196,7 +199,7 @@ export class Timeline {
       for (let at = lowest(lane.until, this.from); at < lane.start.length && lane.start[at] < this.to; at++)
         if (this.matched(lane.event[at])) found.push(lane.event[at]);
     // Idling is long and nobody's fault: it is listed only where it is asked for.
-    const contended = this.wanted ? found : found.filter((event) => this.row(event) >= 0 && this.codes[this.row(event)] !== IDLE);
+    const contended = this.wanted ? found : found.filter((event) => this.row(event) >= 0 && !this.recording.waits.idle[this.row(event)]);
     let longest = contended;
     if (contended.length > MOST_ROWS) {
       const least = Float64Array.from(contended, (event) => events.duration[event]).sort()[contended.length - MOST_ROWS];
@@ -230,7 +233,7 @@ export class Timeline {
     for (let number = first; number < last; number++) {
       const lane = this.lanes[number], y = AXIS_PX + number * LANE_PX - scrolled;
       if (y < AXIS_PX - LANE_PX) continue;
-      paint(words, columns, bar, this.shares(lane, columns), bright, dim);
+      paint(words, columns, bar, lane.shares(this.from, this.to, columns, this.wall, this.matches, Boolean(this.wanted)), bright, dim);
       context.putImageData(image, Math.round(gutter * ratio), Math.round((y + 3) * ratio));
       context.fillStyle = number === this.lane ? ink : soft;
       context.fillText(fitted(context, this.threadName(lane.thread), gutter - 10), 2, y + 16);
@@ -284,92 +287,7 @@ export class Timeline {
       context.globalAlpha = 1;
     }
   }
-
-  /** For each column the share of its time in each kind, twice: what is highlighted, and the rest. @param {Lane} lane @param {number} columns */
-  shares(lane, columns) {
-    const { events, from, to, codes, matches } = this, kinds = KINDS.length, row = 2 * kinds;
-    const shares = new Float32Array(columns * row), scale = columns / (to - from);
-    /** @param {number} begin @param {number} end @param {number} at */
-    const add = (begin, end, at) => {
-      let left = (begin - from) * scale, right = (end - from) * scale;
-      if (left < 0) left = 0;
-      if (right > columns) right = columns;
-      if (right <= left) return;
-      const first = left | 0, last = right | 0;
-      if (first === last) { shares[first * row + at] += right - left; return; }
-      shares[first * row + at] += first + 1 - left;
-      for (let column = first + 1; column < last; column++) shares[column * row + at] += 1;
-      if (last < columns) shares[last * row + at] += right - last;
-    };
-    const { start, event } = lane, { duration, spin, wake, wait } = events, count = start.length;
-    for (let at = lowest(lane.until, from); at < count && start[at] < to; at++) {
-      const number = event[at], begin = start[at], end = begin + duration[number], which = wait[number];
-      const shade = matches[which < 0 ? matches.length - 1 : which] ? 0 : kinds;
-      const parked = spin[number] ? begin + spin[number] : begin, posted = wake[number] ? end - wake[number] : end;
-      if (parked > begin) add(begin, Math.min(parked, end), shade + SPIN);
-      if (posted > parked) add(parked, posted, shade + (which < 0 ? SLEEP : codes[which]));
-      if (end > posted) add(Math.max(posted, parked), end, shade + RUNNABLE);
-    }
-    const running = this.wanted ? kinds + RUNNING : RUNNING, alive = Math.max(0, (lane.begin - from) * scale), dead = Math.min(columns, (lane.end - from) * scale);
-    for (let column = Math.floor(alive); column < dead; column++) {
-      let sum = 0;
-      for (let at = column * row, stop = at + row; at < stop; at++) sum += shares[at];
-      const lived = Math.min(dead, column + 1) - Math.max(alive, column);
-      if (sum > lived && sum > 0) for (let at = column * row, stop = at + row; at < stop; at++) shares[at] *= lived / sum;
-      else shares[column * row + running] += lived - sum;
-    }
-    return shares;
-  }
 }
-
-/** First index whose value is above `least` in a rising array. @param {Float64Array} values @param {number} least */
-const lowest = (values, least) => {
-  let low = 0, high = values.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (values[middle] > least) high = middle; else low = middle + 1;
-  }
-  return low;
-};
-
-/** @param {import("./data.js").Recording} recording @returns {Lane[]} the busiest thread first */
-const lanesOf = (recording) => {
-  const events = /** @type {import("./data.js").Events} */ (recording.events), threads = recording.threads;
-  const counts = new Uint32Array(threads.length);
-  for (let event = 0; event < events.start.length; event++) if (events.thread[event] >= 0) counts[events.thread[event]]++;
-  const lanes = threads.map((thread, number) => ({ thread: number, begin: thread.start * 1e9, end: (thread.start + thread.wall) * 1e9,
-    start: new Float64Array(counts[number]), until: new Float64Array(counts[number]), event: new Uint32Array(counts[number]) }));
-  counts.fill(0);
-  for (let event = 0; event < events.start.length; event++) {
-    const number = events.thread[event];
-    if (number < 0) continue;
-    const lane = lanes[number], at = counts[number]++, end = events.start[event] + events.duration[event];
-    lane.start[at] = events.start[event];
-    lane.until[at] = at ? Math.max(lane.until[at - 1], end) : end;
-    lane.event[at] = event;
-    if (events.start[event] < lane.begin) lane.begin = events.start[event];
-    if (end > lane.end) lane.end = end;
-  }
-  const work = (/** @type {Lane} */ lane) => threads[lane.thread].cpu + Object.values(threads[lane.thread].wait).reduce((a, b) => a + b, 0);
-  return lanes.sort((a, b) => work(b) - work(a));
-};
-
-/** Writes each column's kinds above each other. @param {Uint32Array} words @param {number} columns @param {number} height
- *  @param {Float32Array} shares @param {number[]} bright @param {number[]} dim */
-const paint = (words, columns, height, shares, bright, dim) => {
-  words.fill(0);
-  const kinds = bright.length;
-  for (let column = 0; column < columns; column++) {
-    let filled = 0, y = height;
-    for (let at = 0; at < 2 * kinds; at++) {
-      const share = shares[column * 2 * kinds + at];
-      if (share <= 0) continue;
-      filled += share;
-      const top = Math.max(0, Math.round(height * (1 - filled))), value = at < kinds ? bright[at] : dim[at - kinds];
-      while (y > top) words[--y * columns + column] = value;
-    }
-  }
-};
 
 /** A colour as a word of ImageData (little-endian RGBA). @param {string} text #rrggbb @param {number} alpha */
 const word = (text, alpha) => {
@@ -402,6 +320,10 @@ export const stackList = (recording, stack, title) => {
     return el("li", {}, el("code", {}, recording.texts[name]), el("small", {}, `${recording.texts[file]}:${line}`));
   })) : el("p", { class: "soft" }, "No Python stack: native code, or an interpreter whose frames are not known."));
 };
+
+/** A wait that had not ended when the recording did. @param {import("./data.js").Recording} recording @param {import("./data.js").ThreadData} thread */
+const openDetails = (recording, thread) => el("div", {}, el("h3", {}, `${recording.texts[thread.name]} still waited at the end: ${seconds(thread.open.waited)} for ${recording.texts[thread.open.name]}`),
+  el("p", { class: "soft" }, `${LABELS[thread.open.kind] ?? thread.open.kind} · from ${seconds(thread.open.since)}`), stackList(recording, thread.open.stack, "It waits here"));
 
 /** Who waited, where, who ended it. @param {import("./data.js").Recording} recording @param {import("./data.js").Events} events @param {number} event @param {Timeline} timeline */
 const details = (recording, events, event, timeline) => {

@@ -92,7 +92,7 @@ def test_a_timeline_too_long_for_a_page_loses_no_time(monkeypatch: pytest.Monkey
         spin_ns=array("I", zeros),
         release=array("b", [-1] * count),
     )
-    short = overview.overview_of(timeline, 4)
+    short = overview.overview_of(timeline)
     assert len(short.timeline) == len(short.count) <= 300
     assert sum(short.timeline.duration_ns) == sum(durations) and sum(short.count) == count
     for thread in range(4):
@@ -102,3 +102,29 @@ def test_a_timeline_too_long_for_a_page_loses_no_time(monkeypatch: pytest.Monkey
     longest = max(range(count), key=lambda at: durations[at])
     assert timeline.start_ns[longest] in short.timeline.start_ns
     assert list(short.timeline.start_ns) == sorted(short.timeline.start_ns)
+
+
+FORKING = """
+import os, threading, time
+time.sleep(0.3)
+if os.fork() == 0:
+    lock = threading.Lock()
+    lock.acquire()
+    threading.Timer(0.1, lock.release).start()
+    lock.acquire()
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_the_times_of_a_child_process_are_since_the_first_began(gil_python: Python, tmp_path: Path) -> None:
+    variables = os.environ | environment(tmp_path, Options(events=True))
+    subprocess.run([gil_python.executable, "-c", FORKING], env=variables, check=True)
+    profile = load(tmp_path)
+    timeline = profile.timeline
+    assert timeline is not None and len(profile.processes) == 2
+    parent = profile.threads[0].pid
+    for at, thread in enumerate(profile.threads):
+        starts = [s / 1e9 for s, t in zip(timeline.start_ns, timeline.thread, strict=True) if t == at]
+        assert thread.pid == parent or thread.start_s > 0.3
+        assert all(thread.start_s - 1e-3 <= start <= thread.start_s + thread.wall_s + 1e-3 for start in starts)

@@ -34,8 +34,7 @@ class Browser:
         flags = [
             "--headless=new", "--no-sandbox", "--remote-debugging-pipe", f"--user-data-dir={folder}", "--no-first-run",
             "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--force-color-profile=srgb", "--hide-scrollbars", "--mute-audio",
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--force-color-profile=srgb", "--hide-scrollbars", "--mute-audio",
         ]  # fmt: skip
         # The protocol's own numbers 3 and 4 are set up in the shell: they may be taken here.
         script = f'exec "$0" "$@" 3<&{theirs_read} 4>&{theirs_write}'

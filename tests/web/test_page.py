@@ -1,0 +1,336 @@
+"""The report page in a real browser, with the network off: every view, both themes, no complaint, no request."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pythons import Python, pythons
+
+from gilprobe.analysis import load
+from gilprobe.launch.target import Options, environment
+from gilprobe.model import (
+    Accounting,
+    Finding,
+    Frame,
+    HotObject,
+    Loss,
+    NotObserved,
+    OpenWait,
+    Overview,
+    Profile,
+    Releaser,
+    SampledStack,
+    Thread,
+    Timeline,
+    Wait,
+    Waterfall,
+    WaterfallStep,
+)
+from gilprobe.render.html import Html
+from reports.browser import CHROMIUM, Browser, browser
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: chromium is not installed, the page is untested")
+
+AXE = "axe-core-4.10.3"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe"
+PROGRAM = """
+import threading, time
+lock, turn = threading.Lock(), threading.Semaphore(0)
+def holder():
+    for _ in range(10):
+        with lock:
+            turn.release()
+            time.sleep(0.02)
+        time.sleep(0.005)
+def waiter():
+    for _ in range(10):
+        turn.acquire()
+        with lock: sum(range(100_000))
+def busy():
+    end = time.thread_time() + 0.3
+    while time.thread_time() < end: pass
+threads = [threading.Thread(target=f, name=f.__name__) for f in (holder, waiter, busy, busy)]
+for t in threads: t.start()
+for t in threads: t.join()
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    python = next((p for p in pythons() if p.free_threaded), pythons()[0])
+    return record(python, tmp_path_factory.mktemp("recording"))
+
+
+def record(python: Python, folder: Path) -> Profile:
+    script = folder / "program.py"
+    script.write_text(PROGRAM)
+    out = folder / "recording"
+    out.mkdir()
+    variables = os.environ | environment(out, Options(events=True, rate_hz=200))
+    subprocess.run([python.executable, str(script)], env=variables, check=True)
+    return load(out)
+
+
+def opened(chromium: Browser, profile: Profile, folder: Path, *, before: Profile | None = None, **how: Any) -> None:
+    page = folder / "report.html"
+    page.write_text(Html(before).render(profile), encoding="utf-8", errors="replace")
+    chromium.complaints.clear()
+    chromium.requests.clear()
+    chromium.open(page, **how)
+
+
+def views(chromium: Browser) -> list[str]:
+    return list(chromium.run("[...document.querySelectorAll('nav a')].map((link) => link.hash.slice(1))"))
+
+
+def walk(chromium: Browser) -> None:
+    """Through every view by its link, each of whose buttons is pressed."""
+    for view in views(chromium):
+        chromium.run(f"document.querySelector('nav a[href=\"#{view}\"]').click()")
+        chromium.wait(f"!document.getElementById('{view}').hidden")
+        shown = chromium.run(f"document.getElementById('{view}').innerText.length")
+        assert shown > 30, f"{view} is empty"
+        chromium.run(f"document.querySelectorAll('#{view} .drawn button').forEach((button) => button.click())")
+        chromium.run(
+            f"document.querySelectorAll('#{view} canvas').forEach((canvas) => {{ canvas.focus();"
+            " for (const key of ['ArrowDown', 'ArrowRight', '+', '.', '.', ',', 'Enter', 'ArrowUp', '-', '0', 'Escape'])"
+            " canvas.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })) })"
+        )
+        chromium.run(f"document.querySelectorAll('#{view} .drawn tr[data-at]').forEach((row) => row.click())")
+        chromium.run(
+            f"document.querySelectorAll('#{view} input').forEach((box) => {{ for (const text of ['lock', '']) {{"
+            " box.value = text; box.dispatchEvent(new Event('input', { bubbles: true })) } })"
+        )
+        chromium.frames()
+        assert chromium.run("document.documentElement.scrollWidth <= innerWidth"), f"{view} is wider than its window"
+
+
+def silent(chromium: Browser) -> None:
+    assert chromium.complaints == []
+    assert [
+        url[:100] for url in chromium.requests if not url.startswith("file:") or not url.split("#")[0].endswith(".html")
+    ] == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(400, False), (1600, True)])  # either theme follows, by the button
+def test_every_view_of_a_real_recording(
+    chromium: Browser, recorded: Profile, tmp_path: Path, dark: bool, width: int
+) -> None:
+    opened(chromium, recorded, tmp_path, width=width, dark=dark)
+    background = chromium.run("getComputedStyle(document.body).backgroundColor")
+    walk(chromium)
+    chromium.run("document.getElementById('theme').click()")
+    assert chromium.run("getComputedStyle(document.body).backgroundColor") != background
+    walk(chromium)
+    silent(chromium)
+
+
+def test_an_interval_says_who_waited_and_who_ended_it(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    timeline = recorded.timeline
+    assert timeline is not None
+    names = [thread.name for thread in recorded.threads]
+    chosen = max(
+        (at for at in range(len(timeline)) if timeline.wait[at] >= 0 and names[timeline.thread[at]] == "waiter"
+         and names[timeline.releaser[at]] == "holder" and recorded.waits[timeline.wait[at]].kind == "lock"),
+        key=lambda at: timeline.duration_ns[at],
+    )  # fmt: skip
+    opened(chromium, recorded, tmp_path, width=1280)
+    chromium.run("location.hash = '#threads'")
+    chromium.wait("document.querySelector('.timeline canvas')?.clientHeight > 50")
+    chromium.frames()
+    box = chromium.run(
+        "(({ x, y, width }) => [x, y, width])(document.querySelector('.timeline canvas').getBoundingClientRect())"
+    )
+    work = sorted(
+        range(len(names)), key=lambda at: -recorded.threads[at].cpu_s - sum(recorded.threads[at].wait_s.values())
+    )
+    lane = work.index(timeline.thread[chosen])
+    gutter, axis_px, lane_px = 148, 26, 24
+    middle_s = (timeline.start_ns[chosen] + timeline.duration_ns[chosen] / 2) / 1e9
+    x = box[0] + gutter + (box[2] - gutter) * middle_s / recorded.meta["wall_s"]
+    chromium.click(x, box[1] + axis_px + lane_px * lane + lane_px / 2)
+    told = chromium.run("document.querySelector('#threads .details').innerText")
+    assert told.startswith("waiter waited") and "waiter waits here" in told and "holder ended it here" in told
+    assert "program.py:" in told
+    silent(chromium)
+
+
+def test_a_wait_that_never_ended_is_no_running_time(chromium: Browser, tmp_path: Path) -> None:
+    opened(chromium, hostile("worker"), tmp_path, width=1280)
+    chromium.run("location.hash = '#threads'")
+    chromium.wait("document.querySelector('.timeline canvas')?.clientHeight > 50")
+    chromium.frames()
+    x, y, width = chromium.run(
+        "(({ x, y, width }) => [x, y, width])(document.querySelector('.timeline canvas').getBoundingClientRect())"
+    )
+    chromium.click(x + 148 + (width - 148) * 0.6, y + 26 + 24 + 12)  # 1.2 s of 2: its open wait is from 0.5 to 1.5
+    told = chromium.run("document.querySelector('#threads .details').innerText")
+    assert told.startswith("worker still waited at the end") and "It waits here" in told
+    silent(chromium)
+
+
+def test_a_drag_zooms_and_zero_shows_all(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    opened(chromium, recorded, tmp_path, width=1280)
+    chromium.run("location.hash = '#threads'")
+    chromium.wait("document.querySelector('.timeline canvas')?.clientHeight > 50")
+    x, y = chromium.run("(({ x, y }) => [x, y])(document.querySelector('.timeline canvas').getBoundingClientRect())")
+    told = "document.querySelector('#threads .tools .told').innerText"
+    whole = chromium.run(told)
+    chromium.mouse("mousePressed", x + 300, y + 60, button="left", clickCount=1)
+    chromium.mouse("mouseMoved", x + 400, y + 60, button="left")
+    chromium.mouse("mouseReleased", x + 400, y + 60, button="left", clickCount=1)
+    chromium.wait(f"{told} !== {whole!r}")
+    chromium.run("document.querySelector('.timeline canvas').dispatchEvent(new KeyboardEvent('keydown', { key: '0' }))")
+    chromium.wait(f"{told} === {whole!r}")
+
+
+HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror=pwned=1>\"'`{{7*7}}\x00\x1b[31m\u202eevil\ud800"
+
+
+def hostile(name: str) -> Profile:
+    frame = Frame(name, f"/tmp/{name}", 3)
+    open_wait = OpenWait("lock", name, 0.5, 1.0, (frame,))
+    threads = tuple(
+        Thread(
+            name, at, 1, 2.0, 1.0, 0.1, {"lock": 0.9}, {"queue": 0.1}, 0.0, 0.5, 0.0, open_wait=open_wait, ended=False
+        )
+        for at in range(2)
+    )
+    releaser = Releaser((frame,), 3, 0.9, name)
+    wait = Wait("lock", name, name, 3, 0.9, 0.5, (0,) * 20 + (3,) + (0,) * 19, (frame,), (releaser,), (releaser,),
+                threads={name: 0.9}, pairs=((name, name, 0.9),))  # fmt: skip
+    timeline = Timeline(
+        thread=array("i", [0, 1]), wait=array("i", [0, -1]), releaser=array("i", [1, -1]), start_ns=array("q", [1000, 5000]),
+        duration_ns=array("q", [900_000_000, 10]), wake_ns=array("I", [0, 0]), spin_ns=array("I", [5, 0]), release=array("b", [0, -1]),
+    )  # fmt: skip
+    anything: dict[str, Any] = {
+        name: [{name: name, "x_s": 0.5}],
+        "stack": [{"function": name, "file": name, "line": 1}],
+    }
+    holding = {"name": name, "taken": [{"function": name, "file": name, "line": 1}]}
+    party = {"name": name, "waits_for": {"kind": "lock", "name": name}, "stack": anything["stack"], "holds": [holding]}
+    return Profile(
+        meta={
+            "recording": name,
+            "python": name,
+            "wall_s": 2.0,
+            "cpu_s": 1.0,
+            "rate_hz": 100,
+            "samples": 5,
+            "sampler": name,
+        },
+        processes=(),
+        threads=threads,
+        waits=(wait,),
+        hot_objects=(HotObject(name, name, 0.3, (0.2, 0.4), (name,), (frame,), "estimated", sites=((frame, 1.0),)),),
+        deadlocks=({"after_s": 1.0, "threads": [party]},),
+        stalls=(
+            anything,
+            {
+                "after_s": 1.0,
+                "waited_s": 2.0,
+                "threads": [party],
+                "gil": {"holder": name, "held_s": 1.0, "native_function": name},
+            },
+        ),
+        lock_order=(anything, {"ways": [{"thread": name, "takes": holding, "holds": holding}] * 2}),
+        spans=({"name": name, "thread": name, "start_s": 0.1, "end_s": 0.2, "pid": 1},),
+        cuda=anything,
+        accounting=Accounting(2.0, 1.0, (Loss(name, 1.0, 0.5, name), Loss("lock", 0.5, 0.2, "measured"))),
+        findings=(Finding(name, 0.5, "measured", (frame,), name, kind="lock", detail=name),),
+        not_observed=(NotObserved(name, name),),
+        waterfall=Waterfall(name, 8.0, 3.1, (WaterfallStep(name, 4.9, name),)),
+        cpu_stacks=(SampledStack(0, (frame,), 3, 1.0),),
+        timeline=timeline,
+        overview=Overview(timeline, array("I", [1, 7])),
+    )
+
+
+@pytest.mark.parametrize("name", [HOSTILE, HOSTILE + "x" * 10_000_000], ids=["short", "10 MB"])
+def test_hostile_names_are_text_and_nothing_of_them_runs(chromium: Browser, tmp_path: Path, name: str) -> None:
+    opened(chromium, hostile(name), tmp_path, before=hostile(name), width=400)
+    walk(chromium)
+    assert chromium.run("typeof window.pwned") == "undefined"
+    assert chromium.run("document.querySelectorAll('img').length") == 0
+    assert "window.pwned = 1</script>" in chromium.run("document.getElementById('answer').innerText")
+    shown = chromium.run("document.documentElement.innerHTML")
+    assert not any(character in shown for character in "\x00\x1b\u202e")
+    silent(chromium)
+
+
+@pytest.mark.parametrize("profile", [Profile(meta={}, processes=(), threads=(), waits=())], ids=["nothing"])
+def test_a_recording_without_threads_says_so(chromium: Browser, tmp_path: Path, profile: Profile) -> None:
+    opened(chromium, profile, tmp_path)
+    assert "has no threads" in chromium.run("document.getElementById('answer').innerText")
+    walk(chromium)
+    silent(chromium)
+
+
+def test_two_recordings_are_compared(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    opened(chromium, recorded, tmp_path, before=recorded)
+    chromium.run("location.hash = '#flame'")
+    chromium.wait("document.querySelector('.flame canvas')?.height > 0")
+    plain = chromium.run("document.querySelector('.flame canvas').toDataURL()")
+    chromium.run(
+        "[...document.querySelectorAll('#flame button')].find((b) => b.textContent.startsWith('Against')).click()"
+    )
+    chromium.frames()
+    assert chromium.run("document.querySelector('.flame canvas').toDataURL()") != plain
+    assert "of the other" in chromium.run("document.querySelector('.flametip').innerText")
+    silent(chromium)
+
+
+def test_all_views_are_printed(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    opened(chromium, recorded, tmp_path)
+    assert len(chromium.call("Page.printToPDF")["data"]) > 20_000
+    silent(chromium)
+
+
+def axe() -> str:
+    """axe-core's script, from npm once, into the user's cache. Skips loudly where it cannot be had."""
+    kept = CACHE / AXE / "axe.min.js"
+    if not kept.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("NO AXE: npm is not installed, accessibility is untested")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [npm, "pack", AXE.replace("core-", "core@"), "--silent"], cwd=kept.parent, capture_output=True, timeout=60
+        )
+        package = kept.parent / f"{AXE}.tgz"
+        if done.returncode or not package.exists():
+            pytest.skip("NO AXE: npm does not give axe-core, accessibility is untested")
+        with tarfile.open(package) as archive:
+            script = archive.extractfile("package/axe.min.js")
+            assert script is not None
+            kept.write_bytes(script.read())
+    return kept.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_no_serious_fault(chromium: Browser, recorded: Profile, tmp_path: Path, dark: bool) -> None:
+    source = axe()
+    opened(chromium, recorded, tmp_path, dark=dark)
+    chromium.run(source + "; 1")
+    rules = "{ runOnly: ['color-contrast'] }" if dark else "{}"  # the rest is the same in either theme
+    for view in views(chromium):
+        chromium.run(f"location.hash = '#{view}'")
+        chromium.wait(f"!document.getElementById('{view}').hidden")
+        chromium.frames()
+        seen = "result.violations.map((v) => `${v.impact} ${v.id}: ${v.nodes[0].html.slice(0, 200)}`)"
+        found = chromium.run(f"axe.run(document, {rules}).then((result) => {seen})")
+        assert [fault for fault in found if fault.startswith(("serious", "critical"))] == [], view
