@@ -10,8 +10,9 @@
 
 #include "python.h"
 
-#define ONE_TIMED_IN 8u
+#define ONE_TIMED_IN 16u
 #define HANDED_BITS 10
+#define FAST inline __attribute__((always_inline))
 
 /* CPython Include/methodobject.h, the same since 3.0. */
 typedef struct {
@@ -37,6 +38,7 @@ static pthread_key_t end_of_thread;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static uint64_t head_bytes; /* sizeof(PyObject) */
 static void *py_true, *py_false;
+static const char *(*attached_state)(void);
 static struct {
     int (*is_true)(void *);
     double (*as_double)(void *);
@@ -145,7 +147,7 @@ static __attribute__((noinline)) LockThread *thread_new(void) {
     return gp_lock_thread = thread;
 }
 
-static inline LockThread *here(void) {
+static FAST LockThread *here(void) {
     if (GP_RARE(!atomic_load_explicit(&watching, memory_order_relaxed)))
         return NULL;
     LockThread *thread = gp_lock_thread;
@@ -155,25 +157,32 @@ static inline LockThread *here(void) {
 /* ---- what a thread has */
 
 /* The frame that 3.12 and later put under a specialised call of a class: it has no file of its own. */
-static inline bool is_shim(uint64_t code) {
+static FAST bool is_shim(uint64_t code) {
     return GP_AT(uint64_t, code, gp_python.code_file) == GP_AT(uint64_t, code, gp_python.code_qualname);
 }
 
-static inline __attribute__((always_inline)) void place_of_frames(Place *place, bool skip_shims) {
-    const char *state = gp_python.known ? gp_python.thread_state() : NULL;
-    const char *frame = NULL;
+static FAST const char *frame_here(void) {
+    const char *state = attached_state(); /* a method runs: it is attached, and dearer ways need not be taken */
+    if (!state)
+        return NULL;
+    if (!gp_python.state_cframe)
+        return GP_AT(const char *, state, gp_python.state_frame);
+    const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
+    return cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
+}
+
+static FAST uint64_t code_of(const char *frame) { return GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull; }
+
+static FAST bool is_hidden(const char *frame) {
+    return GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner;
+}
+
+void gp_place_here(Place *place) {
     int count = 0;
-    if (state && gp_python.state_cframe) {
-        const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
-        frame = cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
-    } else if (state) {
-        frame = GP_AT(const char *, state, gp_python.state_frame);
-    }
-    for (; frame && count < GP_PLACE_FRAMES; frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
-        if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
-            continue;
-        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull;
-        if (skip_shims && code && is_shim(code))
+    for (const char *frame = frame_here(); frame && count < GP_PLACE_FRAMES;
+         frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
+        uint64_t code = is_hidden(frame) ? 0 : code_of(frame);
+        if (!code || is_shim(code))
             continue;
         place->code[count] = code;
         place->instruction[count++] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
@@ -182,20 +191,54 @@ static inline __attribute__((always_inline)) void place_of_frames(Place *place, 
         place->code[count] = place->instruction[count] = 0;
 }
 
-static inline void place_here(Place *place) { place_of_frames(place, false); }
+/* Is this the standard library's own waiting code, which says little without its caller? Kept by code object, whose
+ * low bits are free: bit 0 = known, bit 1 = it is. */
+#define CODES_KNOWN 512
+static _Atomic uint64_t codes_known[CODES_KNOWN];
 
-void gp_place_here(Place *place) { place_of_frames(place, true); }
+static __attribute__((noinline)) bool look_at_code(uint64_t code, _Atomic uint64_t *entry) {
+    static const char *const ends[] = {"/threading.py", "/queue.py",    "/contextlib.py", "/_base.py",
+                                       "/thread.py",    "/__init__.py", "_bootstrap>"};
+    char file[600];
+    uint32_t bytes = gp_text(GP_AT(const char *, code, gp_python.code_file), file, sizeof file);
+    bool library = false;
+    for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        uint32_t end = (uint32_t)strlen(ends[i]);
+        library |= bytes >= end && !memcmp(file + bytes - end, ends[i], end);
+    }
+    atomic_store_explicit(entry, code | 1 | (library ? 2 : 0), memory_order_relaxed);
+    return library;
+}
+
+static FAST bool is_library(uint64_t code) {
+    _Atomic uint64_t *entry = &codes_known[code * 0x9E3779B97F4A7C15u >> 55];
+    uint64_t there = atomic_load_explicit(entry, memory_order_relaxed);
+    return (there & ~2ull) == (code | 1) ? there & 2 : look_at_code(code, entry);
+}
+
+/* One frame is enough where the program itself takes the lock. */
+static FAST void place_here(Place *place) {
+    const char *frame = frame_here();
+    uint64_t code = frame && !is_hidden(frame) ? code_of(frame) : 0;
+    if (GP_RARE(!code || is_library(code))) {
+        gp_place_here(place);
+        return;
+    }
+    place->code[0] = code;
+    place->instruction[0] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
+    place->code[1] = 0;
+}
 
 bool gp_locks_watching(void) { return atomic_load_explicit(&watching, memory_order_relaxed); }
 
-static inline Held *find(LockThread *thread, uint64_t lock) {
+static FAST Held *find(LockThread *thread, uint64_t lock) {
     for (uint32_t i = thread->depth; i-- > 0;)
         if (thread->held[i].lock == lock)
             return &thread->held[i];
     return NULL;
 }
 
-static inline void trim(LockThread *thread) {
+static FAST void trim(LockThread *thread) {
     while (thread->depth && !thread->held[thread->depth - 1].lock)
         thread->depth--;
 }
@@ -225,7 +268,7 @@ static __attribute__((noinline)) void make_room(LockThread *thread, uint64_t typ
     thread->depth = kept;
 }
 
-static inline bool is_wait_code(uint64_t code) {
+static FAST bool is_wait_code(uint64_t code) {
     for (int i = 0; i < MOST_WAIT_CODES; i++) {
         uint64_t known = atomic_load_explicit(&wait_codes[i], memory_order_relaxed);
         if (!known)
@@ -267,7 +310,7 @@ static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind ki
     }
 }
 
-static inline void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
+static FAST void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
     thread->touched[gp_touched_at(lock)] = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
     if (GP_RARE(thread->depth == GP_MOST_HELD))
         make_room(thread, GP_AT(uint64_t, lock, head_bytes - 8));
@@ -292,7 +335,7 @@ static __attribute__((noinline)) void hold_ended(LockThread *thread, const Held 
     (void)held;
 }
 
-static inline void drop(LockThread *thread, Held *held) {
+static FAST void drop(LockThread *thread, Held *held) {
     if (GP_RARE(held->since_ticks))
         hold_ended(thread, held);
     held->lock = 0;
@@ -363,7 +406,7 @@ static __attribute__((noinline)) uint8_t asked_how(void *blocking, void *timeout
     return seconds < 0 ? 0 : GP_ASK_TIMED;
 }
 
-static inline uint8_t ask_of(int flags, void *a, void *b, void *c) {
+static FAST uint8_t ask_of(int flags, void *a, void *b, void *c) {
     void *blocking = NULL, *timeout = NULL;
     if (flags & METH_FASTCALL) {
         void **arguments = a;
@@ -395,7 +438,7 @@ static inline uint8_t ask_of(int flags, void *a, void *b, void *c) {
 
 /* ---- the methods */
 
-static inline void ask(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t how) {
+static FAST void ask(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t how) {
     thread->sequence++;
     thread->asked_kind = (uint8_t)kind;
     thread->asked_how = how;
@@ -403,13 +446,12 @@ static inline void ask(LockThread *thread, uint64_t lock, enum LockKind kind, ui
     __atomic_store_n(&thread->asked, lock, __ATOMIC_RELEASE);
 }
 
-static inline void *acquire(MethodDef *method, Method original, enum LockKind kind, void *self, void *a, void *b,
-                            void *c) {
+static FAST void *acquire(int flags, Method original, enum LockKind kind, void *self, void *a, void *b, void *c) {
     LockThread *thread = here();
     if (GP_RARE(!thread))
         return original(self, a, b, c);
     uint64_t lock = (uint64_t)self;
-    uint8_t how = ask_of(method->flags, a, b, c);
+    uint8_t how = ask_of(flags, a, b, c);
     Held *own = find(thread, lock);
     if (GP_RARE(own && kind == GP_LOCK)) {
         how |= GP_ASK_AGAIN;
@@ -431,7 +473,7 @@ static inline void *acquire(MethodDef *method, Method original, enum LockKind ki
     return result;
 }
 
-static inline void release(void *self, enum LockKind kind, bool whole) {
+static FAST void release(void *self, enum LockKind kind, bool whole) {
     LockThread *thread = here();
     if (GP_RARE(!thread))
         return;
@@ -477,14 +519,14 @@ enum Which {
 };
 
 static struct {
-    const char *name;
     MethodDef *method;
     Method original;
+    int flags;
 } swapped[METHODS];
 
-#define ACQUIRE(which, kind)                                                                 \
-    static void *wrap_##which(void *self, void *a, void *b, void *c) {                       \
-        return acquire(swapped[which].method, swapped[which].original, kind, self, a, b, c); \
+#define ACQUIRE(which, kind)                                                                \
+    static void *wrap_##which(void *self, void *a, void *b, void *c) {                      \
+        return acquire(swapped[which].flags, swapped[which].original, kind, self, a, b, c); \
     }
 #define RELEASE(which, kind, whole)                                    \
     static void *wrap_##which(void *self, void *a, void *b, void *c) { \
@@ -641,6 +683,7 @@ static void fill(MethodDef *any, const char *first_name, enum Which from, enum W
             if (!swapped[which].method && is_named(any, names[which])) {
                 swapped[which].method = any;
                 swapped[which].original = (Method)any->function;
+                swapped[which].flags = any->flags;
             }
 }
 
@@ -687,6 +730,11 @@ bool gp_locks_install(void) {
     py.dict_get = (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyDict_GetItemString");
     py.err_occurred = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyErr_Occurred");
     py.err_clear = (void (*)(void))dlsym(RTLD_DEFAULT, "PyErr_Clear");
+    attached_state = (const char *(*)(void))dlsym(RTLD_DEFAULT, "PyThreadState_GetUnchecked");
+    if (!attached_state)
+        attached_state = (const char *(*)(void))dlsym(RTLD_DEFAULT, "_PyThreadState_UncheckedGet");
+    if (!attached_state)
+        attached_state = (const char *(*)(void))gp_python.thread_state;
     if (!py_true || !py.dict_get)
         return false;
     atomic_store(&watching, true);
