@@ -46,6 +46,11 @@ static struct {
     void *(*dict_get)(void *, const char *);
     void *(*err_occurred)(void);
     void (*err_clear)(void);
+    void (*set_error)(void *, const char *);
+    void *(*new_error)(const char *, void *, void *);
+    void *(*float_of)(double);
+    void *(*tuple_of)(long, ...);
+    void (*dec_ref)(void *);
 } py;
 
 /* Locks that were once released by another thread than the one that took them: hand-overs, with no owner to wait for.
@@ -342,6 +347,17 @@ static FAST void drop(LockThread *thread, Held *held) {
     trim(thread);
 }
 
+/* gilprobe.DeadlockError: there is one, whether or not the program has imported gilprobe. Called with the GIL. */
+GP_EXPORT void *gilprobe_deadlock_error(void) {
+    static void *_Atomic error;
+    if (!error) {
+        void **base = dlsym(RTLD_DEFAULT, "PyExc_RuntimeError");
+        void *none = NULL, *fresh = py.new_error("gilprobe.DeadlockError", base ? *base : NULL, NULL);
+        atomic_compare_exchange_strong(&error, &none, fresh);
+    }
+    return error;
+}
+
 /* ---- hand-overs */
 
 static uint32_t handed_slot(uint64_t lock) {
@@ -436,6 +452,101 @@ static FAST uint8_t ask_of(int flags, void *a, void *b, void *c) {
     return asked_how(blocking, timeout);
 }
 
+typedef struct {
+    uint64_t start, end;
+} Range;
+
+static struct {
+    Range read, write;
+} python_image;
+
+static bool is_named(const MethodDef *method, const char *name) {
+    uint64_t at = (uint64_t)method->name;
+    return at - python_image.read.start < python_image.read.end - python_image.read.start &&
+           !strcmp(method->name, name);
+}
+
+enum Which {
+    LOCK_ACQUIRE_LOCK,
+    LOCK_ACQUIRE,
+    LOCK_RELEASE_LOCK,
+    LOCK_RELEASE,
+    LOCK_ENTER,
+    LOCK_EXIT,
+    LOCK_REINIT,
+    RLOCK_ACQUIRE,
+    RLOCK_RELEASE,
+    RLOCK_ACQUIRE_RESTORE,
+    RLOCK_RELEASE_SAVE,
+    RLOCK_ENTER,
+    RLOCK_EXIT,
+    RLOCK_REINIT,
+    HANDLE_JOIN,
+    ALLOCATE_LOCK,
+    ALLOCATE,
+    METHODS
+};
+
+static struct {
+    MethodDef *method;
+    Method original;
+    int flags;
+} swapped[METHODS];
+
+/* ---- waits that the watchdog may end by an error */
+
+#define SLICE_S 0.05
+
+/* _PyThread_AsyncExc would not wake a blocked acquire, so it waits in slices: acquire(True, SLICE_S), again and again.
+ */
+static __attribute__((noinline)) void *acquire_in_slices(enum LockKind kind, void *self, LockThread *thread) {
+    static void *arguments[2];
+    static void *tuple;
+    int which = kind == GP_RLOCK ? RLOCK_ACQUIRE : LOCK_ACQUIRE;
+    if (!tuple) {
+        arguments[0] = py_true;
+        arguments[1] = py.float_of(SLICE_S);
+        tuple = py.tuple_of(2, arguments[0], arguments[1]);
+    }
+    thread->raise_error = 0;
+    for (;;) {
+        void *result = swapped[which].flags & METH_FASTCALL ? swapped[which].original(self, arguments, (void *)2, NULL)
+                                                            : swapped[which].original(self, tuple, NULL, NULL);
+        if (result != py_false)
+            return result;
+        py.dec_ref(result);
+        if (__atomic_exchange_n(&thread->raise_error, 0, __ATOMIC_ACQUIRE)) {
+            py.set_error(gilprobe_deadlock_error(), "this thread and others wait for each other: see stderr");
+            return NULL;
+        }
+    }
+}
+
+static void *join_in_slices(void *self, Method original, LockThread *thread) {
+    static void *tuple;
+    /* The table is join, _set_done, is_done. */
+    Method is_done = (Method)swapped[HANDLE_JOIN].method[2].function;
+    if (!tuple)
+        tuple = py.tuple_of(1, py.float_of(SLICE_S));
+    thread->raise_error = 0;
+    for (;;) {
+        void *result = original(self, tuple, NULL, NULL);
+        if (!result)
+            return NULL;
+        void *done = is_done(self, NULL, NULL, NULL);
+        bool over = done != py_false;
+        if (done)
+            py.dec_ref(done);
+        if (over)
+            return result;
+        py.dec_ref(result);
+        if (__atomic_exchange_n(&thread->raise_error, 0, __ATOMIC_ACQUIRE)) {
+            py.set_error(gilprobe_deadlock_error(), "this thread and others wait for each other: see stderr");
+            return NULL;
+        }
+    }
+}
+
 /* ---- the methods */
 
 static FAST void ask(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t how) {
@@ -460,7 +571,9 @@ static FAST void *acquire(int flags, Method original, enum LockKind kind, void *
         learn_wait_code(place.code[0]);
     }
     ask(thread, lock, kind, how);
-    void *result = original(self, a, b, c);
+    void *result = GP_RARE(gp_watch.on_deadlock == GP_RAISE && !(how & ~GP_ASK_AGAIN))
+                       ? acquire_in_slices(kind, self, thread)
+                       : original(self, a, b, c);
     thread->asked = 0;
     if (result == py_true) {
         if (__builtin_expect(!own, 1))
@@ -496,33 +609,6 @@ static void forget(void *self) {
             if (other->held[i].lock == (uint64_t)self)
                 other->held[i].lock = 0;
 }
-
-enum Which {
-    LOCK_ACQUIRE_LOCK,
-    LOCK_ACQUIRE,
-    LOCK_RELEASE_LOCK,
-    LOCK_RELEASE,
-    LOCK_ENTER,
-    LOCK_EXIT,
-    LOCK_REINIT,
-    RLOCK_ACQUIRE,
-    RLOCK_RELEASE,
-    RLOCK_ACQUIRE_RESTORE,
-    RLOCK_RELEASE_SAVE,
-    RLOCK_ENTER,
-    RLOCK_EXIT,
-    RLOCK_REINIT,
-    HANDLE_JOIN,
-    ALLOCATE_LOCK,
-    ALLOCATE,
-    METHODS
-};
-
-static struct {
-    MethodDef *method;
-    Method original;
-    int flags;
-} swapped[METHODS];
 
 #define ACQUIRE(which, kind)                                                                \
     static void *wrap_##which(void *self, void *a, void *b, void *c) {                      \
@@ -606,7 +692,9 @@ static void *wrap_HANDLE_JOIN(void *self, void *a, void *b, void *c) {
     /* PyThreadHandleObject.handle, ThreadHandle.ident (CPython Modules/_threadmodule.c, the same in 3.13 to 3.15) */
     uint64_t handle = GP_AT(uint64_t, self, head_bytes);
     ask(thread, handle ? GP_AT(uint64_t, handle, 32) : 0, GP_JOIN, how);
-    void *result = original(self, a, b, c);
+    void *result = gp_watch.on_deadlock == GP_RAISE && !how && is_named(&swapped[HANDLE_JOIN].method[2], "is_done")
+                       ? join_in_slices(self, original, thread)
+                       : original(self, a, b, c);
     thread->asked = 0;
     return result;
 }
@@ -637,14 +725,6 @@ static const char *const names[METHODS] = {
 
 /* ---- the tables */
 
-typedef struct {
-    uint64_t start, end;
-} Range;
-
-static struct {
-    Range read, write;
-} python_image;
-
 static int find_ranges(struct dl_phdr_info *image, size_t size, void *argument) {
     (void)size;
     uint64_t address = *(uint64_t *)argument;
@@ -666,12 +746,6 @@ static int find_ranges(struct dl_phdr_info *image, size_t size, void *argument) 
     python_image.read = read;
     python_image.write = write;
     return 1;
-}
-
-static bool is_named(const MethodDef *method, const char *name) {
-    uint64_t at = (uint64_t)method->name;
-    return at - python_image.read.start < python_image.read.end - python_image.read.start &&
-           !strcmp(method->name, name);
 }
 
 /* The entries around `any`, which is one of the table's. */
@@ -730,12 +804,17 @@ bool gp_locks_install(void) {
     py.dict_get = (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyDict_GetItemString");
     py.err_occurred = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyErr_Occurred");
     py.err_clear = (void (*)(void))dlsym(RTLD_DEFAULT, "PyErr_Clear");
+    py.set_error = (void (*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyErr_SetString");
+    py.new_error = (void *(*)(const char *, void *, void *))dlsym(RTLD_DEFAULT, "PyErr_NewException");
+    py.float_of = (void *(*)(double))dlsym(RTLD_DEFAULT, "PyFloat_FromDouble");
+    py.tuple_of = (void *(*)(long, ...))dlsym(RTLD_DEFAULT, "PyTuple_Pack");
+    py.dec_ref = (void (*)(void *))dlsym(RTLD_DEFAULT, "Py_DecRef");
     attached_state = (const char *(*)(void))dlsym(RTLD_DEFAULT, "PyThreadState_GetUnchecked");
     if (!attached_state)
         attached_state = (const char *(*)(void))dlsym(RTLD_DEFAULT, "_PyThreadState_UncheckedGet");
     if (!attached_state)
         attached_state = (const char *(*)(void))gp_python.thread_state;
-    if (!py_true || !py.dict_get)
+    if (!py_true || !py.dict_get || !py.set_error || !py.new_error || !py.float_of || !py.tuple_of || !py.dec_ref)
         return false;
     atomic_store(&watching, true);
     for (int which = 0; which < METHODS; which++)

@@ -135,4 +135,6 @@ bool gp_code_is(uint64_t code, const char *function, const char *file_end);
 bool gp_source_line(const char *file, int32_t line, char *out, uint32_t room);
 
 #pragma GCC visibility pop
+
+void *gilprobe_deadlock_error(void);
 #endif

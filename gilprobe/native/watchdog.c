@@ -52,16 +52,13 @@ static bool first_time(uint64_t print) {
     return true;
 }
 
-/* The youngest that waits by a Python-level lock or join: its wrapper raises. */
+/* The youngest of those that wait by a lock's or a join's method, which can raise. */
 static void raise_in_one(const Cycle *cycle) {
     LockThread *chosen = NULL;
     for (int i = 0; i < cycle->count; i++) {
         LockThread *thread = nodes[cycle->members[i]].thread;
-        if (thread && thread->asked && !thread->ghost && !thread->asked_how &&
+        if (thread && thread->asked && !thread->ghost && !(thread->asked_how & ~GP_ASK_AGAIN) &&
             (!chosen || thread->number > chosen->number))
-            chosen = thread;
-        else if (thread && thread->asked && !thread->ghost && thread->asked_how == GP_ASK_AGAIN &&
-                 (!chosen || thread->number > chosen->number))
             chosen = thread;
     }
     if (chosen)
