@@ -138,11 +138,48 @@ class Wait:
     wake_delay_s: float = 0.0
     threads: dict[str, float] = field(default_factory=dict)
     pairs: tuple[tuple[str, str, float], ...] = ()  # waiter's name, releaser's name, seconds
+    spans: dict[str, float] = field(default_factory=dict)  # name of the innermost span -> seconds
 
     @property
     def contended_s(self) -> float:
         """Blocked and spinning, without the time when it could have gone on but had no core."""
         return self.total_s - self.wake_delay_s
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """All spans of one name (gilprobe.span) in one thread, inner spans included.
+
+    wall_s = cpu_s + runnable_s + waits + idle + sleep_io_s, up to what the kernel's figures and the hooks' differ in.
+    shares: of wall_s (0-1), by kind of wait, and "atomic-stall". inside: names of the spans around it, outermost first.
+    """
+
+    name: str
+    thread: str
+    tid: int
+    pid: int
+    count: int
+    wall_s: float
+    max_s: float
+    cpu_s: float
+    runnable_s: float
+    wait_s: dict[str, float]
+    idle_s: dict[str, float]
+    sleep_io_s: float
+    spin_s: float
+    wake_delay_s: float
+    atomic_stall_s: float
+    shares: dict[str, float]
+    histogram: tuple[int, ...]
+    first_s: float
+    last_s: float
+    faults: int = 0
+    inside: tuple[str, ...] = ()
+    open: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.name if self.count <= 1 else f"{self.name} ({self.count} times, first to last)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,18 +234,25 @@ class WaterfallStep:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual."""
+    """Against a recording of the same program with one worker: ideal - the sum of `steps` = actual.
+
+    ideal: the number of workers. actual: work * the baseline's wall time / this run's, where work is what this run did
+    in units of the baseline's. steps: kinds of waits, `spin`, `atomic-stall`, `runnable`, `cpu` (beyond the baseline's
+    for the same work), `sleep-io`, `idle` (workers with nothing to do: the serial part), `unaccounted` (always there).
+    """
 
     baseline: str
     ideal: float
     actual: float
     steps: tuple[WaterfallStep, ...]
+    work: float = 1.0
+    baseline_wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SampledStack:
-    """CPU samples of one thread at one Python stack. thread: index into Profile.threads; state: held (the GIL),
-    running, or waiting where the sampler sees that too."""
+    """Samples of one thread at one Python stack. thread: index into Profile.threads. state: `held` (the GIL),
+    `running`, and where the sampler sees them too `waiting` for another thread and `idle`."""
 
     thread: int
     stack: tuple[Frame, ...]
@@ -222,7 +266,8 @@ class Timeline:
     """Every single wait, recorded with --events: equally long columns, by start. Times in ns since the recording began.
 
     thread, releaser: index into Profile.threads, releaser -1 where it is not known. wait: index into Profile.waits, -1
-    for sleep and I/O. wake_ns and spin_ns lie within duration_ns.
+    for sleep and I/O. wake_ns and spin_ns lie within duration_ns. release: index into the wait's `releasers`, whose
+    stack is the one that ended it, -1 where it is not known.
     """
 
     thread: array[int]
@@ -232,6 +277,24 @@ class Timeline:
     duration_ns: array[int]
     wake_ns: array[int]
     spin_ns: array[int]
+    release: array[int]
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overview:
+    """As much of the timeline as a page can hold: the longest waits one by one, of the shorter ones those of one thread
+    and one cause that start within one bin of time together.
+
+    count: how many waits an entry of `timeline` stands for; where more than one, its start is the first one's, its
+    other times are sums. A wait shorter than `whole_from_ns` may be within such an entry.
+    """
+
+    timeline: Timeline
+    count: array[int]
+    whole_from_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +326,7 @@ class Profile:
     hot_objects: tuple[HotObject, ...] = ()
     deadlocks: tuple[dict[str, Any], ...] = ()
     stalls: tuple[dict[str, Any], ...] = ()
-    spans: tuple[dict[str, Any], ...] = ()
+    spans: tuple[Span, ...] = ()
     loader: dict[str, Any] = field(default_factory=dict)
     lock_order: tuple[dict[str, Any], ...] = ()
     cuda: dict[str, Any] = field(default_factory=dict)
@@ -272,10 +335,12 @@ class Profile:
     not_observed: tuple[NotObserved, ...] = ()
     waterfall: Waterfall | None = None
     cpu_stacks: tuple[SampledStack, ...] = ()
+    wall_stacks: tuple[SampledStack, ...] = ()  # py-spy's, in every state: all of a thread's time since it attached
     timeline: Timeline | None = None
+    overview: Overview | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""
-        report = asdict(replace(self, cpu_stacks=(), timeline=None))
-        del report["cpu_stacks"], report["timeline"]
+        report = asdict(replace(self, cpu_stacks=(), wall_stacks=(), timeline=None, overview=None))
+        del report["cpu_stacks"], report["wall_stacks"], report["timeline"], report["overview"]
         return {"schema": SCHEMA_VERSION, **report}

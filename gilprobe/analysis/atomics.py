@@ -40,20 +40,25 @@ class Touches:
     atomic: NDArray[np.bool_]
 
 
-def hot_objects_of(recordings: Sequence[Recording]) -> tuple[tuple[HotObject, ...], dict[tuple[int, int], float]]:
-    """The hot objects by falling share of CPU samples, and (pid, tid) -> share (0-1) of a thread's samples on them.
+def hot_objects_of(
+    recordings: Sequence[Recording],
+) -> tuple[tuple[HotObject, ...], dict[tuple[int, int], float], dict[tuple[int, int], tuple[int, int]]]:
+    """The hot objects by falling share of CPU samples; (pid, tid) -> share (0-1) of a thread's samples on them;
+    (pid, span id) -> samples on them and all samples, inner spans not included.
 
     Raises ImportError where capstone or pyelftools is missing.
     """
     hot: list[HotObject] = []
     stalls: dict[tuple[int, int], float] = {}
+    spans: dict[tuple[int, int], tuple[int, int]] = {}
     total = sum(len(recording.samples) for recording in recordings)
     for recording in recordings:
         if recording.free_threaded:
-            objects, shares = _of_process(recording, total)
+            objects, on_shared = _of_process(recording, total)
             hot += objects
-            stalls |= shares
-    return tuple(sorted(hot, key=lambda h: -h.share)), stalls
+            stalls |= _thread_shares(recording, on_shared)
+            spans |= _span_samples(recording, on_shared)
+    return tuple(sorted(hot, key=lambda h: -h.share)), stalls, spans
 
 
 def with_stalls(threads: Sequence[Thread], stalls: dict[tuple[int, int], float]) -> list[Thread]:
@@ -84,7 +89,8 @@ def shared_lines(samples: NDArray[Any], touches: Touches) -> list[NDArray[np.int
     return shared
 
 
-def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict[tuple[int, int], float]]:
+def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], list[NDArray[np.int64]]]:
+    """The objects, and the indices of the samples on each shared line."""
     samples = recording.samples
     touches = _touches(recording)
     by_object: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
@@ -119,7 +125,7 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], dict
                 sites=frames[:12],
             )
         )
-    return hot, _thread_shares(recording, on_shared)
+    return hot, on_shared
 
 
 def unreadable_code(recording: Recording) -> dict[str, int]:
@@ -145,6 +151,17 @@ def _thread_shares(recording: Recording, on_shared: list[NDArray[np.int64]]) -> 
         (pid, recording.threads[thread]["tid"]): count / totals[thread]
         for thread, count in zip(threads.tolist(), counts.tolist(), strict=True)
         if thread in recording.threads
+    }
+
+
+def _span_samples(recording: Recording, on_shared: list[NDArray[np.int64]]) -> dict[tuple[int, int], tuple[int, int]]:
+    in_span = recording.samples["span_id"]
+    ids, counts = np.unique(in_span[in_span > 0], return_counts=True)
+    shared = in_span[np.concatenate(on_shared)] if on_shared else in_span[:0]
+    pid = recording.header["pid"]
+    return {
+        (pid, span): (int((shared == span).sum()), count)
+        for span, count in zip(ids.tolist(), counts.tolist(), strict=True)
     }
 
 

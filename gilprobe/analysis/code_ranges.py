@@ -43,6 +43,11 @@ class CodeFile:
         at = bisect.bisect_right(self._starts, address) - 1
         return self._starts[at] if at >= 0 else None
 
+    def function_end(self, start: int) -> int | None:
+        """Where the next function starts; None after the last."""
+        at = bisect.bisect_right(self._starts, start)
+        return self._starts[at] if at < len(self._starts) else None
+
     def code(self, start: int, end: int) -> bytes:
         for address, size, offset in self._segments:
             if address <= start < address + size:

@@ -39,6 +39,8 @@ class ClassifiedWait:
     wake_s: float
     spin_s: float
     histogram: tuple[int, ...]
+    wait_id: int = 0
+    span_id: int = 0
 
     @property
     def blocked_s(self) -> float:
@@ -80,6 +82,8 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             wake_s=int(record["wake_ns"]) / 1e9,
             spin_s=int(record["spin_ns"]) / 1e9,
             histogram=tuple(record["histogram"].tolist()),
+            wait_id=int(record["wait_id"]),
+            span_id=int(record["span_id"]),
         )
 
 
@@ -129,6 +133,7 @@ class _Row:
     threads: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     pairs: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     releasers: dict[tuple[tuple[Frame, ...], str], list[float]] = field(default_factory=dict)
+    spans: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
@@ -146,6 +151,8 @@ def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
         row.wake_s += wait.wake_s
         row.histogram = [a + b for a, b in zip(row.histogram, wait.histogram, strict=True)]
         row.threads[thread_name(wait.recording, wait.thread)] += wait.total_s
+        if wait.span_id in wait.recording.spans:
+            row.spans[wait.recording.spans[wait.span_id].name] += wait.total_s
         if wait.releaser or wait.releaser_thread:
             releaser_name = thread_name(wait.recording, wait.releaser_thread)
             entry = row.releasers.setdefault((wait.releaser, releaser_name), [0, 0.0])
@@ -168,6 +175,7 @@ def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
             wake_delay_s=row.wake_s,
             threads=dict(row.threads),
             pairs=tuple((waiter, releaser, total_s) for (waiter, releaser), total_s in row.pairs.items()),
+            spans=dict(row.spans),
         )
         for (kind, object_type, name, frames), row in rows.items()
     ]

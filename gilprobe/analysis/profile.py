@@ -10,7 +10,12 @@ from typing import Any
 
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
-from gilprobe.analysis.contention import classified_waits, thread_name, wait_rows
+from gilprobe.analysis.contention import classified_waits, wait_rows
+from gilprobe.analysis.cpu_stacks import cpu_stacks_of
+from gilprobe.analysis.overview import overview_of
+from gilprobe.analysis.py_spy import spied
+from gilprobe.analysis.spans import spans_of
+from gilprobe.analysis.timeline import timeline_of
 from gilprobe.analysis.watched import not_watched, watched
 from gilprobe.model import NotObserved, Process, Profile, Thread
 from gilprobe.recording import RecordedThread, Recording, read_folder
@@ -22,31 +27,43 @@ NOT_BUILT = (
 )
 
 
+UNDECODED = "without it samples cannot be decoded, and CPU lost to shared cache lines counts as useful"
+NO_CACHE_EVENTS = (
+    "no hardware counter was read: hot objects rest on sampled registers alone (gilprobe doctor tells what there is)"
+)
+
+
 def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     """The Profile of a recording folder. Raises RecordingError where it cannot be read (see read_folder)."""
     recordings = read_folder(Path(path), salvage=salvage)
     waits = [wait for recording in recordings for wait in classified_waits(recording)]
     threads = _threads(recordings, waits)
     hot_objects: tuple[Any, ...] = ()
+    span_samples: dict[tuple[int, int], tuple[int, int]] = {}
     sampled = [recording for recording in recordings if len(recording.samples)]
     undecoded: list[NotObserved] = []
     if any(recording.free_threaded for recording in sampled):
         from gilprobe.analysis.atomics import hot_objects_of, with_stalls
 
         try:
-            hot_objects, stalls = hot_objects_of(sampled)
+            hot_objects, stalls, span_samples = hot_objects_of(sampled)
             threads = with_stalls(threads, stalls)
             undecoded += _undecoded(sampled)
         except ImportError as error:
-            undecoded.append(NotObserved("hot_objects", f"{error.name or error} is not installed"))
+            undecoded.append(NotObserved("hot_objects", f"{error.name or error} is not installed: {UNDECODED}"))
     start_ns = min(recording.header["start_ns"] for recording in recordings)
     wall_s = (max(recording.end_ns for recording in recordings) - start_ns) / 1e9
     rows = wait_rows(waits)
     processes = tuple(_process(recording) for recording in recordings)
     accounting = account(threads, wall_s)
     deadlocks, stalls_told, lock_order = watched(recordings)
+    outside = spied(recordings, waits)
+    meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
+    if outside.by:
+        meta |= {"stacks_by": outside.by, "stacks_cpu_s": outside.cpu_s}
+    timeline = timeline_of(recordings, waits, rows, start_ns)
     return Profile(
-        meta=_meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings)),
+        meta=meta,
         processes=processes,
         threads=tuple(threads),
         waits=rows,
@@ -54,20 +71,19 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
         deadlocks=deadlocks,
         stalls=stalls_told,
         lock_order=lock_order,
-        spans=tuple(
-            {
-                "name": name,
-                "thread": thread_name(recording, thread),
-                "start_s": (begin - start_ns) / 1e9,
-                "end_s": (end - start_ns) / 1e9,
-                "pid": recording.header["pid"],
-            }
-            for recording in recordings
-            for thread, name, begin, end in recording.spans
-        ),
+        spans=spans_of(recordings, waits, threads, span_samples, start_ns),
         accounting=accounting,
-        findings=findings(processes, threads, rows, hot_objects, accounting),
-        not_observed=(*_not_observed(recordings), *not_watched(recordings), *undecoded),
+        findings=findings(processes, threads, rows, hot_objects, accounting, meta["samples"]),
+        not_observed=(
+            *_not_observed(recordings),
+            *not_watched(recordings),
+            *undecoded,
+            *outside.not_observed,
+        ),
+        cpu_stacks=cpu_stacks_of(recordings),
+        wall_stacks=outside.stacks,
+        timeline=timeline,
+        overview=overview_of(timeline, len(threads)) if timeline else None,
     )
 
 
@@ -157,12 +173,22 @@ def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
             if FEW_SAMPLES < _cpu_s(thread) * header["rate_hz"] > 10 * thread["samples"]
         ]
         if header["sampler_errno"] and header["rate_hz"]:
-            missing.append(NotObserved(f"perf in {where}", _error(header["sampler_errno"])))
+            missing.append(_without_perf(recording, where))
     if not any(recording.header["rate_hz"] for recording in recordings):
         missing.append(NotObserved("hot_objects", "the sampler was off (--rate 0)"))
-    elif not any(recording.free_threaded for recording in recordings):
+    elif any(recording.free_threaded for recording in recordings):
+        missing.append(NotObserved("loads of lines that another core had modified", NO_CACHE_EVENTS))
+    else:
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
+
+
+def _without_perf(recording: Recording, where: str) -> NotObserved:
+    """One step down: to the timer, whose signals the kernel sends at its own ticks; below it nothing is sampled."""
+    refused = _error(recording.header["sampler_errno"])
+    if recording.flags & HeaderFlag.SAMPLED_TIMER:
+        return NotObserved(f"perf in {where}", f"{refused}: the thread CPU timer serves, up to the kernel's tick rate")
+    return NotObserved(f"CPU samples of {where}", f"perf: {refused}, and no timer: no hot objects, no sampled stacks")
 
 
 def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
@@ -173,6 +199,9 @@ def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
     truncated = sum(stack.truncated for stack in recording.stacks.values())
     if truncated:
         yield NotObserved(f"outer frames of {truncated} stacks of {where}", "deeper than it keeps")
+    merged = sum(span["count"] for span in recording.spans.values() if span.overflow)
+    if merged:
+        yield NotObserved(f"names of {merged} spans of {where}", "more different ones in a thread than it keeps")
     unread = sum(not thread["read_ns"] for thread in recording.threads.values())
     if unread:
         yield NotObserved(f"CPU and run delay of {unread} threads of {where}", "the kernel's figures were never read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,13 +73,12 @@ class Decoder:
             return []
         key = (id(file), start)
         starts = self._functions.get(key)
-        if starts is None or starts[-1] < address:
-            code = file.code(start, min(max(address + 16, start + 4096), start + MOST_FUNCTION_BYTES))
+        if starts is None:
+            end = file.function_end(start) or start + MOST_FUNCTION_BYTES
+            code = file.code(start, min(end, start + MOST_FUNCTION_BYTES))
             starts = [at for at, _, _, _ in self._boundaries.disasm_lite(code, start)]
             starts.append(start + len(code))
             self._functions[key] = starts
-        import bisect
-
         at = bisect.bisect_left(starts, address)
         return starts[max(0, at - 2) : at] if at < len(starts) and starts[at] == address else []
 

@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from gilprobe.errors import GilprobeError, OutputError, UsageError
-from gilprobe.launch import Options, inspect, run, target_of
+from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
 
 MOST_HZ = 5000
 LEAST_LIMIT_S, USUAL_LIMIT_S, MOST_LIMIT_S = 0.2, 10.0, 86400.0
@@ -70,7 +71,14 @@ class ProfileCommand(click.Command):
 @click.option(
     "--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none."
 )
-@click.option("--sampler", type=click.Choice(["auto", "perf", "timer"]), default="auto", show_default=True)
+@click.option(
+    "--sampler",
+    type=click.Choice(["auto", "native", "py-spy", "perf", "timer"]),
+    default="auto",
+    show_default=True,
+    help="py-spy: run it beside the script, too; auto: with --events, where it is installed. perf, timer: what the "
+    "native one runs on.",
+)
 @click.option(
     "--watchdog",
     callback=limit_of,
@@ -83,6 +91,18 @@ class ProfileCommand(click.Command):
     default="report",
     show_default=True,
     help="raise: gilprobe.DeadlockError in one of the threads; abort: exit with status 124. Needs --watchdog.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="A recording of the same script with one worker: what the speed-up was lost to.",
+)
+@click.option(
+    "--work",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --baseline: this run's work, in units of the baseline's.",
 )
 @click.option("--python", default=sys.executable, help="The interpreter to run the script with [gilprobe's own].")
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
@@ -99,6 +119,8 @@ def profile(
     sampler: str,
     watchdog: float | None,
     on_deadlock: str,
+    baseline: Path | None,
+    work: float,
     python: str,
     force: bool,
     quiet: bool,
@@ -120,10 +142,13 @@ def profile(
     page = html or (recording.with_suffix(".html") if open_page else None)
     if page:
         _check_page(page, force)
+    if baseline:
+        _check_baseline(baseline, target)  # before the script runs, which may take long
     make_folder(recording, force)
-    status = run(interpreter, target, recording, Options(events, rate, sampler, watchdog, on_deadlock))
+    options = replace(_options(events, rate, sampler), watchdog_s=watchdog, on_deadlock=on_deadlock)
+    status = run(interpreter, target, recording, options)
     try:
-        _report(recording, page, quiet, force, open_page)
+        _report(recording, page, quiet, force, open_page, baseline, work)
     except GilprobeError as error:
         # The script's own status stands: what it did is done.
         print(error, file=sys.stderr)
@@ -131,12 +156,28 @@ def profile(
     return status
 
 
+def _options(events: bool, rate_hz: int, sampler: str) -> Options:
+    """py-spy's samples are told apart by the times of all waits: it comes with them, and they with it.
+
+    Raises UsageError where py-spy is asked for and cannot be had.
+    """
+    program = py_spy.find() if rate_hz and (sampler == "py-spy" or (sampler == "auto" and events)) else None
+    if sampler == "py-spy" and program is None:
+        if not rate_hz:
+            raise UsageError("--sampler py-spy was given, and --rate 0, which samples nothing", "Leave one out.")
+        raise UsageError("py-spy is not installed", "Install it (pip install py-spy), or leave --sampler out.")
+    native = sampler if sampler in ("perf", "timer") else "auto"
+    return Options(events or program is not None, rate_hz, native, py_spy=program)
+
+
 def make_folder(recording: Path, force: bool) -> None:
     """An empty folder. Only a recording is ever overwritten, and only by force."""
     if recording.exists():
         if not force:
             raise OutputError(f"{recording} exists", "Choose another name with -o, or add --force.")
-        if not recording.is_dir() or any(path.suffix != ".gpr" for path in recording.iterdir()):
+        if not recording.is_dir() or any(
+            path.suffix != ".gpr" and path.name not in py_spy.FILES for path in recording.iterdir()
+        ):
             raise OutputError(
                 f"{recording} is not a recording", "Choose another name with -o: it will not be overwritten."
             )
@@ -160,7 +201,21 @@ def _check_page(page: Path, force: bool) -> None:
         raise OutputError(f"the folder {page.parent} does not exist", "Make it first, or choose another.")
 
 
-def _report(recording: Path, page: Path | None, quiet: bool, force: bool, open_page: bool) -> None:
+def _check_baseline(baseline: Path, target: Target) -> None:
+    from gilprobe.analysis import check_baseline, load
+
+    check_baseline(load(baseline), ("python", *target.arguments))
+
+
+def _report(
+    recording: Path,
+    page: Path | None,
+    quiet: bool,
+    force: bool,
+    open_page: bool,
+    baseline: Path | None = None,
+    work: float = 1.0,
+) -> None:
     if not any(recording.glob("*.gpr")):
         raise GilprobeError(
             f"nothing was recorded in {recording}",
@@ -168,9 +223,11 @@ def _report(recording: Path, page: Path | None, quiet: bool, force: bool, open_p
         )
     if quiet and page is None:
         return
-    from gilprobe.analysis import load
+    from gilprobe.analysis import load, with_waterfall
 
     profiled = load(recording)
+    if baseline:
+        profiled = with_waterfall(profiled, load(baseline), work=work)
     if not quiet:
         from gilprobe.cli import nowhere
         from gilprobe.render.text import print_summary

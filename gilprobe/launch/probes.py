@@ -6,19 +6,20 @@ import ctypes
 import errno
 import json
 import os
-import shutil
 import struct
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from gilprobe.errors import TargetError
+from gilprobe.launch import py_spy
 from gilprobe.launch.interpreter import obstacle
 
 PERF_EVENT_OPEN = 298  # x86-64
 SOFTWARE, TASK_CLOCK, HARDWARE, CPU_CYCLES = 1, 1, 0, 0
 EXCLUDE_KERNEL_AND_HYPERVISOR = 1 << 5 | 1 << 6
+PRECISE_2 = 2 << 15
+EVENT_SOURCES = Path("/sys/bus/event_source/devices")
 TIMEOUT_S = 60
 
 # Runs in the interpreter that is asked about; imports what it is told to and watches the GIL.
@@ -104,15 +105,42 @@ def sampling() -> list[Check]:
         if refused is None
         else Check("hardware counters", "limited", f"{refused}: hot objects are found without them")
     )
+    checks.append(_cache_events())
     paranoid = Path("/proc/sys/kernel/perf_event_paranoid")
     if paranoid.exists():
         checks.append(Check("perf_event_paranoid", "ok", paranoid.read_text().strip()))
     return checks
 
 
-def _perf(kind: int, config: int) -> str | None:
+def _cache_events() -> Check:
+    """Loads that hit a line another core has modified: Intel's load latency event, AMD's instruction-based sampling."""
+    name = "cache events"
+    for device, event in (("cpu", "mem-loads"), ("cpu_core", "mem-loads"), ("ibs_op", "")):
+        folder = EVENT_SOURCES / device
+        try:
+            kind = int((folder / "type").read_text())
+            config = _config((folder / "events" / event).read_text()) if event else {}
+        except (OSError, ValueError):
+            continue
+        precise = 0 if device == "ibs_op" else PRECISE_2
+        umask = config.get("event", 0) | config.get("umask", 0) << 8
+        refused = _perf(kind, umask, precise, config.get("ldlat", 0))
+        if refused is None:
+            return Check(name, "ok", f"{device} has them: perf c2c can confirm a hot object")
+        return Check(name, "limited", f"{device} has them, {refused}: hot objects rest on sampled registers alone")
+    return Check(name, "limited", "none on this machine: hot objects rest on sampled registers alone")
+
+
+def _config(text: str) -> dict[str, int]:
+    """event=0xcd,umask=0x1,ldlat=3 as sysfs has it. Raises ValueError for what is none."""
+    return {key: int(value, 0) for key, _, value in (part.partition("=") for part in text.strip().split(",")) if value}
+
+
+def _perf(kind: int, config: int, flags: int = 0, config1: int = 0) -> str | None:
     """None if such an event can be opened on this thread, else the reason."""
-    attributes = struct.pack("<IIQQQQQ", kind, 112, config, 1_000_000, 0, 0, EXCLUDE_KERNEL_AND_HYPERVISOR | 1)
+    flags |= EXCLUDE_KERNEL_AND_HYPERVISOR | 1
+    # Up to config1, which follows wakeup_events and bp_type: struct perf_event_attr, PERF_ATTR_SIZE_VER5.
+    attributes = struct.pack("<IIQQQQQIIQ", kind, 112, config, 1_000_000, 0, 0, flags, 0, 0, config1)
     buffer = ctypes.create_string_buffer(attributes.ljust(112, b"\0"))
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.syscall(PERF_EVENT_OPEN, buffer, 0, -1, ctypes.c_int(-1), ctypes.c_ulong(0))
@@ -128,10 +156,9 @@ def tracing() -> list[Check]:
     level = scope.read_text().strip() if scope.exists() else "0"
     state = "ok" if level == "0" else "limited"
     checks = [Check("ptrace", state, f"scope {level}" + ("" if state == "ok" else ": only children can be traced"))]
-    spy = shutil.which("py-spy") or str(Path(sys.executable).parent / "py-spy")
     checks.append(
         Check("py-spy", "ok", "installed; it cannot read free-threaded builds")
-        if Path(spy).exists()
+        if py_spy.find()
         else Check("py-spy", "limited", "not installed: the native sampler serves")
     )
     return checks

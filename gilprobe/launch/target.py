@@ -12,6 +12,7 @@ from types import FrameType
 
 from gilprobe.errors import TargetError
 from gilprobe.launch.interpreter import Interpreter, library
+from gilprobe.launch.py_spy import PySpy
 from gilprobe.launch.witness import Witness
 
 # Sent to gilprobe alone by a supervisor: the script is the one meant.
@@ -33,6 +34,10 @@ class Options:
     sampler: str = "auto"
     watchdog_s: float | None = None  # the limit of a stall; None = no watchdog
     on_deadlock: str = "report"
+    prove: bool = False
+    cuda: bool = False
+    cupti: str = ""
+    py_spy: str | None = None  # the program to run beside the target
 
     def variable(self) -> str:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
@@ -40,6 +45,12 @@ class Options:
             parts.append(f"sampler={self.sampler}")
         if self.watchdog_s is not None:
             parts += [f"watchdog_ms={max(1, round(1000 * self.watchdog_s))}", f"on_deadlock={self.on_deadlock}"]
+        if self.prove:
+            parts.append("prove=1")
+        if self.cuda:
+            parts += ["cuda=1", *([f"cupti={self.cupti}"] if self.cupti else [])]
+        if self.py_spy:
+            parts.append("holds=1")
         return ",".join(parts)
 
 
@@ -80,12 +91,15 @@ def environment(recording: Path, options: Options) -> dict[str, str]:
     variables["LD_PRELOAD"] = str(library()) + (f":{existing}" if existing else "")
     variables["GILPROBE_RECORDING"] = str(recording.absolute())
     variables["GILPROBE_OPTIONS"] = options.variable()
+    if options.cuda:
+        variables["CUDA_INJECTION64_PATH"] = str(library())
     return variables
 
 
-def run(interpreter: Interpreter, target: Target, recording: Path, options: Options) -> int:
-    """Runs it to its end; its status as a shell gives it: 128 + N after signal N."""
+def run(interpreter: Interpreter, target: Target, recording: Path, options: Options, *, silent: bool = False) -> int:
+    """Runs it to its end; its status as a shell gives it: 128 + N after signal N. silent: no input, no output."""
     child: subprocess.Popen[bytes] | None = None
+    spy: PySpy | None = None
     pending: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
@@ -106,9 +120,14 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
             # Python would leave the child our handlers' absence, but not the ignored signals it set itself.
             restore_signals=True,
             close_fds=False,
+            stdin=subprocess.DEVNULL if silent else None,
+            stdout=subprocess.DEVNULL if silent else None,
+            stderr=subprocess.DEVNULL if silent else None,
         )
         for number in pending:
             child.send_signal(number)
+        if options.py_spy:
+            spy = PySpy(options.py_spy, child.pid, recording, options.rate_hz)
         status = child.wait()
     except OSError as error:
         raise TargetError(f"{interpreter.path} could not be started: {error.strerror}", "Check --python.") from error
@@ -116,4 +135,6 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
         for number, handler in previous.items():
             signal.signal(number, handler)
         witness.close()
+    if spy:
+        spy.finish()
     return 128 - status if status < 0 else status

@@ -64,12 +64,42 @@ typedef struct {
     uint16_t flags;
 } OpenWait;
 
+/* One of the timed waits that together are a wait for the GIL. */
+typedef struct {
+    uint64_t start_ns, end_ns;
+    uint64_t posted_ns; /* the last post on it, 0 = none */
+    uint64_t ready_ns;  /* from when it could have gone on until it did */
+    uint32_t ahead;     /* waiters that came before */
+} GilSlice;
+
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
 typedef struct {
     volatile uint32_t any;
     volatile uint32_t interrupting;
 } HandledSignals;
 
+#define GP_SPAN_DEPTH 32
+
+typedef struct {
+    uint64_t hash; /* of its name */
+    SpanRecord *record;
+    uint64_t start_ns;
+    uint64_t cpu_ns;
+    uint64_t run_delay_ns;
+    uint64_t faults;
+} OpenSpan;
+
+typedef struct {
+    volatile uint32_t current; /* id of the innermost span, 0 = none */
+    uint32_t depth;
+    uint32_t too_deep; /* begun beyond GP_SPAN_DEPTH, and not ended */
+    uint64_t read_ns;  /* of the two below */
+    uint64_t run_delay_ns;
+    uint64_t faults;
+    SpanRecord *other; /* for those that found no room */
+    Index known;
+    OpenSpan open[GP_SPAN_DEPTH];
+} Spans;
 /* What the watchdog saw of a thread at its last check. */
 typedef struct {
     uint64_t wait_id;
@@ -92,6 +122,8 @@ typedef struct Slot {
         volatile uint32_t pass_through; /* any of them: one load on the hot paths */
     };
     HandledSignals handled;
+    CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
+    uint32_t cuda_launches, cuda_last_correlation;
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
@@ -99,8 +131,11 @@ typedef struct Slot {
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
+    GilSlice gil_slice;
     SpinBurst spin;
-    Cursor records, events, samples;
+    Spans spans;
+    Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
+    GilHoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
     struct Slot *next_free;
@@ -109,6 +144,7 @@ typedef struct Slot {
     int sampler_fd;
     uint8_t sampler_on;
     timer_t sampler_timer;
+    uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
     struct LockThread *lock_thread; /* the watchdog's (watch.h), NULL while it has none */
     volatile uint64_t last_pc;      /* of the last sample */
     uint64_t state;                 /* the PyThreadState when the thread was first seen with one */
@@ -117,8 +153,12 @@ typedef struct Slot {
 
 typedef struct {
     bool events;
+    bool prove;
+    bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
     int sampler; /* 0 auto, 1 perf, 2 timer */
+    bool cuda;
+    char cupti[768]; /* libcupti's path; empty: look for one */
     char folder[3072];
 } Options;
 
@@ -240,12 +280,14 @@ void gp_name_thread(Slot *slot, const char *frame);
 uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]);
 
 /* edges.c: who ended the wait */
+#define GP_POSTS_KEPT 12
 typedef struct {
     _Alignas(64) _Atomic uint32_t waiters;
     _Atomic uint32_t sequence; /* odd while being written */
     _Atomic uint64_t address;
     _Atomic uint64_t posted_ns;
-    _Atomic uint64_t releaser; /* thread << 32 | stack id */
+    _Atomic uint64_t releaser;                /* thread << 32 | stack id */
+    _Atomic uint64_t posts_ns[GP_POSTS_KEPT]; /* of the last posts; the oldest is at (sequence / 2) % GP_POSTS_KEPT */
 } Bucket;
 #define GP_BUCKET_BITS 12
 extern Bucket gp_buckets[1 << GP_BUCKET_BITS];
@@ -259,6 +301,7 @@ static inline void gp_post_check(const void *address, void *return_address) {
         gp_post(address, return_address);
 }
 bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint64_t *releaser);
+uint64_t gp_posted_after(const void *address, uint64_t since_ns, uint32_t ahead);
 void gp_edges_forked(void);
 
 /* waits.c */
@@ -269,11 +312,16 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
 void gp_spin_close(Slot *slot);
 void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
 
+/* spans.c */
+void gp_spans_clear(Slot *slot);
+void gp_spans_close(Slot *slot, uint64_t now_ns);
+
 /* gil.c */
 #define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */
 void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
@@ -289,6 +337,13 @@ bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sig
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+
+/* prove.c */
+void gp_prove_setup(void);
+void gp_prove_sample(Slot *slot);
+/* cupti.c */
+void gp_cuda_flush(void);
+void gp_cuda_forked(void);
 
 /* start.c */
 void gp_finish(enum EndKind kind);

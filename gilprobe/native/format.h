@@ -31,7 +31,15 @@
 #define GP_MAX_PYTHON_FRAMES 64
 #define GP_MAX_NATIVE_FRAMES 12
 
-enum ChunkKind { GP_CHUNK_RECORDS = 1, GP_CHUNK_EVENTS = 2, GP_CHUNK_SAMPLES = 3 };
+enum ChunkKind {
+    GP_CHUNK_RECORDS = 1,
+    GP_CHUNK_EVENTS = 2,
+    GP_CHUNK_SAMPLES = 3,
+    GP_CHUNK_SPANS = 4,
+    GP_CHUNK_GPU_WORK = 8, /* GpuWork */
+    GP_CHUNK_GPU_MARKS = 9, /* GpuMark */
+    GP_CHUNK_HOLDS = 12 /* GilHoldRecord */
+};
 
 enum RecordType {
     GP_META = 1,
@@ -46,8 +54,14 @@ enum RecordType {
     GP_STALL = 17,
     GP_INVERSION = 18,
     GP_LOST_WAKEUP = 19,
-    GP_HOLD = 20,       /* HoldRecord */
-    GP_WATCH_STATE = 21 /* WatchRecord: what was watched, and what found no room */
+    GP_HOLD = 20,        /* HoldRecord */
+    GP_WATCH_STATE = 21, /* WatchRecord: what was watched, and what found no room */
+    GP_FREEZE = 24, /* 24 to 26: --prove */
+    GP_STOP = 25,
+    GP_PROGRESS = 26,
+    GP_CUDA_STATE = 32,
+    GP_CUDA_CONTEXT = 33,
+    GP_CUDA_USE = 34
 };
 
 /* The libc call a thread blocked in. */
@@ -244,8 +258,8 @@ typedef struct {
     char name[GP_NAME_BYTES];
 } ThreadRecord;
 
-/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type).
- */
+/* Aggregated over all waits of one thread with one key: (op, subject, flags, stack, releaser's stack and thread, type,
+ * span). */
 typedef struct {
     RecordHeader head; /* flags: WaitFlags */
     uint32_t wait_id;
@@ -257,7 +271,7 @@ typedef struct {
     uint32_t releaser_stack_id;
     uint32_t releaser_thread;
     uint32_t type_id;
-    uint32_t reserved2;
+    uint32_t span_id; /* the innermost span it was in */
     uint64_t address;
     uint64_t count;
     uint64_t total_ns; /* blocked and spinning, to the return of the call */
@@ -270,14 +284,95 @@ typedef struct {
     uint32_t histogram[GP_HISTOGRAM_BUCKETS];
 } WaitRecord;
 
-/* A span of the user's own (gilprobe.span): the name follows. */
+enum SpanFlags { GP_SPAN_OVERFLOW = 1 /* stands for spans that found no room */ };
+
+/* Aggregated over all spans of one thread with one name inside one other span; the name follows. What inner spans used
+ * is included. */
+typedef struct {
+    RecordHeader head; /* flags: SpanFlags */
+    uint32_t span_id;
+    uint32_t thread;
+    uint32_t parent_span_id; /* the span around it */
+    uint32_t name_bytes;
+    uint64_t count; /* ended ones */
+    uint64_t total_ns;
+    uint64_t max_ns;
+    uint64_t cpu_ns;
+    uint64_t run_delay_ns; /* schedstat, read at most every 2 ms: what short ones had may be counted in a neighbour */
+    uint64_t faults;       /* page faults, as often read */
+    uint64_t first_ns;     /* start of the first */
+    uint64_t last_ns;      /* end of the last */
+    /* the one that is open now; open_start_ns is stored last (release), 0 = none */
+    uint64_t open_start_ns;
+    uint64_t open_cpu_ns; /* the thread's total at its start */
+    uint64_t open_run_delay_ns;
+    uint32_t histogram[GP_HISTOGRAM_BUCKETS];
+} SpanRecord;
+
+/* One span, with --events. */
+typedef struct {
+    uint32_t span_id; /* the SPAN record it is counted in */
+    uint32_t thread;
+    uint64_t start_ns;
+    uint64_t duration_ns;
+    uint64_t cpu_ns;
+} SpanEventRecord;
+enum FreezeResult {
+    GP_FREEZE_WAITING = 0,
+    GP_FREEZE_DONE = 1,
+    GP_FREEZE_GONE = 2, /* nothing of that type is there any more */
+    GP_FREEZE_WAS_IMMORTAL = 3,
+    GP_FREEZE_QUEUED = 4 /* its counts wait to be merged by their owner: it was left alone */
+};
+
+/* What --prove did to one object; local, shared, owner: its counts and owning thread before. */
 typedef struct {
     RecordHeader head;
-    uint32_t thread;
-    uint32_t name_bytes;
-    uint64_t start_ns;
+    uint32_t type_id;
+    uint32_t result; /* FreezeResult */
+    uint64_t object;
+    uint64_t owner;
+    uint64_t shared;
+    uint32_t local;
+    uint32_t reserved;
+} FreezeRecord;
+
+/* The world was stopped between these two, to freeze objects (or none: a control run). */
+typedef struct {
+    RecordHeader head;
+    uint64_t begin_ns;
     uint64_t end_ns;
-} SpanRecord;
+} StopRecord;
+
+/* How far the process has got, counted from its start. */
+typedef struct {
+    RecordHeader head;
+    uint64_t time_ns;
+    uint64_t cpu_ns;
+    uint64_t allocations; /* times the allocator had to look for free blocks, at each thread's last sample */
+    uint64_t io_calls;    /* hooked I/O calls too short for a WAIT record */
+} ProgressRecord;
+
+#define GP_PROVE_MOST 32
+#define GP_PROVE_NAME_BYTES 96
+
+typedef struct {
+    uint64_t object;
+    uint32_t result; /* FreezeResult */
+    uint32_t local;
+    uint64_t shared;
+    uint64_t thread;
+    char type_name[GP_PROVE_NAME_BYTES]; /* as tp_name has it, cut */
+} ProveObject;
+
+/* FOLDER.control: not in the recording. The parent makes it, zeroed, fills in count and objects, then sets command. */
+typedef struct {
+    uint32_t pid;     /* of the process that takes orders; 0 = none yet */
+    uint32_t command; /* 1: freeze these */
+    uint32_t done;    /* 1: done, 2: the interpreter was ending */
+    uint32_t count;
+    ProveObject objects[GP_PROVE_MOST];
+} ProveControl;
 
 /* What the watchdog has to say: a JSON object follows, of the shape that the report's deadlocks[], stalls[] and
  * lock_order[] have. */
@@ -312,17 +407,113 @@ typedef struct {
     uint32_t spin_ns;
 } EventRecord;
 
+/* One hold of the GIL, recorded where a sampler outside needs to know who held it when. Holds of one thread that are
+ * less than some 20 us apart are one. */
+typedef struct {
+    uint32_t thread;
+    uint32_t reserved;
+    uint64_t start_ticks;
+    uint64_t end_ticks;
+} GilHoldRecord;
+
 /* One sample of a thread's registers, by CPU time. */
 typedef struct {
     uint32_t thread;
     uint32_t stack_id;
     uint64_t time_ns;
     uint64_t pc;
-    uint64_t object;  /* start of the object an atomic instruction at the pc touches, 0 = none found */
-    uint64_t address; /* its effective address, 0 = no atomic instruction there */
-    uint32_t type_id; /* of `object` */
-    uint32_t reserved;
+    uint64_t object;        /* start of the object an atomic instruction at the pc touches, 0 = none found */
+    uint64_t address;       /* its effective address, 0 = no atomic instruction there */
+    uint32_t type_id;       /* of `object` */
+    uint32_t span_id;       /* the innermost span it was in */
     uint64_t registers[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 ... r15 */
 } SampleRecord;
+
+/* ---- CUDA, with --cuda. Numbers of errors, kinds and API kinds are CUPTI's own. */
+
+/* What failed, or how far it came. */
+enum CudaStep {
+    GP_CUDA_NOT_FOUND = 1, /* no libcupti could be opened */
+    GP_CUDA_SYMBOLS = 2,   /* it lacks a function */
+    GP_CUDA_VERSION = 3,
+    GP_CUDA_SUBSCRIBE = 4,
+    GP_CUDA_CLOCK = 5, /* its clock cannot be set to ours */
+    GP_CUDA_BUFFERS = 6,
+    GP_CUDA_ENABLE = 7, /* neither kernels nor copies */
+    GP_CUDA_ON = 8
+};
+
+/* Follows what it traces, updated in place. The path of libcupti follows. */
+typedef struct {
+    RecordHeader head;
+    uint32_t step;          /* CudaStep */
+    int32_t error;          /* of that step */
+    uint32_t version;       /* cuptiGetVersion: 28 is CUDA 12.9, 130100 is 13.1 */
+    int32_t switches_error; /* of enabling the GPU's own context switches (kind 57); 0 = they are recorded */
+    uint32_t path_bytes;
+    uint32_t replay; /* 1: the library says that it replays a recording (it exports gilprobe_replay) */
+    uint64_t start_ns;
+    uint64_t dropped; /* records that CUPTI had no room for */
+    uint64_t unread;  /* buffers that could not be read to their end */
+    uint64_t lost;    /* records that came while our recorder was busy or full */
+} CudaStateRecord;
+
+enum CudaContextEvent { GP_CUDA_CREATED = 1, GP_CUDA_DESTROYED = 2, GP_CUDA_LISTED = 3 /* by CUPTI's CONTEXT kind */ };
+
+typedef struct {
+    RecordHeader head;
+    uint32_t event; /* CudaContextEvent */
+    uint32_t context;
+    uint32_t device;
+    uint32_t thread;   /* that created or destroyed it, 0 = not known */
+    uint32_t api_kind; /* 1 CUDA, 2 CUDA under MPS, 0 = not known */
+    uint32_t process_id;
+    uint64_t time_ns;
+} CudaContextRecord;
+
+/* One thread's use of one context (0 = none), updated in place. */
+typedef struct {
+    RecordHeader head;
+    uint32_t thread;
+    uint32_t context;
+    uint64_t set_current; /* calls that made it current */
+    uint64_t pushed;
+    uint64_t popped;   /* calls after which it was current again */
+    uint64_t launches; /* kernels */
+    uint64_t first_ns;
+    uint64_t last_ns; /* of a change of context or of the last mark */
+} CudaUseRecord;
+
+enum GpuWorkKind { GP_GPU_KERNEL = 1, GP_GPU_COPY = 2, GP_GPU_SET = 3 };
+
+/* Times on the GPU, which CUPTI interpolates onto our clock. */
+typedef struct {
+    uint64_t start_ns;
+    uint64_t end_ns;
+    uint64_t bytes; /* of a copy or a set */
+    uint32_t device;
+    uint32_t context;
+    uint32_t stream;
+    uint32_t correlation;
+    uint8_t kind;      /* GpuWorkKind */
+    uint8_t copy_kind; /* CUPTI's: 1 host to device, 2 device to host, 8 device to device */
+    uint16_t reserved;
+    uint32_t reserved2;
+} GpuWork;
+
+enum GpuMarkKind {
+    GP_GPU_SWITCH_START = 1, /* the GPU's own context switch (kind 57) */
+    GP_GPU_SWITCH_END = 2,
+    GP_HOST_LAUNCH = 3,      /* a kernel's launch begins: it cannot start earlier */
+    GP_HOST_SYNCHRONIZED = 4 /* cuCtxSynchronize has returned: the thread's last launch cannot end later */
+};
+
+typedef struct {
+    uint64_t time_ns;
+    uint32_t context;
+    uint32_t correlation;
+    uint32_t thread; /* 0 for the GPU's own */
+    uint32_t kind;   /* GpuMarkKind */
+} GpuMark;
 
 #endif

@@ -5,6 +5,11 @@
 #include "python.h"
 
 #define MOST_GILS 64
+/* A timer may fire this late without any other thread being at fault (the kernel's default timer slack, rounded up). */
+#define TIMER_SLACK_NS 60000u
+/* Further off, a deadline is by another clock. */
+#define FAR_NS 10000000000u
+#define HOLD_GAP_TICKS 40000u /* 10 to 40 us */
 
 /* Subinterpreters have their own. Entries are only added. */
 static _Atomic uint64_t gils[MOST_GILS];
@@ -30,10 +35,27 @@ static void taken(Slot *slot, uint64_t ticks) {
     slot->record->gil_since_ticks = ticks;
     if (slot->gil_wait.start_ns) {
         slot->busy = 1;
+        slot->gil_wait.ready_ns += slot->gil_slice.ready_ns;
         gp_wait_close(slot, &slot->gil_wait);
         slot->gil_wait.start_ns = 0;
         slot->busy = 0;
     }
+}
+
+static __attribute__((noinline)) void add_hold(Slot *slot, uint64_t since, uint64_t ticks) {
+    GilHoldRecord *last = slot->last_hold;
+    if (last && last->thread == slot->thread && since - last->end_ticks < HOLD_GAP_TICKS) {
+        __atomic_store_n(&last->end_ticks, ticks, __ATOMIC_RELAXED);
+        return;
+    }
+    slot->busy = 1;
+    last = gp_array_begin(slot, &slot->gil_holds, GP_CHUNK_HOLDS, sizeof *last);
+    if (last) {
+        *last = (GilHoldRecord){.thread = slot->thread, .start_ticks = since, .end_ticks = ticks};
+        gp_array_done(&slot->gil_holds, sizeof *last);
+    }
+    slot->last_hold = last;
+    slot->busy = 0;
 }
 
 static void dropped(Slot *slot, uint64_t ticks) {
@@ -44,6 +66,8 @@ static void dropped(Slot *slot, uint64_t ticks) {
     record->gil_held_ticks += ticks - since;
     record->gil_holds++;
     record->gil_since_ticks = 0;
+    if (GP_RARE(gp_options.holds))
+        add_hold(slot, since, ticks);
 }
 
 static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks) {
@@ -93,14 +117,37 @@ bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed) 
 /* take_gil waits in slices of the switch interval: they are one wait, which ends when the GIL is taken. */
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller) {
     OpenWait *wait = &slot->gil_wait;
-    if (wait->start_ns)
+    if (wait->start_ns) {
+        wait->ready_ns += slot->gil_slice.ready_ns;
+        slot->gil_slice.start_ns = slot->gil_slice.end_ns;
+        slot->gil_slice.ahead =
+            atomic_load_explicit(&gp_bucket((const void *)condition)->waiters, memory_order_relaxed) - 1;
         return;
+    }
     slot->busy = 1;
     wait->start_ns = gp_now();
+    wait->ready_ns = 0;
+    uint32_t ahead = atomic_load_explicit(&gp_bucket((const void *)condition)->waiters, memory_order_relaxed);
+    slot->gil_slice = (GilSlice){.start_ns = wait->start_ns, .ahead = ahead};
     wait->flags = 0;
     wait->op = GP_OP_COND;
     wait->subject = GP_SUBJECT_GIL;
     wait->address = condition;
     gp_wait_open(slot, wait, (const void *)condition, gp_stack_here(slot, caller));
     slot->busy = 0;
+}
+
+/* A thread that was signalled, or whose slice was over, and that then got no core, was runnable, not blocked. */
+void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out) {
+    GilSlice *slice = &slot->gil_slice;
+    uint64_t due_ns = (uint64_t)deadline->tv_sec * 1000000000u + (uint64_t)deadline->tv_nsec;
+    slice->end_ns = gp_now();
+    slice->posted_ns = gp_posted_after((const void *)condition, slice->start_ns, slice->ahead);
+    if (!timed_out)
+        due_ns = slice->posted_ns;
+    else if (due_ns < slice->start_ns || due_ns - slice->start_ns > FAR_NS)
+        due_ns = 0;
+    else
+        due_ns += TIMER_SLACK_NS;
+    slice->ready_ns = due_ns && slice->end_ns > due_ns ? slice->end_ns - due_ns : 0;
 }

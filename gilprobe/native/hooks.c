@@ -108,7 +108,9 @@ GP_EXPORT int sem_post(sem_t *semaphore) {
 
 /* ---- condition variables: the GIL's, and those of C++ */
 
-static int condition_wait(pthread_cond_t *condition, void *caller, bool timed, int (*call)(void *), void *arguments) {
+static int condition_wait(pthread_cond_t *condition, void *caller, const struct timespec *deadline, int (*call)(void *),
+                          void *arguments) {
+    bool timed = deadline;
     Slot *slot = gp_slot();
     if (!slot)
         return call(arguments);
@@ -117,7 +119,10 @@ static int condition_wait(pthread_cond_t *condition, void *caller, bool timed, i
             gp_gil_wait_begin(slot, (uint64_t)condition, caller);
             slot->blocked = 1;
             int result = call(arguments);
+            slot->busy = 1;
             slot->blocked = 0;
+            gp_gil_slice_end(slot, (uint64_t)condition, deadline, result == ETIMEDOUT);
+            slot->busy = 0;
             return result;
         }
         OpenWait wait = {.flags = GP_WAIT_FORCED};
@@ -156,21 +161,21 @@ static int call_clockwait(void *a) {
 GP_EXPORT int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) {
     gp_need_real();
     ConditionCall call = {condition, mutex, NULL, 0};
-    return condition_wait(condition, CALLER, false, call_wait, &call);
+    return condition_wait(condition, CALLER, NULL, call_wait, &call);
 }
 
 GP_EXPORT int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
                                      const struct timespec *deadline) {
     gp_need_real();
     ConditionCall call = {condition, mutex, deadline, 0};
-    return condition_wait(condition, CALLER, true, call_timedwait, &call);
+    return condition_wait(condition, CALLER, deadline, call_timedwait, &call);
 }
 
 GP_EXPORT int pthread_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, clockid_t clock,
                                      const struct timespec *deadline) {
     gp_need_real();
     ConditionCall call = {condition, mutex, deadline, clock};
-    return condition_wait(condition, CALLER, true, call_clockwait, &call);
+    return condition_wait(condition, CALLER, deadline, call_clockwait, &call);
 }
 
 GP_EXPORT int pthread_cond_signal(pthread_cond_t *condition) {

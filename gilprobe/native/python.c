@@ -112,13 +112,8 @@ static bool layout_from_debug_offsets(PythonLayout *p, const uint64_t *words, ui
         p->frame_tlbc = WORD(frame_tlbc);
     }
 #undef WORD
-    if (minor <= 14) {
-        p->type_cached_keys = free_threaded ? 896 : 880;
-        p->type_basicsize = free_threaded ? 48 : 32;
-    } else if (!free_threaded) { /* 3.15; not known for 3.15t, whose threads keep the kernel's names */
-        p->type_cached_keys = 888;
-        p->type_basicsize = 32;
-    }
+    p->type_cached_keys = (minor <= 14 ? 880 : 888) + (free_threaded ? 16 : 0);
+    p->type_basicsize = free_threaded ? 48 : 32;
     return true;
 }
 

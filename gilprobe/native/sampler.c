@@ -38,7 +38,7 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
                                       REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
     /* Where a free-threaded object's atomics lie: ob_ref_shared, ob_ref_local, ob_mutex; elsewhere: ob_refcnt. */
     static const uint8_t offsets[] = {16, 12, 10, 0};
-    SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now()};
+    SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now(), .span_id = slot->spans.current};
     sample.pc = slot->last_pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     for (int i = 0; i < 16; i++)
         sample.registers[i] = (uint64_t)context->uc_mcontext.gregs[order[i]];
@@ -49,6 +49,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
         if (sample.type_id)
             sample.object = sample.address - offsets[i];
     }
+    if (GP_RARE(gp_options.prove))
+        gp_prove_sample(slot);
     SampleRecord *record = gp_array_begin(slot, &slot->samples, GP_CHUNK_SAMPLES, sizeof *record);
     if (!record)
         return;

@@ -115,7 +115,10 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
+    slot->cuda_use = NULL;
+    slot->cuda_launches = slot->cuda_last_correlation = 0;
     gp_index_clear(&slot->waits);
+    gp_spans_clear(slot);
     ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);
     slot->record = record ? record : &slot->scratch;
     if (!record)
@@ -180,6 +183,7 @@ static void thread_end(Slot *slot, uint64_t now_ns) {
         gp_wait_close(slot, &slot->gil_wait);
     slot->gil_wait.start_ns = 0;
     gp_spin_close(slot);
+    gp_spans_close(slot, now_ns);
     gp_read_kernel(slot, now_ns);
     if (!slot->named)
         gp_name_thread(slot, NULL);
@@ -228,6 +232,11 @@ void gp_slots_forked(void) {
     memset(&slot->records, 0, sizeof slot->records);
     memset(&slot->events, 0, sizeof slot->events);
     memset(&slot->samples, 0, sizeof slot->samples);
+    memset(&slot->span_events, 0, sizeof slot->span_events);
+    memset(&slot->gpu_work, 0, sizeof slot->gpu_work);
+    memset(&slot->gpu_marks, 0, sizeof slot->gpu_marks);
+    memset(&slot->gil_holds, 0, sizeof slot->gil_holds);
+    slot->last_hold = NULL;
     gp_index_clear(&slot->stacks);
     gp_index_clear(&slot->types);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;
@@ -244,6 +253,7 @@ void gp_slots_finish(uint64_t now_ns) {
             continue;
         if (slot == gp_slot_here) {
             gp_spin_close(slot);
+            gp_spans_close(slot, now_ns);
             gp_read_kernel(slot, now_ns);
             if (!slot->named)
                 gp_name_thread(slot, NULL);

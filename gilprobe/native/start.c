@@ -18,13 +18,15 @@
 #define RECORDING "GILPROBE_RECORDING="
 #define OPTIONS "GILPROBE_OPTIONS="
 #define PRELOAD "LD_PRELOAD="
+#define INJECTION "CUDA_INJECTION64_PATH="
 
 _Atomic bool gp_active;
 Options gp_options;
 bool gp_ticks_are_ns;
 char gp_preload_path[1024];
 char gp_recording_variable[sizeof RECORDING + sizeof gp_options.folder];
-char gp_options_variable[512];
+char gp_options_variable[2048];
+static char injection_variable[sizeof INJECTION + sizeof gp_preload_path]; /* empty without --cuda */
 
 extern char **environ;
 
@@ -49,10 +51,18 @@ static void parse_options(const char *text) {
         value++;
         if (!strncmp(at, "events=", 7))
             gp_options.events = atoi(value) != 0;
+        else if (!strncmp(at, "prove=", 6))
+            gp_options.prove = atoi(value) != 0;
+        else if (!strncmp(at, "holds=", 6))
+            gp_options.holds = atoi(value) != 0;
         else if (!strncmp(at, "rate=", 5))
             gp_options.rate_hz = (uint32_t)atoi(value);
         else if (!strncmp(at, "sampler=", 8))
             gp_options.sampler = !strncmp(value, "perf", 4) ? 1 : !strncmp(value, "timer", 5) ? 2 : 0;
+        else if (!strncmp(at, "cuda=", 5))
+            gp_options.cuda = atoi(value) != 0;
+        else if (!strncmp(at, "cupti=", 6))
+            snprintf(gp_options.cupti, sizeof gp_options.cupti, "%.*s", (int)strcspn(value, ","), value);
         else if (!strncmp(at, "watchdog_ms=", 12))
             gp_watch.on = (gp_watch.limit_ns = strtoull(value, NULL, 10) * 1000000) > 0;
         else if (!strncmp(at, "on_deadlock=", 12))
@@ -127,6 +137,7 @@ static void forked_child(void) {
         return;
     gp_file_forget();
     gp_edges_forked();
+    gp_cuda_forked();
     gp_frames_forked();
     gp_sampler_forked();
     begin_file(true);
@@ -152,6 +163,8 @@ __attribute__((constructor)) static void start(void) {
     snprintf(gp_options_variable, sizeof gp_options_variable, OPTIONS "%s", options ? options : "");
     parse_options(options);
     hide_environment();
+    if (gp_options.cuda)
+        snprintf(injection_variable, sizeof injection_variable, INJECTION "%s", gp_preload_path);
     gp_python_setup();
     if (!gp_python.runtime)
         return; /* not Python: only hand the variables on to children */
@@ -167,6 +180,7 @@ __attribute__((constructor)) static void start(void) {
     slot->busy = 1;
     write_start(slot);
     slot->busy = 0;
+    gp_prove_setup();
     if (gp_watch.on) {
         slot->busy = 1;
         gp_watch.on = gp_locks_install();
@@ -180,6 +194,7 @@ __attribute__((constructor)) static void start(void) {
 void gp_finish(enum EndKind kind) {
     if (!atomic_load(&gp_active) || gp_header->pid != (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
         return;
+    gp_cuda_flush();
     if (kind != GP_END_EXEC)
         gp_watchdog_finish();
     if (gp_slot_here)
@@ -242,12 +257,13 @@ static bool is_variable(const char *entry, const char *name) { return !strncmp(e
         if (is_variable(envp[count], PRELOAD))                                            \
             preload_bytes = strlen(envp[count]);                                          \
     bool add = count && gp_recording_variable[0] && gp_preload_path[0];                   \
-    char **changed = alloca((count + 4) * sizeof *changed);                               \
+    char **changed = alloca((count + 5) * sizeof *changed);                               \
     char *preload = alloca(sizeof PRELOAD + strlen(gp_preload_path) + 1 + preload_bytes); \
     char *const *ours = add ? add_ours(envp, changed, preload) : envp
 
 static char *const *add_ours(char *const envp[], char **changed, char *preload) {
     size_t count = 0;
+    bool injected = false;
     char *end = stpcpy(stpcpy(preload, PRELOAD), gp_preload_path);
     for (; *envp; envp++) {
         if (is_variable(*envp, RECORDING) || is_variable(*envp, OPTIONS))
@@ -258,11 +274,14 @@ static char *const *add_ours(char *const envp[], char **changed, char *preload) 
                 stpcpy(stpcpy(end, ":"), value);
             continue;
         }
+        injected = injected || is_variable(*envp, INJECTION);
         changed[count++] = *envp;
     }
     changed[count++] = preload;
     changed[count++] = gp_recording_variable;
     changed[count++] = gp_options_variable;
+    if (injection_variable[0] && !injected)
+        changed[count++] = injection_variable;
     changed[count] = NULL;
     return changed;
 }

@@ -30,9 +30,9 @@ void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t st
     __atomic_store_n(&record->open_start_ns, wait->start_ns, __ATOMIC_RELEASE);
 }
 
-static uint64_t wait_key(const OpenWait *wait, uint64_t releaser) {
+static uint64_t wait_key(const OpenWait *wait, uint64_t releaser, uint32_t span_id) {
     uint64_t hash = gp_mix(wait->op | (uint64_t)wait->subject << 8 | (uint64_t)wait->flags << 16, wait->stack_id);
-    return gp_mix(gp_mix(hash, releaser), wait->type_id) | 1;
+    return gp_mix(gp_mix(hash, releaser), wait->type_id | (uint64_t)span_id << 32) | 1;
 }
 
 static WaitRecord *wait_record(Slot *slot, const OpenWait *wait, uint64_t releaser) {
@@ -40,7 +40,7 @@ static WaitRecord *wait_record(Slot *slot, const OpenWait *wait, uint64_t releas
     /* A thread that meets thousands of others keeps the lines that released it, no longer the threads. */
     if (GP_RARE(slot->waits.used > MOST_WITH_THREADS))
         releaser &= UINT32_MAX;
-    uint64_t key = wait_key(wait, releaser);
+    uint64_t key = wait_key(wait, releaser, slot->spans.current);
     IndexEntry *entry = gp_index_find(&slot->waits, key);
     if (entry)
         return (WaitRecord *)entry->value;
@@ -56,6 +56,7 @@ static WaitRecord *wait_record(Slot *slot, const OpenWait *wait, uint64_t releas
     record->releaser_stack_id = (uint32_t)releaser;
     record->releaser_thread = (uint32_t)(releaser >> 32);
     record->type_id = wait->type_id;
+    record->span_id = slot->spans.current;
     record->address = wait->address;
     record->first_ns = wait->start_ns;
     gp_record_done(slot);
@@ -128,7 +129,8 @@ void gp_wait_close(Slot *slot, OpenWait *wait) {
         posted_ns = releaser = 0;
     slot->record->open_start_ns = 0;
     atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
-    gp_wait_add(slot, wait, end_ns, posted_ns, releaser);
+    /* A wait for the GIL has counted what came after its posts, slice by slice. */
+    gp_wait_add(slot, wait, end_ns, wait == &slot->gil_wait ? 0 : posted_ns, releaser);
 }
 
 /* A burst that ended without parking is a wait of its own. */

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from gilprobe.errors import RecordingError
 from gilprobe.recording import schema
+from gilprobe.recording.cuda import CUDA_RECORDS, CudaRecords
 from gilprobe.recording.linetable import Position, position_at
 from gilprobe.recording.schema import ChunkKind, EndKind, HeaderFlag, RecordType
 
 SUFFIX = ".gpr"
 PAGE = 4096
 PAGES_AT_ONCE = 4096
+SPAN_FIELDS = tuple(name for name in schema.SPAN_RECORD.names or () if name != "histogram")
 RECORD_AGAIN = "Record it again with gilprobe profile."
 
 
@@ -61,6 +63,19 @@ class RecordedThread:
         return self.fields[field_name]
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedSpan:
+    """One SPAN record; its fields of schema.SPAN_RECORD by name in `fields`."""
+
+    name: str
+    overflow: bool
+    histogram: tuple[int, ...]
+    fields: dict[str, int]
+
+    def __getitem__(self, field_name: str) -> int:
+        return self.fields[field_name]
+
+
 @dataclass(slots=True)
 class Recording:
     """One process."""
@@ -73,12 +88,18 @@ class Recording:
     stacks: dict[int, Stack] = field(default_factory=dict)
     types: dict[int, str] = field(default_factory=dict)
     threads: dict[int, RecordedThread] = field(default_factory=dict)
-    spans: list[tuple[int, str, int, int]] = field(default_factory=list)
+    spans: dict[int, RecordedSpan] = field(default_factory=dict)
     waits: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.WAIT_RECORD))
     events: list[NDArray[Any]] = field(default_factory=list)
+    span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
     watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
     holds: list[dict[str, Any]] = field(default_factory=list)
+    freezes: list[dict[str, int]] = field(default_factory=list)
+    stops: list[dict[str, int]] = field(default_factory=list)
+    progress: list[dict[str, int]] = field(default_factory=list)
+    cuda: CudaRecords = field(default_factory=CudaRecords)
+    gil_holds: list[NDArray[Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -115,6 +136,14 @@ class Recording:
             if ticks_between > 0
             else 0.0
         )
+
+    def ticks_to_ns(self, ticks: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """CLOCK_MONOTONIC nanoseconds of time-stamp-counter readings, between the header's two pairs."""
+        if self.flags & HeaderFlag.TICKS_ARE_NS:
+            return ticks.astype(np.int64)
+        start, between = self.header["start_ticks"], self.header["end_ticks"] - self.header["start_ticks"]
+        per_tick = (self.header["end_ns"] - self.header["start_ns"]) / between if between > 0 else 0.0
+        return self.header["start_ns"] + ((ticks.astype(np.int64) - start) * per_tick).astype(np.int64)
 
 
 def read_folder(path: Path, *, salvage: bool = False) -> list[Recording]:
@@ -272,6 +301,14 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
             recording.events.append(_array(data, schema.EVENT_RECORD, start, length))
         elif kind == ChunkKind.SAMPLES:
             samples.append(_array(data, schema.SAMPLE_RECORD, start, length))
+        elif kind == ChunkKind.SPANS:
+            recording.span_events.append(_array(data, schema.SPAN_EVENT_RECORD, start, length))
+        elif kind == ChunkKind.GPU_WORK:
+            recording.cuda.work.append(_array(data, schema.GPU_WORK, start, length))
+        elif kind == ChunkKind.GPU_MARKS:
+            recording.cuda.marks.append(_array(data, schema.GPU_MARK, start, length))
+        elif kind == ChunkKind.HOLDS:
+            recording.gil_holds.append(_array(data, schema.GIL_HOLD_RECORD, start, length))
         else:
             recording.damage.append(f"a chunk of unknown kind {kind}")
     if waits:
@@ -304,6 +341,15 @@ def _read_records(recording: Recording, data: mmap.mmap, start: int, length: int
         at += size
 
 
+WATCH_RECORDS = frozenset(
+    {
+        RecordType.DEADLOCK,
+        RecordType.STALL,
+        RecordType.INVERSION,
+        RecordType.LOST_WAKEUP,
+        RecordType.WATCH_STATE,
+    }
+)
 _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.META: schema.META_RECORD,
     RecordType.IMAGE: schema.IMAGE_RECORD,
@@ -313,12 +359,12 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
-    RecordType.DEADLOCK: schema.WATCH_RECORD,
-    RecordType.STALL: schema.WATCH_RECORD,
-    RecordType.INVERSION: schema.WATCH_RECORD,
-    RecordType.LOST_WAKEUP: schema.WATCH_RECORD,
     RecordType.HOLD: schema.HOLD_RECORD,
-    RecordType.WATCH_STATE: schema.WATCH_RECORD,
+    **dict.fromkeys(WATCH_RECORDS, schema.WATCH_RECORD),
+    RecordType.FREEZE: schema.FREEZE_RECORD,
+    RecordType.STOP: schema.STOP_RECORD,
+    RecordType.PROGRESS: schema.PROGRESS_RECORD,
+    **CUDA_RECORDS,
 }
 
 
@@ -365,11 +411,22 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         fields = _fields(record)
         name = bytes(record["name"])[: min(fields["name_bytes"], schema.NAME_BYTES)]
         recording.threads[fields["thread"]] = RecordedThread(_text(name), fields)
+    elif kind == RecordType.FREEZE:
+        recording.freezes.append(_fields(record))
+    elif kind == RecordType.STOP:
+        recording.stops.append(_fields(record))
+    elif kind == RecordType.PROGRESS:
+        recording.progress.append(_fields(record))
     elif kind == RecordType.SPAN:
-        (name,) = _parts(tail, int(record["name_bytes"]))
-        recording.spans.append((int(record["thread"]), _text(name), int(record["start_ns"]), int(record["end_ns"])))
+        (text,) = _parts(tail, int(record["name_bytes"]))
+        fields = {name: int(record[name]) for name in SPAN_FIELDS}
+        overflow = bool(record["flags"] & schema.SpanFlag.OVERFLOW)
+        histogram = tuple(record["histogram"].tolist())
+        recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)
     elif kind == RecordType.HOLD:
         recording.holds.append(_fields(record) | {"histogram": record["histogram"].tolist()})
-    else:
+    elif kind in WATCH_RECORDS:
         (text,) = _parts(tail, int(record["text_bytes"]))
         recording.watched.append((RecordType(kind), int(record["time_ns"]), _text(text)))
+    elif kind in CUDA_RECORDS:
+        recording.cuda.add(kind, record, tail)

@@ -19,6 +19,10 @@ class ChunkKind(IntEnum):
     RECORDS = 1
     EVENTS = 2
     SAMPLES = 3
+    SPANS = 4
+    GPU_WORK = 8
+    GPU_MARKS = 9
+    HOLDS = 12
 
 
 class RecordType(IntEnum):
@@ -36,6 +40,20 @@ class RecordType(IntEnum):
     LOST_WAKEUP = 19
     HOLD = 20
     WATCH_STATE = 21
+    FREEZE = 24
+    STOP = 25
+    PROGRESS = 26
+    CUDA_STATE = 32
+    CUDA_CONTEXT = 33
+    CUDA_USE = 34
+
+
+class FreezeResult(IntEnum):
+    WAITING = 0
+    DONE = 1
+    GONE = 2
+    WAS_IMMORTAL = 3
+    QUEUED = 4
 
 
 class Op(IntEnum):
@@ -77,6 +95,10 @@ class WaitFlag(IntFlag):
     OVERFLOW = 16
 
 
+class SpanFlag(IntFlag):
+    OVERFLOW = 1
+
+
 class HeaderFlag(IntFlag):
     FREE_THREADED = 1
     PYTHON_STACKS = 2
@@ -86,6 +108,36 @@ class HeaderFlag(IntFlag):
     SAMPLED_PERF = 32
     SAMPLED_TIMER = 64
     DEBUG_BUILD = 128
+
+
+class CudaStep(IntEnum):
+    NOT_FOUND = 1
+    SYMBOLS = 2
+    VERSION = 3
+    SUBSCRIBE = 4
+    CLOCK = 5
+    BUFFERS = 6
+    ENABLE = 7
+    ON = 8
+
+
+class CudaContextEvent(IntEnum):
+    CREATED = 1
+    DESTROYED = 2
+    LISTED = 3
+
+
+class GpuWorkKind(IntEnum):
+    KERNEL = 1
+    COPY = 2
+    SET = 3
+
+
+class GpuMarkKind(IntEnum):
+    SWITCH_START = 1
+    SWITCH_END = 2
+    HOST_LAUNCH = 3
+    HOST_SYNCHRONIZED = 4
 
 
 class EndKind(IntEnum):
@@ -206,7 +258,7 @@ WAIT_RECORD = np.dtype(
         ("op", U8),
         ("subject", U8),
         ("reserved", U16),
-        *((name, U32) for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "reserved2")),
+        *((name, U32) for name in ("stack_id", "releaser_stack_id", "releaser_thread", "type_id", "span_id")),
         *(
             (name, U64)
             for name in (
@@ -224,7 +276,47 @@ WAIT_RECORD = np.dtype(
         ("histogram", U32, (HISTOGRAM_BUCKETS,)),
     ]
 )
-SPAN_RECORD = np.dtype([*RECORD_HEAD, ("thread", U32), ("name_bytes", U32), ("start_ns", U64), ("end_ns", U64)])
+SPAN_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        *((name, U32) for name in ("span_id", "thread", "parent_span_id", "name_bytes")),
+        *(
+            (name, U64)
+            for name in (
+                "count",
+                "total_ns",
+                "max_ns",
+                "cpu_ns",
+                "run_delay_ns",
+                "faults",
+                "first_ns",
+                "last_ns",
+                "open_start_ns",
+                "open_cpu_ns",
+                "open_run_delay_ns",
+            )
+        ),
+        ("histogram", U32, (HISTOGRAM_BUCKETS,)),
+    ]
+)
+SPAN_EVENT_RECORD = np.dtype(
+    [("span_id", U32), ("thread", U32), ("start_ns", U64), ("duration_ns", U64), ("cpu_ns", U64)]
+)
+FREEZE_RECORD = np.dtype(
+    [
+        *RECORD_HEAD, ("type_id", U32), ("result", U32), ("object", U64), ("owner", U64), ("shared", U64),
+        ("local", U32), ("reserved", U32),
+    ]
+)  # fmt: skip
+STOP_RECORD = np.dtype([*RECORD_HEAD, ("begin_ns", U64), ("end_ns", U64)])
+PROGRESS_RECORD = np.dtype([*RECORD_HEAD, ("time_ns", U64), ("cpu_ns", U64), ("allocations", U64), ("io_calls", U64)])
+PROVE_MOST = 32
+PROVE_OBJECT = np.dtype(
+    [("object", U64), ("result", U32), ("local", U32), ("shared", U64), ("thread", U64), ("type_name", "S96")]
+)
+PROVE_CONTROL = np.dtype(
+    [("pid", U32), ("command", U32), ("done", U32), ("count", U32), ("objects", PROVE_OBJECT, (PROVE_MOST,))]
+)
 WATCH_RECORD = np.dtype([*RECORD_HEAD, ("text_bytes", U32), ("reserved", U32), ("time_ns", U64)])
 HOLD_RECORD = np.dtype(
     [
@@ -246,6 +338,7 @@ EVENT_RECORD = np.dtype(
         ("spin_ns", U32),
     ]
 )
+GIL_HOLD_RECORD = np.dtype([("thread", U32), ("reserved", U32), ("start_ticks", U64), ("end_ticks", U64)])
 SAMPLE_RECORD = np.dtype(
     [
         ("thread", U32),
@@ -255,10 +348,49 @@ SAMPLE_RECORD = np.dtype(
         ("object", U64),
         ("address", U64),
         ("type_id", U32),
-        ("reserved", U32),
+        ("span_id", U32),
         ("registers", U64, (16,)),
     ]
 )
+
+CUDA_STATE_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        ("step", U32),
+        ("error", "<i4"),
+        ("version", U32),
+        ("switches_error", "<i4"),
+        ("path_bytes", U32),
+        ("replay", U32),
+        *((name, U64) for name in ("start_ns", "dropped", "unread", "lost")),
+    ]
+)
+CUDA_CONTEXT_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        *((name, U32) for name in ("event", "context", "device", "thread", "api_kind", "process_id")),
+        ("time_ns", U64),
+    ]
+)
+CUDA_USE_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        ("thread", U32),
+        ("context", U32),
+        *((name, U64) for name in ("set_current", "pushed", "popped", "launches", "first_ns", "last_ns")),
+    ]
+)
+GPU_WORK = np.dtype(
+    [
+        *((name, U64) for name in ("start_ns", "end_ns", "bytes")),
+        *((name, U32) for name in ("device", "context", "stream", "correlation")),
+        ("kind", U8),
+        ("copy_kind", U8),
+        ("reserved", U16),
+        ("reserved2", U32),
+    ]
+)
+GPU_MARK = np.dtype([("time_ns", U64), *((name, U32) for name in ("context", "correlation", "thread", "kind"))])
 
 STRUCTS = {
     "FileHeader": FILE_HEADER,
@@ -272,8 +404,20 @@ STRUCTS = {
     "ThreadRecord": THREAD_RECORD,
     "WaitRecord": WAIT_RECORD,
     "SpanRecord": SPAN_RECORD,
+    "SpanEventRecord": SPAN_EVENT_RECORD,
+    "FreezeRecord": FREEZE_RECORD,
+    "StopRecord": STOP_RECORD,
+    "ProgressRecord": PROGRESS_RECORD,
+    "ProveObject": PROVE_OBJECT,
+    "ProveControl": PROVE_CONTROL,
     "WatchRecord": WATCH_RECORD,
     "HoldRecord": HOLD_RECORD,
+    "GilHoldRecord": GIL_HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
+    "CudaStateRecord": CUDA_STATE_RECORD,
+    "CudaContextRecord": CUDA_CONTEXT_RECORD,
+    "CudaUseRecord": CUDA_USE_RECORD,
+    "GpuWork": GPU_WORK,
+    "GpuMark": GPU_MARK,
 }

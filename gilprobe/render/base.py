@@ -15,7 +15,7 @@ from gilprobe.model import Profile
 class Renderer(Protocol):
     suffix: str
 
-    def render(self, profile: Profile) -> str: ...
+    def render(self, profile: Profile) -> str | bytes: ...
 
 
 # name -> (module, class); imported when asked for.
@@ -26,9 +26,20 @@ FORMATS = {
     "html": ("gilprobe.render.html", "Html"),
     "collapsed": ("gilprobe.render.collapsed", "Collapsed"),
     "speedscope": ("gilprobe.render.speedscope", "Speedscope"),
+    "gecko": ("gilprobe.render.gecko", "Gecko"),
+    "trace": ("gilprobe.render.trace_events", "TraceEvents"),
+    "pprof": ("gilprobe.render.pprof", "Pprof"),
+    "sarif": ("gilprobe.render.sarif", "Sarif"),
 }
+# The longer before the shorter that it ends in.
 SUFFIXES = {
     ".speedscope.json": "speedscope",
+    ".gecko.json": "gecko",
+    ".trace.json": "trace",
+    ".sarif.json": "sarif",
+    ".sarif": "sarif",
+    ".pb.gz": "pprof",
+    ".pprof": "pprof",
     ".json": "json",
     ".md": "markdown",
     ".html": "html",
@@ -52,9 +63,20 @@ def format_of(path: Path) -> str:
 
 
 def render_to(profile: Profile, name: str, out: TextIO) -> None:
-    """Characters that `out` cannot hold (an ASCII pipe, a lone surrogate) become question marks."""
+    """Characters that `out` cannot hold (an ASCII pipe, a lone surrogate) become question marks.
+
+    Raises OutputError where a binary format would go to a terminal or a text-only stream.
+    """
+    report = renderer(name).render(profile)
+    if isinstance(report, bytes):
+        binary = getattr(out, "buffer", None)
+        if binary is None or out.isatty():
+            raise OutputError(f"{name} is a binary format", "Name a file with -o, or send it into a pipe.")
+        out.flush()
+        binary.write(report)
+        return
     encoding = getattr(out, "encoding", None) or "utf-8"
-    text = renderer(name).render(profile).encode(encoding, "replace").decode(encoding)
+    text = report.encode(encoding, "replace").decode(encoding)
     out.write(text)
     if not text.endswith("\n"):
         out.write("\n")
@@ -64,12 +86,13 @@ def write_report(profile: Profile, name: str, path: Path, *, force: bool = False
     """Whole or not at all. Raises OutputError where `path` exists (without force) or cannot be written."""
     if path.exists() and not force:
         raise OutputError(f"{path} exists", "Choose another name, or add --force.")
-    text = renderer(name).render(profile)
+    report = renderer(name).render(profile)
+    data = report if isinstance(report, bytes) else report.encode("utf-8", "replace")
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
             umask = os.umask(0)
             os.umask(umask)
             Path(beside).chmod(0o666 & ~umask)

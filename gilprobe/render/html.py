@@ -1,39 +1,48 @@
-"""The report page: one file, no network, the answer first."""
+"""The report page: one file, no network, the answer first.
+
+What must be there without a script (the answer, the waterfall, the findings, what was not observed) is written here;
+the views with charts are drawn by the modules in web/ from the packed data.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from gilprobe.model import Profile, Thread, own_frame
+from gilprobe.model import Profile
 from gilprobe.render import wording
+from gilprobe.render.page_data import clean, packed
 
 WEB = Path(__file__).parent / "web"
-MOST_WAITS = 500
+# In the order of their imports: a module comes after all it imports.
+MODULES = ("words", "data", "table", "timeline", "flame", "blocking", "threads", "objects", "orders", "main")
 MOST_TEXT = 2000
 NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz": 0, "samples": 0, "sampler": "off"}
-CLASSES = (
-    ("cpu", "useful CPU"),
-    ("stall", "atomic stall"),
-    ("spin", "spinning"),
-    ("gil", "GIL"),
-    ("lock", "lock"),
-    ("object", "object"),
-    ("stop-the-world", "stop-the-world"),
-    ("import", "import"),
-    ("native", "native"),
-    ("runnable", "ready, no core"),
-    ("idle", "idle"),
-    ("sleep", "sleep and I/O"),
-)
+IMPORT = re.compile(r"^import .*\n", re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(async )?function|class|const)", re.MULTILINE)
+LOSSES = {
+    "runnable": "ready to run, but no core free",
+    "gil": "waiting for the GIL",
+    "lock": "waiting for locks",
+    "object": "waiting for objects",
+    "stop-the-world": "world stopped",
+    "import": "waiting for imports",
+    "native": "waiting in native libraries",
+    "spin": "spinning",
+    "atomic-stall": "atomic stall",
+    "unaccounted": "unaccounted",
+}
 
 
 class Html:
     suffix = ".html"
+
+    def __init__(self, before: Profile | None = None) -> None:
+        self._before = before
 
     def render(self, profile: Profile) -> str:
         # autoescape: names of threads, files and locks come from the program that was recorded.
@@ -47,15 +56,18 @@ class Html:
             profile=profile,
             meta=NO_META | profile.meta,
             answer=wording.answer(profile),
-            classes=CLASSES,
-            bars=[(thread, _bar(thread)) for thread in _by_work(profile.threads)],
-            waits=[(wait, own_frame(wait.waiter), wording.who_released(wait)) for wait in profile.waits[:MOST_WAITS]],
-            hidden_waits=max(0, len(profile.waits) - MOST_WAITS),
-            matrix=_matrix(profile),
-            losses=profile.accounting.losses,
-            style=(WEB / "report.css").read_text(encoding="utf-8"),
-            script=(WEB / "report.js").read_text(encoding="utf-8"),
+            waterfall=waterfall(profile),
+            missing=clean({item.what: item.why for item in profile.not_observed}),
+            data=Markup(packed(profile, self._before)),  # base64
+            style=Markup((WEB / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script()),
         )
+
+
+def script() -> str:
+    """The modules as one: no name is declared by two of them, and imports are of what stands above."""
+    parts = [(WEB / f"{name}.js").read_text(encoding="utf-8") for name in MODULES]
+    return "".join(EXPORT.sub("", IMPORT.sub("", part)) for part in parts)
 
 
 def _printable(value: Any) -> Any:
@@ -63,51 +75,33 @@ def _printable(value: Any) -> Any:
     return wording.plain(value, MOST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _by_work(threads: tuple[Thread, ...]) -> list[Thread]:
-    return sorted(threads, key=lambda thread: -(thread.cpu_s + sum(thread.wait_s.values())))
-
-
-def _bar(thread: Thread) -> list[tuple[str, str, float, float]]:
-    """(class, label, seconds, share of the thread's wall time) for each part of a thread's life that can be seen."""
-    values: dict[str, float] = {
-        "cpu": max(0.0, thread.cpu_s - thread.spin_s - thread.atomic_stall_s),
-        "stall": thread.atomic_stall_s,
-        "spin": thread.spin_s,
-        "runnable": thread.runnable_s,
-        "idle": sum(thread.idle_s.values()),
-        "sleep": thread.sleep_io_s,
-        **{str(kind): value for kind, value in thread.wait_s.items()},
-    }
-    whole = max(thread.wall_s, sum(values.values()), 1e-9)
-    return [(name, label, values[name], values[name] / whole) for name, label in CLASSES if values.get(name, 0) > 0]
-
-
-def _matrix(profile: Profile) -> dict[str, Any]:
-    """Seconds each waiting thread spent until each releasing thread ended its wait; the ten busiest of either."""
-    cells: dict[tuple[str, str], float] = defaultdict(float)
-    for wait in profile.waits:
-        if wait.idle:
-            continue
-        for waiter, releaser, total_s in wait.pairs:
-            cells[waiter, releaser or "?"] += total_s
-    waiters: dict[str, float] = defaultdict(float)
-    releasers: dict[str, float] = defaultdict(float)
-    for (waiter, releasing), value in cells.items():
-        waiters[waiter] += value
-        releasers[releasing] += value
-    rows = sorted(waiters, key=lambda name: -waiters[name])[:10]
-    columns = sorted(releasers, key=lambda name: -releasers[name])[:10]
-    most = max(cells.values(), default=0.0)
-    return {
-        "columns": columns,
-        "rows": [
-            (
-                row,
-                [
-                    (cells.get((row, column), 0.0), cells.get((row, column), 0.0) / most if most else 0.0)
-                    for column in columns
-                ],
-            )
-            for row in rows
-        ],
-    }
+def waterfall(profile: Profile) -> dict[str, Any]:
+    """Bars from the ideal down to the actual: label, value, and where the bar begins and how wide it is (percent)."""
+    against = profile.waterfall
+    if against is not None:
+        ideal, actual, unit = against.ideal, against.actual, "x"
+        steps = [(step.name, step.name, step.speedup, step.evidence) for step in against.steps]
+        title = f"Speed-up against {wording.plain(against.baseline, 80)}: from the ideal to the actual"
+    else:
+        wall_s = float(profile.meta.get("wall_s", 0.0))
+        ideal, actual, unit = profile.accounting.ideal, profile.accounting.actual, "cores"
+        steps = [
+            (loss.name, LOSSES.get(loss.name, loss.name), loss.seconds / wall_s, loss.evidence)
+            for loss in profile.accounting.losses
+            if wall_s > 0 and loss.name != "unaccounted"
+        ]
+        title = "Cores: from what the threads wanted, on average over the run, to what did useful work"
+    whole = max(ideal, actual, 1e-9)
+    bars = [{"kind": "ideal", "label": "wanted" if unit == "cores" else "ideal", "value": ideal, "at": 0.0,
+             "width": 100 * ideal / whole, "evidence": ""}]  # fmt: skip
+    left = ideal
+    for kind, label, value, evidence in steps:
+        low, high = max(0.0, min(left, left - value)), max(0.0, left, left - value)
+        bars.append(
+            {"kind": kind, "label": label, "value": -value, "evidence": evidence,
+             "at": 100 * min(low / whole, 1), "width": 100 * min((high - low) / whole, 1)}
+        )  # fmt: skip
+        left -= value
+    bars.append({"kind": "actual", "label": "useful" if unit == "cores" else "actual", "value": actual, "at": 0.0,
+                 "width": 100 * actual / whole, "evidence": ""})  # fmt: skip
+    return {"title": title, "unit": unit, "bars": bars if profile.threads else []}

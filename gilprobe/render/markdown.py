@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gilprobe.model import Profile
-from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
+from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
 
@@ -17,18 +17,23 @@ class Markdown:
             lines += [f"{number}. **{percent(finding.share)}** {_text(finding.title)} ({finding.evidence})"]
             lines += [f"   - {_text(place(frame))}" for frame in finding.sites[:4]]
             lines += [f"   - {_text(finding.cure)}"]
+        if profile.waterfall:
+            lines += ["", "## Speed-up", "", "| part | speed-up |", "|---|---|"]
+            lines += [f"| {_text(label)} | {figure} |" for label, figure in waterfall_rows(profile.waterfall)]
         lines += [
             "",
             "## Threads",
             "",
-            "| thread | wall | CPU | waits | idle | sleep and I/O |",
-            "|---|---|---|---|---|---|",
+            "| thread | wall | CPU | waits | idle | sleep and I/O | page faults | switches to wait, forced |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for thread in profile.threads:
             waits = ", ".join(f"{kind} {seconds(value)}" for kind, value in thread.wait_s.items() if value > 0.0005)
             lines.append(
                 f"| {_text(thread.name)} | {seconds(thread.wall_s)} | {seconds(thread.cpu_s)} | {waits or '-'} "
-                f"| {seconds(sum(thread.idle_s.values()))} | {seconds(thread.sleep_io_s)} |"
+                f"| {seconds(sum(thread.idle_s.values()))} | {seconds(thread.sleep_io_s)} "
+                f"| {thread.minor_faults + thread.major_faults} "
+                f"| {thread.voluntary_switches}, {thread.involuntary_switches} |"
             )
         lines += [
             "",
@@ -42,7 +47,7 @@ class Markdown:
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "
                 f"| {_text(who_released(wait)) or '-'} |"
             )
-        lines += ["", "## Not observed", ""]
+        lines += ["", _text(samplers(profile)), "", "## Not observed", ""]
         lines += [f"- {_text(item.what)}: {_text(item.why)}" for item in profile.not_observed]
         return "\n".join(lines) + "\n"
 

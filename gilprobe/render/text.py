@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile
+from gilprobe.model import Profile, Span, Waterfall
+from gilprobe.render.screen import Screen, screen_lines
 from gilprobe.render.watched import watched_lines
-from gilprobe.render.wording import answer, percent, place, plain, seconds, who_released
+from gilprobe.render.wording import (
+    answer,
+    kernel_counts,
+    percent,
+    place,
+    plain,
+    samplers,
+    seconds,
+    waterfall_rows,
+    who_released,
+)
 
-MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS = 5, 8, 5, 3
+MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS = 5, 8, 5, 3, 8
 LEAST_S = 0.0005
+SPAN_COLUMNS = ("wall_s", "cpu_s", "atomic_stall_s", "runnable_s")
 SHORT = {"stop-the-world": "stopped"}
 
 
@@ -23,55 +36,81 @@ class Text:
 
     def render(self, profile: Profile) -> str:
         out = io.StringIO()
-        _print(profile, Console(file=out, width=80, no_color=True, highlight=False, force_terminal=False), "")
+        console = Console(file=out, width=80, no_color=True, highlight=False, force_terminal=False)
+        _print(profile, console, "", height=None)
         return out.getvalue()
 
 
 def print_summary(profile: Profile, out: TextIO, *, recording: str = "") -> None:
-    """To a terminal in colour unless NO_COLOR is set, to anything else plain and 80 columns wide."""
+    """One screen. To a terminal in colour unless NO_COLOR is set, to anything else plain and 80 columns wide."""
     width = None if out.isatty() else 80
-    _print(profile, Console(file=out, width=width, highlight=False), recording)
+    console = Console(file=out, width=width, highlight=False)
+    _print(profile, console, recording, height=screen_lines(console, out.isatty()))
 
 
-def _print(profile: Profile, console: Console, recording: str) -> None:
+def _print(profile: Profile, console: Console, recording: str, *, height: int | None) -> None:
+    screen = Screen(console, height)
+    screen.add(lambda: _answer(profile, console), rank=0)
+    screen.add(lambda: _watched(profile, console), rank=0)
+    screen.add(lambda: _findings(profile, console), rank=1, least=2)
+    if profile.waterfall:
+        waterfall = profile.waterfall
+        screen.add(lambda: _waterfall(waterfall, console), rank=1, least=3, rows=1)
+    if profile.threads:
+        screen.add(lambda: _threads(profile, console), rank=2, least=3, rows=1)
+    screen.add(lambda: _waits(profile, console), rank=4, rows=2)
+    screen.add(lambda: _spans(profile, console), rank=3, least=2, rows=1)
+    screen.add(lambda: _open_waits(profile, console), rank=1, least=4, rows=1)
+    screen.add(lambda: _lost(profile, console), rank=1, least=2, rows=1)
+    if samplers(profile):
+        screen.add(lambda: console.print(Styled(plain(samplers(profile)), style="dim")), rank=4)
+    if recording:
+        hint = f"whole report: gilprobe report {recording} -o report.html"
+        screen.add(lambda: console.print(Styled(hint, style="dim")), rank=0)
+    screen.show()
+
+
+def _answer(profile: Profile, console: Console) -> None:
     meta = profile.meta
+    python, wall_s, cpu_s = meta.get("python", "?"), meta.get("wall_s", 0.0), meta.get("cpu_s", 0.0)
     console.print()
-    console.print(
-        Styled(
-            f"gilprobe  Python {meta.get('python', '?')}, {seconds(meta.get('wall_s', 0.0))}, "
-            f"{seconds(meta.get('cpu_s', 0.0))} CPU",
-            style="bold",
-        )
-    )
+    console.print(Styled(f"gilprobe  Python {python}, {seconds(wall_s)}, {seconds(cpu_s)} CPU", style="bold"))
     console.print(Styled(answer(profile)))
+
+
+def _watched(profile: Profile, console: Console) -> None:
     for line, style in watched_lines(profile):
         if style:
             console.print()
         console.print(Styled(line, style=style and f"{style} red"))
-    _findings(profile, console)
-    if profile.threads:
-        _threads(profile, console)
-    _waits(profile, console)
-    _open_waits(profile, console)
-    lost = [
-        item for item in profile.not_observed if "record" in item.what or "stack" in item.what or "end of" in item.what
-    ]
+
+
+def _lost(profile: Profile, console: Console) -> None:
+    lost = [item for item in profile.not_observed if any(word in item.what for word in ("record", "stack", "end of"))]
     for item in lost[:4]:
         console.print(Styled(f"not observed: {plain(item.what)} ({plain(item.why)})", style="yellow"))
-    if recording:
-        console.print(Styled(f"whole report: gilprobe report {recording} -o report.html", style="dim"))
 
 
 def _findings(profile: Profile, console: Console) -> None:
     for number, finding in enumerate(profile.findings[:MOST_FINDINGS], 1):
         console.print()
         console.print(
-            Styled(f"{number}. {percent(finding.share):>5}  {plain(finding.title)} [{finding.evidence}]", style="bold")
+            Styled(
+                f"{number}. {percent(finding.share):>5}  {plain(finding.title, 120)} [{finding.evidence}]", style="bold"
+            )
         )
         for frame in finding.sites[:3]:
-            console.print(Styled(f"     {place(frame)}"))
+            console.print(Styled(f"     {place(frame)}"), overflow="ellipsis", no_wrap=True)
         if finding.cure:
             console.print(Styled(f"   {plain(finding.cure, 400)}", style="green"))
+
+
+def _waterfall(waterfall: Waterfall, console: Console) -> None:
+    table = _table(("speed-up", False, 36), ("", True, 6))
+    for label, figure in waterfall_rows(waterfall):
+        table.add_row(plain(label, 60), figure)
+    console.print()
+    console.print(table)
 
 
 def _table(*columns: tuple[str, bool, int]) -> Table:
@@ -82,12 +121,16 @@ def _table(*columns: tuple[str, bool, int]) -> Table:
     return table
 
 
-def _threads(profile: Profile, console: Console) -> None:
+def _most_waited(parts: Iterable[dict[str, float]]) -> list[str]:
     totals: dict[str, float] = {}
-    for thread in profile.threads:
-        for kind, value in thread.wait_s.items():
+    for waits in parts:
+        for kind, value in waits.items():
             totals[str(kind)] = totals.get(str(kind), 0.0) + value
-    kinds = [kind for kind in sorted(totals, key=lambda k: -totals[k]) if totals[kind] > LEAST_S][:MOST_KINDS]
+    return [kind for kind in sorted(totals, key=lambda k: -totals[k]) if totals[kind] > LEAST_S][:MOST_KINDS]
+
+
+def _threads(profile: Profile, console: Console) -> None:
+    kinds = _most_waited(thread.wait_s for thread in profile.threads)
     table = _table(
         ("seconds of", False, 12),
         *((name, True, 5) for name in ("wall", "CPU", "spin", "ready")),
@@ -105,6 +148,7 @@ def _threads(profile: Profile, console: Console) -> None:
     console.print(table)
     if len(shown) > MOST_THREADS:
         console.print(Styled(f"and {len(shown) - MOST_THREADS} more threads", style="dim"))
+    console.print(Styled(kernel_counts(profile.threads), style="dim"))
 
 
 def _waits(profile: Profile, console: Console) -> None:
@@ -121,6 +165,33 @@ def _waits(profile: Profile, console: Console) -> None:
         table.add_row(*row, plain(what, 48))
         table.add_row("", "", "", "", plain(f"ended by {who_released(wait) or '? (not seen)'}", 48))
     console.print(table)
+
+
+def _spans(profile: Profile, console: Console) -> None:
+    """By name, all threads together."""
+    names: dict[str, list[Span]] = {}
+    for span in profile.spans:
+        names.setdefault(span.name, []).append(span)
+    if not names:
+        return
+    kinds = _most_waited(span.wait_s for span in profile.spans)
+    table = _table(
+        ("seconds in", False, 14),
+        *((name, True, 5) for name in ("count", "wall", "CPU", "stall", "ready")),
+        *((SHORT.get(kind, kind), True, 5) for kind in kinds),
+        ("idle", True, 5),
+    )
+    shown = sorted(names.items(), key=lambda item: -sum(span.wall_s for span in item[1]))
+    for name, spans in shown[:MOST_SPANS]:
+        values = [sum(getattr(span, field) for span in spans) for field in SPAN_COLUMNS]
+        values += [sum(span.wait_s.get(kind, 0.0) for span in spans) for kind in kinds]
+        values.append(sum(sum(span.idle_s.values()) + span.sleep_io_s for span in spans))
+        count = str(sum(span.count for span in spans))
+        table.add_row(plain(name, 20), count, *(f"{value:.3f}" if value >= LEAST_S else "-" for value in values))
+    console.print()
+    console.print(table)
+    if len(shown) > MOST_SPANS:
+        console.print(Styled(f"and {len(shown) - MOST_SPANS} more spans", style="dim"))
 
 
 def _open_waits(profile: Profile, console: Console) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePath
 
-from gilprobe.model import Frame, Profile, Wait, own_frame
+from gilprobe.model import Frame, Profile, Thread, Wait, Waterfall, own_frame
 
 
 def seconds(value: float) -> str:
@@ -24,6 +25,8 @@ def percent(share: float) -> str:
 
 def plain(text: str, most: int = 200) -> str:
     """Printable: control characters, line ends and direction marks, which could rewrite a line, become U+FFFD."""
+    if len(text) <= most and text.isprintable():
+        return text
     shown = "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
         for c in text[: most + 1]
@@ -45,6 +48,63 @@ def who_released(wait: Wait) -> str:
     frame = own_frame(first.stack)
     where = place(frame) if frame else "its end" if wait.kind == "join" else "native code"
     return f"{plain(first.thread, 40)} at {where}" if first.thread else where
+
+
+def kernel_counts(threads: Sequence[Thread]) -> str:
+    """What the two accountings leave open, and the kernel's counts beside them, of all threads."""
+    faults = sum(thread.minor_faults + thread.major_faults for thread in threads)
+    major = sum(thread.major_faults for thread in threads)
+    waits = sum(thread.voluntary_switches for thread in threads)
+    forced = sum(thread.involuntary_switches for thread in threads)
+    wall_s = sum(thread.wall_s for thread in threads)
+    unaccounted = sum(thread.unaccounted_s for thread in threads) / wall_s if wall_s > 0 else 0.0
+    return (
+        f"unaccounted {percent(unaccounted)}; page faults {faults} ({major} from disk); context switches {waits} to "
+        f"wait, {forced} forced"
+    )
+
+
+STEPS = {
+    "gil": "waiting for the GIL",
+    "lock": "waiting for locks",
+    "object": "waiting for objects",
+    "stop-the-world": "the world stopped",
+    "import": "waiting for imports",
+    "native": "waiting for native mutexes",
+    "spin": "spinning",
+    "atomic-stall": "fighting over cache lines",
+    "runnable": "ready, but no core was free",
+    "cpu": "more CPU for the same work",
+    "sleep-io": "more sleep and I/O",
+    "idle": "workers without work (serial parts)",
+    "unaccounted": "unaccounted",
+}
+LEAST_STEP = 0.005
+
+
+def waterfall_rows(waterfall: Waterfall) -> list[tuple[str, str]]:
+    """What the speed-up was lost to: label and figure, from the ideal down to the actual."""
+    shown = [step for step in waterfall.steps if abs(step.speedup) >= LEAST_STEP or step.name == "unaccounted"]
+    small = sum(step.speedup for step in waterfall.steps if step not in shown)
+    rows = [(f"ideal: {waterfall.ideal:.0f} workers", f"{waterfall.ideal:.2f}")]
+    for step in shown:
+        estimated = " (estimated)" if step.evidence == "estimated" else ""
+        rows.append((STEPS.get(step.name, step.name) + estimated, f"{-step.speedup:+.2f}"))
+    if abs(small) >= LEAST_STEP:
+        rows.append((f"parts below {LEAST_STEP} each", f"{-small:+.2f}"))
+    rows.append((f"actual: {seconds(waterfall.baseline_wall_s)} with one worker", f"{waterfall.actual:.2f}"))
+    return rows
+
+
+def samplers(profile: Profile) -> str:
+    """Which sampler made which figures; empty if none ran."""
+    meta = profile.meta
+    said = []
+    if meta.get("rate_hz") and meta.get("sampler", "off") != "off":
+        said.append(f"CPU and registers by the {meta['sampler']} at {meta['rate_hz']} Hz, {meta['samples']} samples")
+    if meta.get("stacks_by"):
+        said.append(f"Python stacks by {meta['stacks_by']}, which took {seconds(meta['stacks_cpu_s'])} of CPU itself")
+    return "sampled: " + "; ".join(said) if said else ""
 
 
 def answer(profile: Profile) -> str:

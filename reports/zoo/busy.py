@@ -126,5 +126,18 @@ def collect():
     truth.facts["contention"], truth.facts["kept"] = "stop-the-world", len(keep)
 
 
+def collect_never():
+    keep = [[number] for number in range(200000)]
+    gc.freeze()
+    gc.disable()
+
+    def body():
+        while time.perf_counter() < end:
+            sum(range(100))
+
+    together(body, body)
+    truth.facts["kept"] = len(keep)
+
+
 globals()[case]()
 truth.tell()

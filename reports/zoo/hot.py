@@ -11,6 +11,7 @@ from truth import Truth, together
 truth = Truth()
 case, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 done = []
+timelines = []
 
 
 class Element:
@@ -25,9 +26,12 @@ class Config:
 
 def repeat(body):
     end, operations, start = time.thread_time() + seconds, 0, time.thread_time()
+    passes = []
     while time.thread_time() < end:
         body(2000)
         operations += 8000
+        passes.append((time.monotonic_ns(), time.thread_time_ns()))
+    timelines.append(passes)
     done.append((operations, time.thread_time() - start))
 
 
@@ -144,4 +148,8 @@ together(*[thread_body] * threads)
 truth.facts["types"] = types
 truth.facts["line_function"] = f"{name}.<locals>.body" if name != "tuple_element" else "list_element.<locals>.body"
 truth.facts["cpu_ns"] = sum(spent for _, spent in done) / sum(count for count, _ in done) * 1e9
+if len(sys.argv) > 4:  # where the operations were at which time: 8000 a line
+    with open(sys.argv[4], "w") as file:
+        for thread, passes in enumerate(timelines):
+            file.writelines(f"{thread} {wall_ns} {cpu_ns}\n" for wall_ns, cpu_ns in passes)
 truth.tell()

@@ -134,6 +134,20 @@ def queue_mutex():
     together(*[body] * threads)
 
 
+def queue_batched():
+    """The same items, two hundred to a put."""
+    shared = queue.Queue()
+    for number in range(1000):
+        shared.put([number])
+
+    def body():
+        for _ in range(rounds):
+            shared.put([0] * 200)
+            sum(shared.get())
+
+    together(*[body] * threads)
+
+
 def _import_together(modules):
     barrier, spent = threading.Barrier(2), []
 

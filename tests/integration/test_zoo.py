@@ -78,7 +78,7 @@ def test_waiting_for_work_is_idle_and_never_contention(any_python: Python, case:
 
 
 def test_the_mutex_of_a_busy_queue_is_a_lock_and_no_waiting_for_work(any_python: Python) -> None:
-    recorded = record(any_python.executable, "locks.py", "queue_mutex", 4, 0, 40)
+    recorded = record(any_python.executable, "locks.py", "queue_mutex", 4, 0, 400)
     assert recorded.total_s("queue") == 0
     assert recorded.total_s("lock") > 0 or not any_python.free_threaded
 
@@ -153,6 +153,10 @@ HOT = ["list_element", "attribute", "tuple_element", "dict_value", "closure_cell
 def test_the_object_two_threads_fight_over_is_named_with_its_line(free_threaded_python: Python, case: str) -> None:
     recorded = record(free_threaded_python.executable, "hot.py", case, 2, 1, rate_hz=500)
     hottest = recorded.profile.hot_objects[:2]
+    if case == "module_global" and free_threaded_python.minor >= 15:
+        # It defers the counts of globals that other threads read (Python/specialize.c): nothing to fight over.
+        assert not hottest
+        return
     assert any(hot.object_type in recorded.truth["types"] for hot in hottest), hottest
     assert hottest[0].site[0].function == recorded.truth["line_function"]
 

@@ -11,6 +11,9 @@ from gilprobe.recording import schema
 
 FORMAT_H = Path(__file__).parents[3] / "gilprobe" / "native" / "format.h"
 
+# Structs of arrays: they have no record header.
+ARRAYS = ("EventRecord", "SampleRecord", "SpanEventRecord", "GilHoldRecord")
+
 
 @pytest.fixture(scope="module")
 def c_layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
@@ -20,7 +23,7 @@ def c_layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         lines.append(f'printf("{struct} %zu\\n", sizeof({struct}));')
         for name in dtype.names or ():
             member = f"head.{name}" if name in ("type", "flags", "bytes") and struct.endswith("Record") else name
-            if struct in ("EventRecord", "SampleRecord"):
+            if struct in ARRAYS or struct.startswith("Gpu"):
                 member = name
             lines.append(f'printf("{struct}.{name} %zu\\n", offsetof({struct}, {member}));')
     source = folder / "layout.c"

@@ -43,12 +43,15 @@ def profile(name: str = HOSTILE) -> Profile:
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_hostile_names_are_text_in_every_format(name: str) -> None:
-    out = renderer(name).render(profile())
+    report = renderer(name).render(profile())
+    if isinstance(report, bytes):
+        return  # read by its own reader in test_exports
+    out = report
     if name in ("html", "markdown"):
         assert "<script>alert" not in out
-    if name not in ("json", "speedscope"):
+    if name != "json":
         assert "\x00" not in out and "\x1b" not in out and "\u202e" not in out
-    if name in ("json", "speedscope"):
+    if name in ("json", "speedscope", "gecko", "trace", "sarif"):
         json.loads(out)
 
 
@@ -63,7 +66,7 @@ def test_the_page_needs_no_network_and_closes_its_tags() -> None:
     parser = Sources()
     parser.feed(page)
     assert all(source.startswith("#") for source in parser.found)
-    assert page.count("<script>") == page.count("</script>") == 1
+    assert page.count("<script") == page.count("</script>") == 2
     assert len(page.encode()) < 400_000
 
 

@@ -1,0 +1,103 @@
+"""py-spy beside the target: a sampler outside it, for builds with the GIL. What it leaves lies in the recording."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+TRACE, FACTS, LOG = "py-spy.trace.json", "py-spy.json", "py-spy.log"
+FILES = frozenset({TRACE, FACTS, LOG})
+APPEARS_S = 10.0
+ENDS_S = 10.0
+LOOK_S = 0.01
+MOST_HZ = 1000  # it needs half a millisecond of CPU for a sample of four threads
+
+
+def find() -> str | None:
+    """On the PATH, or installed beside gilprobe."""
+    beside = Path(sys.executable).parent / "py-spy"
+    return shutil.which("py-spy") or (str(beside) if beside.exists() else None)
+
+
+class PySpy:
+    """Attached once the recorder has begun in `pid`: not before, as a shim may still be looking for its interpreter.
+
+    Non-blocking: its pausing mode misreads half-busy threads. In a session of its own: a terminal's signals are the
+    script's. py-spy returns 0 whatever the script returned (py-spy#717): its status says nothing about the script.
+    """
+
+    def __init__(self, program: str, pid: int, recording: Path, rate_hz: int) -> None:
+        self._command = [
+            program, "record", "--pid", str(pid), "--nonblocking", "--idle", "--threads", "--full-filenames",
+            "--format", "chrometrace", "--rate", str(min(rate_hz, MOST_HZ)), "--output", str(recording / TRACE),
+        ]  # fmt: skip
+        self._pid = pid
+        self._recording = recording
+        self._facts: dict[str, object] = {"pid": pid, "rate_hz": min(rate_hz, MOST_HZ), "problem": ""}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._over = threading.Event()
+        self._starter = threading.Thread(target=self._start, name="py-spy", daemon=True)
+        self._starter.start()
+
+    def finish(self) -> None:
+        """After the target has ended: waits until the trace is written."""
+        self._over.set()
+        self._starter.join()
+        if self._process is None:
+            self._facts["problem"] = self._facts["problem"] or "the script ended before it could attach"
+        else:
+            status, cpu_s = _end_of(self._process)
+            self._facts["cpu_s"] = cpu_s
+            if status or not (self._recording / TRACE).exists():
+                self._facts["problem"] = _reason(self._recording / LOG) or f"it ended with status {status}"
+        (self._recording / FACTS).write_text(json.dumps(self._facts))
+
+    def _start(self) -> None:
+        end = time.monotonic() + APPEARS_S
+        while not any(self._recording.glob(f"{self._pid}-*")):
+            if self._over.wait(LOOK_S) or time.monotonic() > end:
+                return
+        try:
+            with (self._recording / LOG).open("wb") as log:
+                self._facts["before_ns"] = time.monotonic_ns()
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+                # It has been exec'ed; its clock starts some milliseconds later.
+                self._facts["start_ns"] = time.monotonic_ns()
+        except OSError as error:
+            self._facts["problem"] = f"it could not be started: {error.strerror}"
+
+
+def _end_of(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Its exit status and CPU seconds. It ends by itself once the target has; if not, it is told to, then made to."""
+    for number, patience_s in ((None, ENDS_S), (signal.SIGINT, ENDS_S), (signal.SIGKILL, ENDS_S)):
+        if number is not None:
+            process.send_signal(number)
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                return process.returncode, usage.ru_utime + usage.ru_stime
+            time.sleep(LOOK_S)
+    return -1, 0.0
+
+
+def _reason(log: Path) -> str:
+    """py-spy prints the cause last, after `Reason:` or `Caused by`; what is refused is told from it."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    if any("Permission denied" in line or "Operation not permitted" in line for line in lines):
+        return "reading the script's memory (ptrace, process_vm_readv) is refused here"
+    causes = [line for line in lines if line.startswith(("Error:", "Reason:"))]
+    return (causes or lines or [""])[0].removeprefix("Error:").removeprefix("Reason:").strip()

@@ -1,0 +1,105 @@
+// The packed recording: see page_data.py for its layout.
+import { LABELS } from "./words.js";
+
+/**
+ * @typedef {{name: number, tid: number, pid: number, start: number, wall: number, cpu: number, spin: number, stall: number,
+ *   runnable: number, wait: Record<string, number>, idle: Record<string, number>, sleep: number, gil: number,
+ *   unaccounted: number, faults: number, switches: number, open: any}} ThreadData
+ * @typedef {Record<string, any[]>} Columns
+ * @typedef {{start: Float64Array, duration: Float64Array, wake: Float64Array, spin: Float64Array, thread: Float64Array,
+ *   wait: Float64Array, releaser: Float64Array, release: Float64Array, count: Float64Array}} Events
+ */
+
+/** @returns {Promise<Uint8Array>} */
+const inflated = async () => {
+  const text = /** @type {HTMLElement} */ (document.getElementById("data")).textContent ?? "";
+  /** @type {any} */ const modern = Uint8Array;
+  const packed = modern.fromBase64 ? modern.fromBase64(text) : Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+};
+
+/** Everything the views draw from; times in seconds but the events', which are ns. */
+export class Recording {
+  /** @param {any} document @param {Uint8Array} bytes @param {number} at where the planes begin */
+  constructor(document, bytes, at) {
+    this.meta = document.meta;
+    /** @type {ThreadData[]} */ this.threads = document.threads;
+    /** @type {Columns} */ this.waits = document.waits;
+    this.hot = document.hot;
+    /** @type {Columns} */ this.cpu = document.cpu;
+    this.findings = document.findings;
+    this.wanted = document.wanted;
+    this.before = document.before;
+    this.deadlocks = document.deadlocks;
+    this.stalls = document.stalls;
+    this.lockOrder = document.lockOrder;
+    this.spans = document.spans;
+    this.cuda = document.cuda;
+    /** @type {string[]} */ this.texts = document.texts;
+    /** @type {number[][]} */ this.frames = document.frames;
+    /** @type {number[][]} */ this.stacks = document.stacks;
+    this.eventCount = document.events;
+    this.wholeFromNs = document.wholeFromNs;
+    this.events = columnsOf(document.columns, bytes, at);
+  }
+
+  /** loader.py:88 in Loader.run @param {number} frame */
+  place(frame) {
+    if (frame < 0) return "";
+    const [name, file, line] = this.frames[frame];
+    return `${baseName(this.texts[file])}:${line} in ${this.texts[name]}`;
+  }
+
+  /** @param {number} row of the waits */
+  waitName(row) {
+    const type = this.texts[this.waits.type[row]], name = this.texts[this.waits.name[row]];
+    return type && !name.startsWith(type) ? `${type} ${name}` : name;
+  }
+
+  /** The cure of the finding that speaks of this. @param {string} kind @param {string} name */
+  cure(kind, name) {
+    const found = this.findings.find((/** @type {any} */ finding) =>
+      finding.kind === kind && (kind === "gil" || kind === "stop-the-world" || finding.title.includes(name)));
+    return found ? found.cure : "";
+  }
+}
+
+/** @param {string} file */
+export const baseName = (file) => file.slice(file.lastIndexOf("/") + 1) || file;
+
+/** @param {any[]} described @param {Uint8Array} bytes @param {number} at @returns {Events|null} */
+const columnsOf = (described, bytes, at) => {
+  if (!described.length) return null;
+  /** @type {any} */ const events = {};
+  for (const { name, rows, planes } of described) {
+    const values = new Float64Array(rows);
+    for (const byte of planes) {
+      const scale = 256 ** byte;
+      for (let row = 0; row < rows; row++) values[row] += bytes[at + row] * scale;
+      at += rows;
+    }
+    if (name === "start") for (let row = 1; row < rows; row++) values[row] += values[row - 1];
+    if (["thread", "wait", "releaser", "release"].includes(name)) for (let row = 0; row < rows; row++) values[row] -= 1;
+    events[name] = values;
+  }
+  return events;
+};
+
+/** @returns {Promise<Recording>} */
+export const load = async () => {
+  const bytes = await inflated();
+  const length = new DataView(bytes.buffer).getUint32(0, true);
+  const document = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+  return new Recording(document, bytes, 4 + length);
+};
+
+/** The parts of a thread's life, in the order they are shown. @param {ThreadData} thread @returns {[string, number][]} */
+export const partsOf = (thread) => {
+  const sum = (/** @type {Record<string, number>} */ values) => Object.values(values).reduce((a, b) => a + b, 0);
+  /** @type {[string, number][]} */
+  const parts = [["cpu", Math.max(0, thread.cpu - thread.spin - thread.stall)], ["stall", thread.stall], ["spin", thread.spin]];
+  for (const kind of ["gil", "lock", "object", "stop-the-world", "import", "native"]) parts.push([kind, thread.wait[kind] ?? 0]);
+  parts.push(["runnable", thread.runnable], ["idle", sum(thread.idle)], ["sleep-io", thread.sleep]);
+  return parts.filter(([kind, value]) => value > 0 && kind in LABELS);
+};

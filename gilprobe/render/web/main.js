@@ -1,0 +1,64 @@
+// Opens the recording and shows one view at a time; each is made when it is first seen.
+import { load } from "./data.js";
+import { blockingView } from "./blocking.js";
+import { Flame } from "./flame.js";
+import { cudaView, ordersView, spansView } from "./orders.js";
+import { gilView, threadsView } from "./threads.js";
+import { objectsView } from "./objects.js";
+
+const root = document.documentElement;
+const views = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("main > section")]);
+const links = /** @type {HTMLAnchorElement[]} */ ([...document.querySelectorAll("nav a")]);
+
+/** @param {import("./data.js").Recording} recording @returns {Record<string, () => Node>} */
+const makers = (recording) => ({
+  threads: () => threadsView(recording),
+  blocking: () => blockingView(recording),
+  objects: () => objectsView(recording),
+  flame: () => new Flame(recording).element,
+  gil: () => gilView(recording),
+  orders: () => ordersView(recording, JSON.parse(/** @type {HTMLElement} */ (document.getElementById("missing")).dataset.missing ?? "{}")),
+  spans: () => spansView(recording),
+  cuda: () => cudaView(recording),
+});
+
+const start = async () => {
+  const recording = await load();
+  const make = makers(recording);
+  const fill = (/** @type {string} */ name) => {
+    const place = document.querySelector(`#${name} > .drawn`);
+    if (!place || place.hasChildNodes() || !make[name]) return;
+    place.append(make[name]());
+  };
+  const show = () => {
+    const name = views.some((view) => view.id === location.hash.slice(1)) ? location.hash.slice(1) : "answer";
+    for (const view of views) view.hidden = view.id !== name;
+    for (const link of links) {
+      if (link.hash === `#${name}`) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+      else link.removeAttribute("aria-current");
+    }
+    fill(name);
+    scrollTo(0, 0);
+  };
+  addEventListener("hashchange", show);
+  addEventListener("beforeprint", () => { for (const view of views) { fill(view.id); view.hidden = false; } });
+  addEventListener("afterprint", show);
+  const theme = /** @type {HTMLElement} */ (document.getElementById("theme"));
+  theme.addEventListener("click", () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    dispatchEvent(new Event("resize"));
+    for (const view of views) if (view.id === "threads" || view.id === "flame") view.querySelectorAll(":scope > .drawn").forEach((place) => place.replaceChildren());
+    show();
+  });
+  show();
+  root.dataset.ready = performance.now().toFixed(0);
+};
+
+start().catch((error) => {
+  const said = document.createElement("p");
+  said.className = "empty";
+  said.textContent = `The views could not be drawn: ${error}`;
+  document.querySelector("main")?.prepend(said);
+  throw error;
+});

@@ -1,0 +1,120 @@
+// A table that sorts, filters and copies; only the rows in sight are in the document.
+import { copy, eachFrame, el, search } from "./words.js";
+
+/**
+ * @typedef {{label: string, value: (row: any) => number|string, show?: (row: any) => Node|string, number?: boolean, wide?: boolean}} Column
+ * value sorts, filters and is copied; show is what is seen, where that differs.
+ */
+const LINE_PX = 32;
+const SIGHT_PX = 480;
+const SPARE_ROWS = 8;
+const PRINTED_ROWS = 100;
+
+export class Table {
+  /** @param {string} caption @param {Column[]} columns @param {any[]} rows
+   *  @param {{select?: (row: any) => void, sort?: number, rising?: boolean}} [options] */
+  constructor(caption, columns, rows, options = {}) {
+    this.columns = columns;
+    this.rows = rows;
+    this.shown = rows;
+    this.select = options.select;
+    this.sorted = options.sort ?? -1;
+    this.falling = !options.rising;
+    this.wanted = "";
+    /** @type {any} */ this.chosen = null;
+    this.draw = eachFrame(() => this.drawNow());
+    this.filter = search(`Filter: ${caption}`, "Filter", (text) => { this.wanted = text.toLowerCase(); this.update(); });
+    this.told = el("span", { class: "told", "aria-live": "polite" });
+    const copier = el("button", { type: "button", onclick: () => copy(this.text(), copier) }, "Copy");
+    this.heads = columns.map((column, at) => el("th", { scope: "col", class: column.number ? "n" : null },
+      el("button", { type: "button", onclick: () => this.sort(at) }, column.label)));
+    this.body = el("tbody");
+    const table = el("table", { class: "data" }, el("caption", {}, caption), el("thead", {}, el("tr", {}, ...this.heads)), this.body);
+    this.scroller = el("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": caption, onscroll: this.draw }, table);
+    this.root = el("div", { class: "tablebox" }, el("div", { class: "tools" }, this.filter, copier, this.told), this.scroller);
+    this.body.addEventListener("click", (/** @type {any} */ event) => this.picked(event.target));
+    this.body.addEventListener("keydown", (/** @type {any} */ event) => { if (event.key === "Enter") this.picked(event.target); });
+    addEventListener("beforeprint", () => this.drawNow(PRINTED_ROWS));
+    addEventListener("afterprint", () => this.drawNow());
+    this.update();
+  }
+
+  /** @param {any[]} rows */
+  set(rows) {
+    this.rows = rows;
+    this.update();
+  }
+
+  /** @param {HTMLElement} target */
+  picked(target) {
+    const line = target.closest("tr");
+    if (!this.select || !line || line.dataset.at === undefined) return;
+    this.chosen = this.shown[Number(line.dataset.at)];
+    this.select(this.chosen);
+    this.drawNow();
+    this.body.querySelector("tr[aria-selected=true]")?.focus({ preventScroll: true });
+  }
+
+  /** @param {number} at */
+  sort(at) {
+    this.falling = this.sorted === at ? !this.falling : this.columns[at].number === true;
+    this.sorted = at;
+    this.update();
+  }
+
+  update() {
+    const { columns, wanted } = this;
+    let rows = this.rows;
+    if (wanted) rows = rows.filter((row) => columns.some((column) => String(column.value(row)).toLowerCase().includes(wanted)));
+    if (this.sorted >= 0) {
+      const { value } = columns[this.sorted], sign = this.falling ? -1 : 1;
+      const keyed = rows.map((row) => ({ row, key: value(row) }));
+      keyed.sort((a, b) => sign * (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+      rows = keyed.map(({ row }) => row);
+    }
+    this.shown = rows;
+    this.told.textContent = rows.length === this.rows.length ? `${rows.length.toLocaleString("en")} rows` : `${rows.length.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} rows`;
+    this.heads.forEach((head, at) => {
+      if (at === this.sorted) head.setAttribute("aria-sort", this.falling ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    this.scroller.scrollTop = 0;
+    this.drawNow();
+  }
+
+  /** @param {number} [most] rows, for print; else what is in sight */
+  drawNow(most) {
+    const count = this.shown.length;
+    const first = most ? 0 : Math.max(0, Math.floor(this.scroller.scrollTop / LINE_PX) - SPARE_ROWS);
+    const last = Math.min(count, most ?? first + Math.ceil(SIGHT_PX / LINE_PX) + 2 * SPARE_ROWS);
+    const lines = [];
+    if (first) lines.push(this.gap(first));
+    for (let at = first; at < last; at++) lines.push(this.line(at));
+    if (last < count && !most) lines.push(this.gap(count - last));
+    if (!count) lines.push(el("tr", {}, el("td", { colspan: this.columns.length, class: "none" }, this.rows.length ? "No row matches." : "Nothing.")));
+    this.body.replaceChildren(...lines);
+  }
+
+  /** @param {number} rows */
+  gap(rows) {
+    return el("tr", { "aria-hidden": "true", class: "gap" }, el("td", { colspan: this.columns.length, style: { height: `${rows * LINE_PX}px` } }));
+  }
+
+  /** @param {number} at */
+  line(at) {
+    const row = this.shown[at];
+    const line = el("tr", this.select ? { "data-at": at, tabindex: "0", "aria-selected": row === this.chosen ? "true" : "false" } : {});
+    for (const column of this.columns) {
+      const shown = column.show ? column.show(row) : String(column.value(row));
+      line.append(el("td", { class: column.number ? "n" : column.wide ? "wide" : null, title: typeof shown === "string" && shown.length > 30 ? shown : null }, shown));
+    }
+    return line;
+  }
+
+  /** Tab-separated, all rows that pass the filter. */
+  text() {
+    const clean = (/** @type {any} */ value) => String(value).replace(/[\t\n\r]/g, " ");
+    const lines = [this.columns.map((column) => column.label), ...this.shown.map((row) => this.columns.map((column) => column.value(row)))];
+    return lines.map((cells) => cells.map(clean).join("\t")).join("\n");
+  }
+}

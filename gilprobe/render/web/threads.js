@@ -1,0 +1,90 @@
+// Threads: the timeline where single waits were kept, a stacked bar a thread from the sums, and the GIL.
+import { LABELS, chip, el, percent, seconds, whole } from "./words.js";
+import { Table } from "./table.js";
+import { Timeline } from "./timeline.js";
+import { partsOf } from "./data.js";
+
+const MOST_BARS = 200;
+const LEAST_OPEN_S = 0.05;
+
+/** @param {import("./data.js").ThreadData} thread */
+const waited = (thread) => Object.values(thread.wait).reduce((a, b) => a + b, 0);
+
+/** @param {[string, number][]} parts kind and seconds @param {number} all */
+const bar = (parts, all) => el("div", { class: "bar", role: "img", "aria-label": parts.map(([kind, value]) => `${LABELS[kind] ?? kind} ${seconds(value)}`).join(", ") },
+  ...parts.map(([kind, value]) => el("span", { class: `k-${kind}`, style: { width: `${(100 * value / all).toFixed(3)}%` }, title: `${LABELS[kind] ?? kind}: ${seconds(value)} (${percent(value / all)})` })));
+
+/** @param {import("./data.js").Recording} recording */
+export const threadsView = (recording) => {
+  if (!recording.threads.length) return el("p", { class: "empty" }, "The recording has no threads.");
+  const threads = [...recording.threads].sort((a, b) => b.cpu + waited(b) - a.cpu - waited(a)), name = (/** @type {any} */ thread) => recording.texts[thread.name];
+  const kinds = new Set(threads.flatMap((thread) => partsOf(thread).map(([kind]) => kind)));
+  const longest = Math.max(1e-9, ...threads.map((thread) => thread.wall));
+  const parts = [];
+  if (recording.events && recording.events.start.length) {
+    const told = el("div", { class: "details", "aria-live": "polite" }, el("p", { class: "soft" }, "Click an interval: who waited, where, and who ended it. Drag to zoom, Ctrl and the wheel too."));
+    const timeline = new Timeline(recording, (node) => told.replaceChildren(node));
+    const shownKinds = ["running", "spin", ...new Set(recording.waits.kind.map((kind, row) => (recording.waits.idle[row] ? "idle" : kind))), "runnable", "sleep-io"];
+    timeline.scroller.after(told);
+    parts.push(el("h3", {}, "Timeline"), el("p", { class: "legend" }, ...[...new Set(shownKinds)].map(chip)));
+    if (recording.wholeFromNs) parts.push(el("p", { class: "soft" }, `${whole(recording.eventCount)} waits: those shorter than ${seconds(recording.wholeFromNs / 1e9)} are drawn together where they lie close.`));
+    parts.push(timeline.root);
+  } else parts.push(el("p", { class: "hint" }, "Record with ", el("code", {}, "--events"), " to see every single wait on a timeline here."));
+  parts.push(el("h3", {}, "Where each thread's time went"), el("p", { class: "legend" }, ...[...kinds].map(chip)));
+  parts.push(el("div", { class: "bars" }, ...threads.slice(0, MOST_BARS).map((thread) => {
+    const sums = partsOf(thread), sum = Math.max(1e-12, sums.reduce((all, [, value]) => all + value, 0)), drawn = bar(sums, sum);
+    drawn.style.width = `${Math.max(1, 100 * thread.wall / longest).toFixed(2)}%`;
+    const open = thread.open;
+    return el("div", { class: "thread" }, el("span", { class: "name", title: name(thread) }, name(thread)), el("span", { class: "n soft" }, seconds(thread.wall)), el("div", { class: "track" }, drawn),
+      open && open.waited > LEAST_OPEN_S && !open.ended ? el("p", { class: "open" }, `still waiting at the end: ${seconds(open.waited)} for ${recording.texts[open.name]} (${open.kind})`) : null);
+  })));
+  if (threads.length > MOST_BARS) parts.push(el("p", { class: "soft" }, `The ${MOST_BARS} busiest of ${threads.length}; the table has all.`));
+  const time = (/** @type {string} */ label, /** @type {(thread: any) => number} */ value) => ({ label, value, show: (/** @type {any} */ thread) => (value(thread) ? seconds(value(thread)) : "–"), number: true });
+  parts.push(new Table("Threads: every second in one class; unaccounted is where the kernel's and the hooks' sums differ", [
+    { label: "thread", value: name }, { label: "process", value: (thread) => thread.pid, number: true },
+    time("wall", (thread) => thread.wall), time("CPU", (thread) => thread.cpu), time("spin", (thread) => thread.spin), time("stall", (thread) => thread.stall),
+    time("ready", (thread) => thread.runnable), ...["gil", "lock", "object", "stop-the-world", "import", "native"].filter((kind) => kinds.has(kind)).map((kind) => time(kind, (thread) => thread.wait[kind] ?? 0)),
+    time("idle", (thread) => Object.values(thread.idle).reduce((/** @type {any} */ a, /** @type {any} */ b) => a + b, 0)), time("sleep, I/O", (thread) => thread.sleep), time("unaccounted", (thread) => thread.unaccounted),
+    { label: "faults", value: (thread) => thread.faults, number: true }, { label: "switches", value: (thread) => thread.switches, number: true },
+  ], threads).root);
+  return el("div", {}, ...parts);
+};
+
+/** @param {import("./data.js").Recording} recording */
+export const gilView = (recording) => {
+  const threads = recording.threads.filter((thread) => thread.gil > 0 || thread.wait.gil > 0).sort((a, b) => b.gil - a.gil);
+  if (!threads.length) return el("p", { class: "empty" }, "No thread held the GIL: this build has none, or it was off.");
+  const wall = Math.max(1e-9, recording.meta.wall_s), held = threads.reduce((sum, thread) => sum + thread.gil, 0), { waits } = recording;
+  /** @type {Map<string, {place: string, thread: string, count: number, total: number}>} */ const sites = new Map();
+  for (let row = 0; row < waits.kind.length; row++) {
+    if (waits.kind[row] !== "gil") continue;
+    for (const [thread, , site, count, total] of waits.releasers[row]) {
+      const place = recording.place(site) || "native code", by = recording.texts[thread], key = `${place}\n${by}`;
+      const known = sites.get(key) ?? { place, thread: by, count: 0, total: 0 };
+      known.count += count;
+      known.total += total;
+      sites.set(key, known);
+    }
+  }
+  const rest = (/** @type {any} */ thread) => Math.max(0, thread.wall - thread.gil - (thread.wait.gil ?? 0));
+  return el("div", {},
+    el("p", {}, `The GIL was held for ${seconds(held)}, ${percent(Math.min(1, held / wall))} of the run: exact, from every take and release.`),
+    el("p", { class: "legend" }, ...["held", "gil", "released"].map((kind) => el("span", { class: "chip" }, el("i", { class: `k-${kind}` }), kind === "gil" ? "waiting for it" : kind))),
+    el("div", { class: "bars" }, ...threads.slice(0, MOST_BARS).map((thread) => {
+      const all = Math.max(1e-12, thread.gil + (thread.wait.gil ?? 0) + rest(thread));
+      return el("div", { class: "thread" }, el("span", { class: "name" }, recording.texts[thread.name]), el("span", { class: "n soft" }, percent(thread.gil / all)),
+        el("div", { class: "track" }, bar(/** @type {[string, number][]} */ ([["held", thread.gil], ["gil", thread.wait.gil ?? 0], ["released", rest(thread)]]).filter(([, value]) => value > 0), all)));
+    })),
+    new Table("Held and waited for", [
+      { label: "thread", value: (thread) => recording.texts[thread.name] },
+      { label: "held", value: (thread) => thread.gil, show: (thread) => seconds(thread.gil), number: true },
+      { label: "waited", value: (thread) => thread.wait.gil ?? 0, show: (thread) => seconds(thread.wait.gil ?? 0), number: true },
+      { label: "without it", value: rest, show: (thread) => seconds(rest(thread)), number: true },
+      { label: "held of its life", value: (thread) => thread.gil / Math.max(1e-12, thread.wall), show: (thread) => percent(thread.gil / Math.max(1e-12, thread.wall)), number: true },
+    ], threads, { sort: 1 }).root,
+    new Table("Who gave it up to a thread that waited, and where", [
+      { label: "line", value: (site) => site.place, wide: true }, { label: "thread", value: (site) => site.thread },
+      { label: "waits ended", value: (site) => site.count, show: (site) => whole(site.count), number: true },
+      { label: "others waited", value: (site) => site.total, show: (site) => seconds(site.total), number: true },
+    ], [...sites.values()], { sort: 3 }).root);
+};

@@ -1,0 +1,77 @@
+"""gilprobe diff on real recordings: a planted change is found with its line, and unlike recordings are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys, threading, time
+lock = threading.Lock()
+def work():
+    for _ in range(8):
+        with lock:
+            time.sleep(HOLD_S)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def gilprobe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gilprobe", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """before-1, before-2 hold the lock for 12 ms at a time; after-1, after-2 for 1 ms; other is another script."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for name, script, hold_s in (
+        ("before-1", "run.py", 0.012), ("before-2", "run.py", 0.012), ("after-1", "run.py", 0.001),
+        ("after-2", "run.py", 0.001), ("other", "walk.py", 0.001),
+    ):  # fmt: skip
+        (folder / script).write_text(SCRIPT.replace("HOLD_S", str(hold_s)))
+        done = gilprobe("profile", "-q", "-o", name, script, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_planted_change_is_found_with_its_line(recordings: Path) -> None:
+    done = gilprobe("diff", "before-1", "before-2", "--", "after-1", "after-2", cwd=recordings)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Wall time") and " less (95 %: -" in lines[0]
+    assert any(line.startswith("* waited, all threads") for line in lines)
+    assert "run.py:6 in work" in done.stdout
+    assert max(map(len, lines)) <= 100
+
+
+def test_two_recordings_make_no_claim_about_chance(recordings: Path) -> None:
+    done = gilprobe("diff", "before-1", "after-1", cwd=recordings)
+    assert done.returncode == 0 and "no interval can be had" in done.stdout and "*" not in done.stdout
+
+
+def test_unlike_recordings_are_refused_unless_forced(recordings: Path) -> None:
+    done = gilprobe("diff", "before-1", "other", cwd=recordings)
+    assert done.returncode == 2 and "the script run.py and walk.py" in done.stderr and not done.stdout
+    done = gilprobe("diff", "--force", "before-1", "other", cwd=recordings)
+    assert done.returncode == 0 and done.stdout.startswith("Made differently: the script run.py and walk.py\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no recordings were given"),
+        (["before-1"], "1 recordings do not tell the sides"),
+        (["before-1", "before-2", "after-1"], "3 recordings do not tell the sides"),
+        (["--", "after-1"], "a side has no recording"),
+        (["before-1", "before-1"], "before-1 was given twice"),
+    ],
+)
+def test_sides_that_are_not_told_are_a_usage_error(recordings: Path, arguments: list[str], said: str) -> None:
+    done = gilprobe("diff", *arguments, cwd=recordings)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 2

@@ -1,0 +1,123 @@
+"""py-spy beside the script: its stacks are told apart, the script notices nothing, where it cannot run that is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pythons import Python
+
+from gilprobe.analysis import load
+from gilprobe.launch import py_spy
+from gilprobe.model import Profile
+
+pytestmark = pytest.mark.skipif(py_spy.find() is None, reason="NO PY-SPY: pip install py-spy")
+
+THREE = """
+import ctypes, sys, threading, time
+end = time.perf_counter() + 1.5
+library, data = ctypes.CDLL(None), ctypes.create_string_buffer(1 << 26)
+library.memchr.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
+def computes():
+    while time.perf_counter() < end: pass
+def in_native_code():
+    while time.perf_counter() < end: library.memchr(data, 1, len(data))
+def sleeps():
+    while time.perf_counter() < end: time.sleep(0.02)
+threads = [threading.Thread(target=body, name=body.__name__) for body in (computes, in_native_code, sleeps)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print("done")
+sys.exit(7)
+"""
+# Root may read every process; without this one capability it may not read those that forbid it.
+WITHOUT_PTRACE = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_SYS_PTRACE = 24, 19
+if ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0) and os.getuid() == 0:
+    sys.exit("the capability cannot be dropped")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+FORBIDS_READING = """
+import ctypes, time
+PR_SET_DUMPABLE = 4
+ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+end = time.perf_counter() + 1.5
+while time.perf_counter() < end: pass
+"""
+
+
+def profiled(folder: Path, python: str, code: str, *options: str, through: tuple[str, ...] = ()) -> tuple[int, str]:
+    done = subprocess.run(
+        [*through, sys.executable, "-m", "gilprobe", "profile", "-q", "-o", folder / "r", "--python", python, *options,
+         "-c", code],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def seconds_by_state(profile: Profile, thread: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for sampled in profile.wall_stacks:
+        if profile.threads[sampled.thread].name == thread and any(f.function == thread for f in sampled.stack):
+            found[sampled.state] += sampled.seconds
+    return found
+
+
+def test_samples_are_told_apart_by_what_the_thread_did_then(gil_python: Python, tmp_path: Path) -> None:
+    status, out = profiled(tmp_path, gil_python.executable, THREE, "--sampler", "py-spy")
+    assert (status, out) == (7, "done\n")
+    profile = load(tmp_path / "r")
+    assert profile.meta["stacks_by"] == "py-spy at 100 Hz"
+    computes, native, sleeps = (seconds_by_state(profile, n) for n in ("computes", "in_native_code", "sleeps"))
+    assert computes["held"] > max(computes["running"], computes["idle"]), computes
+    assert native["held"] < 0.2 * sum(native.values()) < native["running"], native
+    assert sleeps["idle"] > 0.6 * sum(sleeps.values()), sleeps
+    (thread,) = [t for t in profile.threads if t.name == "computes"]
+    # Of the time since it attached, which takes it long where other programs run.
+    assert computes["held"] / sum(computes.values()) == pytest.approx(thread.gil_held_s / thread.wall_s, abs=0.25)
+
+
+def test_events_bring_it_by_themselves_and_the_native_sampler_goes_without(tmp_path: Path) -> None:
+    code = "import time; time.sleep(0.5)"
+    profiled(tmp_path, sys.executable, code, "--events")
+    assert load(tmp_path / "r").wall_stacks
+    profiled(tmp_path, sys.executable, code, "--events", "--sampler", "native", "--force")
+    assert {path.suffix for path in (tmp_path / "r").iterdir()} == {".gpr"}
+
+
+def test_free_threaded_builds_are_left_to_the_native_sampler_and_the_report_says_so(
+    free_threaded_python: Python, tmp_path: Path
+) -> None:
+    status, out = profiled(tmp_path, free_threaded_python.executable, THREE, "--sampler", "py-spy")
+    assert (status, out) == (7, "done\n")
+    profile = load(tmp_path / "r")
+    assert "stacks_by" not in profile.meta
+    (said,) = [item for item in profile.not_observed if "py-spy" in item.what]
+    assert "free-threaded" in said.why and "native sampler serves" in said.why
+
+
+def test_a_script_that_cannot_be_read_is_left_to_the_native_sampler(gil_python: Python, tmp_path: Path) -> None:
+    without = sys.executable, "-c", WITHOUT_PTRACE
+    status, _ = profiled(tmp_path, gil_python.executable, FORBIDS_READING, "--sampler", "py-spy", through=without)
+    assert status == 0
+    profile = load(tmp_path / "r")
+    (said,) = [item for item in profile.not_observed if "py-spy" in item.what]
+    # The cause differs: it may have attached before the script forbade it.
+    assert "native sampler serves" in said.why
+    assert profile.meta["samples"] > 0
+
+
+def test_asking_for_it_where_it_is_missing_is_an_error_before_the_script_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gilprobe.cli.profile import _options
+    from gilprobe.errors import UsageError
+
+    monkeypatch.setattr(py_spy, "find", lambda: None)
+    with pytest.raises(UsageError, match="not installed"):
+        _options(False, 100, "py-spy")
+    assert _options(True, 100, "auto").py_spy is None
