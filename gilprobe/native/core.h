@@ -145,10 +145,10 @@ typedef struct Slot {
     uint8_t sampler_on;
     timer_t sampler_timer;
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
-    struct LockThread *lock_thread; /* the watchdog's (watch.h), NULL while it has none */
-    volatile uint64_t last_pc;      /* of the last sample */
-    uint64_t state;                 /* the PyThreadState when the thread was first seen with one */
-    WatchSeen seen;                 /* while there is no lock_thread */
+    struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
+    volatile uint64_t last_pc;                       /* of the last sample */
+    uint64_t state;                                  /* the PyThreadState when the thread was first seen with one */
+    WatchSeen seen;                                  /* while there is no lock_thread */
 } Slot;
 
 typedef struct {

@@ -36,9 +36,9 @@ enum ChunkKind {
     GP_CHUNK_EVENTS = 2,
     GP_CHUNK_SAMPLES = 3,
     GP_CHUNK_SPANS = 4,
-    GP_CHUNK_GPU_WORK = 8, /* GpuWork */
+    GP_CHUNK_GPU_WORK = 8,  /* GpuWork */
     GP_CHUNK_GPU_MARKS = 9, /* GpuMark */
-    GP_CHUNK_HOLDS = 12 /* GilHoldRecord */
+    GP_CHUNK_HOLDS = 12     /* GilHoldRecord */
 };
 
 enum RecordType {
@@ -56,7 +56,7 @@ enum RecordType {
     GP_LOST_WAKEUP = 19,
     GP_HOLD = 20,        /* HoldRecord */
     GP_WATCH_STATE = 21, /* WatchRecord: what was watched, and what found no room */
-    GP_FREEZE = 24, /* 24 to 26: --prove */
+    GP_FREEZE = 24,      /* 24 to 26: --prove */
     GP_STOP = 25,
     GP_PROGRESS = 26,
     GP_CUDA_STATE = 32,

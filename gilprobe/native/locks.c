@@ -772,7 +772,8 @@ static bool find_tables(void) {
         if (name - python_image.read.start >= python_image.read.end - python_image.read.start)
             continue;
         char first = method->name[0];
-        if (first == 'a' && is_named(method, "acquire_lock") && !swapped[LOCK_ACQUIRE].method)
+        if (first == 'a' && is_named(method, "acquire_lock") && method[1].name && is_named(&method[1], "acquire") &&
+            !swapped[LOCK_ACQUIRE].method) /* _imp has an acquire_lock, too */
             fill(method, "acquire_lock", LOCK_ACQUIRE_LOCK, RLOCK_ACQUIRE);
         else if (first == '_' && is_named(method, "_acquire_restore") && !swapped[RLOCK_ACQUIRE].method)
             fill(method, "acquire", RLOCK_ACQUIRE, HANDLE_JOIN);
