@@ -37,6 +37,7 @@ static _Atomic uint32_t next_number;
 static pthread_key_t end_of_thread;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static uint64_t head_bytes; /* sizeof(PyObject) */
+static uint64_t items_at;   /* PyTupleObject.ob_item: after ob_size, and from 3.14 on after ob_hash */
 static void *py_true, *py_false;
 static const char *(*attached_state)(void);
 static struct {
@@ -433,7 +434,7 @@ static FAST uint8_t ask_of(int flags, void *a, void *b, void *c) {
         timeout = count > 1 ? arguments[1] : NULL;
         uint64_t names = c && flags & METH_KEYWORDS ? GP_AT(uint64_t, c, head_bytes) : 0;
         for (uint64_t i = 0; i < names && i < 2; i++) {
-            const char *name = GP_AT(const char *, c, head_bytes + 8 + 8 * i);
+            const char *name = GP_AT(const char *, c, items_at + 8 * i);
             if (name_is(name, "blocking"))
                 blocking = arguments[count + i];
             else if (name_is(name, "timeout"))
@@ -447,8 +448,8 @@ static FAST uint8_t ask_of(int flags, void *a, void *b, void *c) {
     void *names = flags & METH_KEYWORDS ? b : NULL;
     if (__builtin_expect(!count && !names, 1))
         return 0;
-    blocking = count > 0 ? GP_AT(void *, a, head_bytes + 8) : names ? py.dict_get(names, "blocking") : NULL;
-    timeout = count > 1 ? GP_AT(void *, a, head_bytes + 16) : names ? py.dict_get(names, "timeout") : NULL;
+    blocking = count > 0 ? GP_AT(void *, a, items_at) : names ? py.dict_get(names, "blocking") : NULL;
+    timeout = count > 1 ? GP_AT(void *, a, items_at + 8) : names ? py.dict_get(names, "timeout") : NULL;
     return asked_how(blocking, timeout);
 }
 
@@ -665,10 +666,9 @@ static void *wrap_RLOCK_ACQUIRE_RESTORE(void *self, void *a, void *b, void *c) {
     /* METH_VARARGS: a tuple around the state; METH_O: the state itself. */
     void *state = a;
     if (!(swapped[RLOCK_ACQUIRE_RESTORE].method->flags & 8) && GP_AT(uint64_t, a, head_bytes) == 1)
-        state = GP_AT(void *, a, head_bytes + 8);
-    long count = state && GP_AT(uint64_t, state, head_bytes) == 2 && py.as_long
-                     ? py.as_long(GP_AT(void *, state, head_bytes + 8))
-                     : 1;
+        state = GP_AT(void *, a, items_at);
+    long count =
+        state && GP_AT(uint64_t, state, head_bytes) == 2 && py.as_long ? py.as_long(GP_AT(void *, state, items_at)) : 1;
     ask(thread, (uint64_t)self, GP_RLOCK, 0);
     void *result = original(self, a, b, c);
     thread->asked = 0;
@@ -687,7 +687,7 @@ static void *wrap_HANDLE_JOIN(void *self, void *a, void *b, void *c) {
     if (!none)
         none = dlsym(RTLD_DEFAULT, "_Py_NoneStruct");
     uint64_t count = a ? GP_AT(uint64_t, a, head_bytes) : 0;
-    void *timeout = count ? GP_AT(void *, a, head_bytes + 8) : none;
+    void *timeout = count ? GP_AT(void *, a, items_at) : none;
     uint8_t how = timeout == none ? 0 : asked_how(NULL, timeout);
     /* PyThreadHandleObject.handle, ThreadHandle.ident (CPython Modules/_threadmodule.c, the same in 3.13 to 3.15) */
     uint64_t handle = GP_AT(uint64_t, self, head_bytes);
@@ -797,6 +797,7 @@ bool gp_locks_install(void) {
         return false;
     pthread_once(&key_once, make_key);
     head_bytes = gp_python.object_type + 8u;
+    items_at = head_bytes + (gp_python.minor >= 14 ? 16 : 8);
     py_true = dlsym(RTLD_DEFAULT, "_Py_TrueStruct");
     py_false = dlsym(RTLD_DEFAULT, "_Py_FalseStruct");
     py.is_true = (int (*)(void *))dlsym(RTLD_DEFAULT, "PyObject_IsTrue");
