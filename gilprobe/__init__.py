@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gilprobe.analysis import load as load
     from gilprobe.record.spans import span as span
+    from gilprobe.record.watching import watchdog as watchdog
+
+    DeadlockError: type[RuntimeError]
 
 __version__ = "0.1.0"
 
@@ -14,6 +17,8 @@ __version__ = "0.1.0"
 _WHERE = {
     "load": "gilprobe.analysis",
     "span": "gilprobe.record.spans",
+    "watchdog": "gilprobe.record.watching",
+    "DeadlockError": "gilprobe.record.watching",
 }
 
 

@@ -48,7 +48,6 @@ static struct {
     void *(*err_occurred)(void);
     void (*err_clear)(void);
     void (*set_error)(void *, const char *);
-    void *(*new_error)(const char *, void *, void *);
     void *(*float_of)(double);
     void *(*tuple_of)(long, ...);
     void (*dec_ref)(void *);
@@ -353,7 +352,9 @@ GP_EXPORT void *gilprobe_deadlock_error(void) {
     static void *_Atomic error;
     if (!error) {
         void **base = dlsym(RTLD_DEFAULT, "PyExc_RuntimeError");
-        void *none = NULL, *fresh = py.new_error("gilprobe.DeadlockError", base ? *base : NULL, NULL);
+        void *(*make)(const char *, void *, void *) =
+            (void *(*)(const char *, void *, void *))dlsym(RTLD_DEFAULT, "PyErr_NewException");
+        void *none = NULL, *fresh = make("gilprobe.DeadlockError", base ? *base : NULL, NULL);
         atomic_compare_exchange_strong(&error, &none, fresh);
     }
     return error;
@@ -807,7 +808,6 @@ bool gp_locks_install(void) {
     py.err_occurred = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyErr_Occurred");
     py.err_clear = (void (*)(void))dlsym(RTLD_DEFAULT, "PyErr_Clear");
     py.set_error = (void (*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyErr_SetString");
-    py.new_error = (void *(*)(const char *, void *, void *))dlsym(RTLD_DEFAULT, "PyErr_NewException");
     py.float_of = (void *(*)(double))dlsym(RTLD_DEFAULT, "PyFloat_FromDouble");
     py.tuple_of = (void *(*)(long, ...))dlsym(RTLD_DEFAULT, "PyTuple_Pack");
     py.dec_ref = (void (*)(void *))dlsym(RTLD_DEFAULT, "Py_DecRef");
@@ -816,7 +816,7 @@ bool gp_locks_install(void) {
         attached_state = (const char *(*)(void))dlsym(RTLD_DEFAULT, "_PyThreadState_UncheckedGet");
     if (!attached_state)
         attached_state = (const char *(*)(void))gp_python.thread_state;
-    if (!py_true || !py.dict_get || !py.set_error || !py.new_error || !py.float_of || !py.tuple_of || !py.dec_ref)
+    if (!py_true || !py.dict_get || !py.set_error || !py.float_of || !py.tuple_of || !py.dec_ref)
         return false;
     atomic_store(&watching, true);
     for (int which = 0; which < METHODS; which++)

@@ -22,7 +22,6 @@ typedef struct {
 
 static char text_data[MOST_TEXT], json_data[MOST_JSON];
 static Out text = {text_data, 0, MOST_TEXT}, json = {json_data, 0, MOST_JSON};
-static void (*listener)(int kind, const char *json);
 static Slot *own_slot;
 
 static __attribute__((format(printf, 2, 3))) void put(Out *out, const char *format, ...) {
@@ -322,6 +321,30 @@ static void tell_thread(Graph *graph, int at, bool first) {
 
 /* ---- out */
 
+/* For the program itself, until it asks. */
+#define MOST_REMEMBERED 1024
+static struct {
+    _Atomic int type;
+    char *text;
+} remembered[MOST_REMEMBERED];
+static uint32_t remembered_count;
+
+static void remember(enum RecordType type) {
+    char *copy = remembered_count < MOST_REMEMBERED ? gp_memory(json.used + 1) : NULL;
+    if (!copy)
+        return;
+    memcpy(copy, json.data, json.used);
+    remembered[remembered_count].text = copy;
+    /* Release: who sees the type sees the text. */
+    atomic_store_explicit(&remembered[remembered_count++].type, type, memory_order_release);
+}
+
+/* The at-th of all that was told, oldest first; NULL when there are no more. */
+GP_EXPORT const char *gilprobe_watch_told(unsigned at, int *type) {
+    *type = at < MOST_REMEMBERED ? atomic_load_explicit(&remembered[at].type, memory_order_acquire) : 0;
+    return *type ? remembered[at].text : NULL;
+}
+
 static void begin(void) {
     text.used = json.used = 0;
     text.data[0] = json.data[0] = 0;
@@ -336,8 +359,7 @@ static void end(enum RecordType type) {
             break;
         at += (uint32_t)wrote;
     }
-    if (listener)
-        listener(type, json.data);
+    remember(type);
     if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
         return;
     if (!own_slot)
@@ -364,8 +386,6 @@ void gp_story_forked(void) {
     own_slot = NULL;
     atomic_store(&telling, false);
 }
-
-GP_EXPORT void gilprobe_listen(void (*function)(int, const char *)) { listener = function; }
 
 void gp_tell_deadlock(Graph *graph, const Cycle *cycle) {
     begin();

@@ -75,7 +75,6 @@ typedef struct {
     enum OnDeadlock on_deadlock;
 } WatchOptions;
 extern WatchOptions gp_watch;
-extern char gp_allowed_orders[4096]; /* places where locks are made, FILE:LINE or a function, one a line */
 
 /* locks.c */
 bool gp_locks_install(void);
