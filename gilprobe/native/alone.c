@@ -33,6 +33,7 @@ static void set_up_alone(void) {
     pthread_atfork(NULL, NULL, forked_child);
 }
 
+/* Called with the GIL. */
 GP_EXPORT int gilprobe_watch_start(unsigned limit_ms, int on_deadlock, const char *allowed_orders) {
     bool off = false;
     if (!atomic_compare_exchange_strong(&on_here, &off, true))
@@ -53,6 +54,7 @@ GP_EXPORT int gilprobe_watch_start(unsigned limit_ms, int on_deadlock, const cha
         atomic_store(&on_here, false);
         return UNKNOWN_INTERPRETER;
     }
+    gp_locks_learn_types();
     gp_watch.on = true;
     gp_watchdog_start();
     return STARTED;

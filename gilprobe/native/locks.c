@@ -70,12 +70,6 @@ static void keep_what_it_holds(LockThread *thread, uint8_t ghost) {
     thread->asked = 0;
 }
 
-/* 3.11 and 3.12: the lock that a thread keeps as long as it lives; others wait for it in join. */
-bool gp_is_own_end(const Held *held) {
-    return held->kind == GP_LOCK && (gp_code_is(held->taken.code[0], "Thread._set_tstate_lock", "threading.py") ||
-                                     gp_code_is(held->taken.code[0], "Thread._reset_internal_locks", "threading.py"));
-}
-
 static void thread_ended(void *argument) {
     LockThread *thread = argument;
     gp_lock_thread = NULL;
@@ -84,7 +78,7 @@ static void thread_ended(void *argument) {
         thread->slot->lock_thread = NULL;
     bool holds = false;
     for (uint32_t i = 0; i < thread->depth; i++) {
-        if (thread->held[i].lock && gp_is_own_end(&thread->held[i]))
+        if (thread->held[i].internal)
             thread->held[i].lock = 0;
         else
             holds |= thread->held[i].lock && thread->held[i].kind == GP_LOCK;
@@ -197,41 +191,53 @@ void gp_place_here(Place *place) {
 }
 
 /* Is this the standard library's own waiting code, which says little without its caller? Kept by code object, whose
- * low bits are free: bit 0 = known, bit 1 = it is. */
+ * low bits are free: KNOWN, and what it is. */
+enum CodeBits { KNOWN = 1, LIBRARY = 2, INTERNAL = 4, CODE_BITS = 7 };
 #define CODES_KNOWN 512
 static _Atomic uint64_t codes_known[CODES_KNOWN];
 
-static __attribute__((noinline)) bool look_at_code(uint64_t code, _Atomic uint64_t *entry) {
+static __attribute__((noinline)) uint8_t look_at_code(uint64_t code, _Atomic uint64_t *entry) {
     static const char *const ends[] = {"/threading.py", "/queue.py",    "/contextlib.py", "/_base.py",
                                        "/thread.py",    "/__init__.py", "_bootstrap>"};
     char file[600];
     uint32_t bytes = gp_text(GP_AT(const char *, code, gp_python.code_file), file, sizeof file);
-    bool library = false;
+    uint64_t bits = KNOWN;
     for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         uint32_t end = (uint32_t)strlen(ends[i]);
-        library |= bytes >= end && !memcmp(file + bytes - end, ends[i], end);
+        if (bytes >= end && !memcmp(file + bytes - end, ends[i], end))
+            bits |= LIBRARY;
     }
-    atomic_store_explicit(entry, code | 1 | (library ? 2 : 0), memory_order_relaxed);
-    return library;
+    /* These take locks that are no one's but their own: a thread's end, a waiter's signal, the import system's. */
+    static const char *const internal[] = {"Thread._set_tstate_lock", "Thread._reset_internal_locks", "Condition.wait",
+                                           "_ModuleLock.acquire", "_ModuleLock.release"};
+    char name[64];
+    uint32_t name_bytes = gp_text(GP_AT(const char *, code, gp_python.code_qualname), name, sizeof name);
+    for (unsigned i = 0; bits & LIBRARY && i < sizeof internal / sizeof internal[0]; i++)
+        if (name_bytes == strlen(internal[i]) && !memcmp(name, internal[i], name_bytes))
+            bits |= INTERNAL;
+    atomic_store_explicit(entry, code | bits, memory_order_relaxed);
+    return (uint8_t)bits;
 }
 
-static FAST bool is_library(uint64_t code) {
+static FAST uint8_t bits_of(uint64_t code) {
     _Atomic uint64_t *entry = &codes_known[code * 0x9E3779B97F4A7C15u >> 55];
     uint64_t there = atomic_load_explicit(entry, memory_order_relaxed);
-    return (there & ~2ull) == (code | 1) ? there & 2 : look_at_code(code, entry);
+    return (there & ~(uint64_t)CODE_BITS) == code && there ? (uint8_t)(there & CODE_BITS) : look_at_code(code, entry);
 }
 
 /* One frame is enough where the program itself takes the lock. */
-static FAST void place_here(Place *place) {
+static FAST uint8_t place_here(Place *place) {
     const char *frame = frame_here();
     uint64_t code = frame && !is_hidden(frame) ? code_of(frame) : 0;
-    if (GP_RARE(!code || is_library(code))) {
+    uint8_t bits = code ? bits_of(code) : LIBRARY;
+    if (GP_RARE(bits & LIBRARY)) {
         gp_place_here(place);
-        return;
+        return bits;
     }
     place->code[0] = code;
     place->instruction[0] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
     place->code[1] = 0;
+    return bits;
 }
 
 bool gp_locks_watching(void) { return atomic_load_explicit(&watching, memory_order_relaxed); }
@@ -248,25 +254,31 @@ static FAST void trim(LockThread *thread) {
         thread->depth--;
 }
 
-/* Is this still a lock, and taken? A lock may have been freed while it was held. */
-static bool still_held(uint64_t lock, uint64_t type) {
+/* Was the lock freed while it was held, and another made at its address? */
+bool gp_is_stale(const Held *held) { return gp_birth_of(held->lock) > held->clock; }
+
+/* Is this still a lock? It may have been freed while it was held. On free-threaded builds the counts tell, which are
+ * 12 and 16 bytes into the object and stay there when it is freed; on others the allocator's own use of its first word
+ * does not, but the type does not outlive the next object there. */
+static bool still_a_lock(uint64_t lock, uint64_t type) {
     uint64_t words[6];
     if (!gp_read_safely(words, lock, (uint32_t)head_bytes + 16) || words[head_bytes / 8 - 1] != type)
         return false;
-    return true;
+    return !gp_python.free_threaded || words[1] >> 32 || (int64_t)words[2] >> 2 > 0;
 }
 
-/* Room for one more: what was freed while held is dropped, and else the oldest. */
+/* Room for one more: what was freed while held is dropped, and where that is not enough the older half. */
 static __attribute__((noinline)) void make_room(LockThread *thread, uint64_t type) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < thread->depth; i++)
-        if (thread->held[i].lock && still_held(thread->held[i].lock, type))
+        if (thread->held[i].lock && !gp_is_stale(&thread->held[i]) && still_a_lock(thread->held[i].lock, type))
             thread->held[kept++] = thread->held[i];
-    if (kept == GP_MOST_HELD) {
-        memmove(&thread->held[0], &thread->held[1], sizeof thread->held - sizeof thread->held[0]);
-        kept--;
-        thread->dropped++;
-        atomic_fetch_add_explicit(&gp_locks_dropped, 1, memory_order_relaxed);
+    if (kept > GP_MOST_HELD / 2) {
+        uint32_t dropped = kept == GP_MOST_HELD ? GP_MOST_HELD / 2 : 0;
+        memmove(&thread->held[0], &thread->held[dropped], (kept - dropped) * sizeof thread->held[0]);
+        kept -= dropped;
+        thread->dropped += dropped;
+        atomic_fetch_add_explicit(&gp_locks_dropped, dropped, memory_order_relaxed);
     }
     for (uint32_t i = kept; i < thread->depth; i++)
         thread->held[i].lock = 0;
@@ -299,28 +311,36 @@ static void learn_wait_code(uint64_t code) {
 static _Atomic bool type_known[3];
 
 /* Both types as soon as one lock of either is met, so that those made before their first use are seen too. */
-static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind kind) {
-    gp_learn_lock_type(GP_AT(uint64_t, lock, head_bytes - 8));
-    atomic_store(&type_known[kind], true);
+void gp_locks_learn_types(void) {
     void *(*sys)(const char *) = (void *(*)(const char *))dlsym(RTLD_DEFAULT, "PySys_GetObject");
     void *(*attribute)(void *, const char *) =
         (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyObject_GetAttrString");
     void *modules = sys ? sys("modules") : NULL, *module = modules ? py.dict_get(modules, "_thread") : NULL;
-    void *type = module && attribute ? attribute(module, "RLock") : NULL;
-    if (type) {
-        gp_learn_lock_type((uint64_t)type); /* the reference is kept: its tp_new is ours */
-        atomic_store(&type_known[GP_RLOCK], true);
-    } else if (py.err_occurred && py.err_occurred()) {
-        py.err_clear();
+    static const char *const names[] = {[GP_LOCK] = "LockType", [GP_RLOCK] = "RLock"};
+    for (int kind = GP_LOCK; module && attribute && kind <= GP_RLOCK; kind++) {
+        void *type = attribute(module, names[kind]);
+        if (type) {
+            gp_learn_lock_type((uint64_t)type); /* the reference is kept: its tp_new is ours */
+            atomic_store(&type_known[kind], true);
+        }
     }
+    if (py.err_occurred && py.err_occurred())
+        py.err_clear();
+}
+
+static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind kind) {
+    gp_learn_lock_type(GP_AT(uint64_t, lock, head_bytes - 8));
+    atomic_store(&type_known[kind], true);
+    gp_locks_learn_types();
 }
 
 static FAST void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
-    thread->touched[gp_touched_at(lock)] = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
+    uint32_t clock = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
+    thread->touched[gp_touched_at(lock)] = clock;
     if (GP_RARE(thread->depth == GP_MOST_HELD))
         make_room(thread, GP_AT(uint64_t, lock, head_bytes - 8));
     Held *held = &thread->held[thread->depth];
-    place_here(&held->taken);
+    held->internal = place_here(&held->taken) & INTERNAL;
     if (kind == GP_LOCK && is_wait_code(held->taken.code[0]))
         return;
     if (GP_RARE(!atomic_load_explicit(&type_known[kind], memory_order_relaxed)))
@@ -328,6 +348,7 @@ static FAST void taken(LockThread *thread, uint64_t lock, enum LockKind kind, ui
     held->kind = (uint8_t)kind;
     held->ask = ask;
     held->count = count;
+    held->clock = clock;
     held->since_ticks = ++thread->timed_holds % ONE_TIMED_IN ? 0 : gp_ticks();
     /* Release: the watchdog reads an entry whose lock is set. */
     __atomic_store_n(&held->lock, lock, __ATOMIC_RELEASE);
@@ -566,11 +587,16 @@ static FAST void *acquire(int flags, Method original, enum LockKind kind, void *
     uint64_t lock = (uint64_t)self;
     uint8_t how = ask_of(flags, a, b, c);
     Held *own = find(thread, lock);
+    if (GP_RARE(own && gp_is_stale(own))) {
+        own->lock = 0;
+        trim(thread);
+        own = NULL;
+    }
     if (GP_RARE(own && kind == GP_LOCK)) {
         how |= GP_ASK_AGAIN;
         Place place;
-        place_here(&place);
-        learn_wait_code(place.code[0]);
+        if (place_here(&place) & INTERNAL && !is_wait_code(place.code[0]))
+            learn_wait_code(place.code[0]);
     }
     ask(thread, lock, kind, how);
     void *result = GP_RARE(gp_watch.on_deadlock == GP_RAISE && !(how & ~GP_ASK_AGAIN))

@@ -54,7 +54,7 @@ static void collect_owners(const Graph *graph) {
         LockThread *thread = graph->nodes[i].thread;
         for (uint32_t h = 0; thread && h < GP_MOST_HELD && h < thread->depth; h++) {
             uint64_t lock = __atomic_load_n(&thread->held[h].lock, __ATOMIC_ACQUIRE);
-            if (lock)
+            if (lock && !gp_is_stale(&thread->held[h]))
                 add_owner(lock, i);
         }
     }

@@ -240,13 +240,6 @@ static void held_name(const Held *held, char *out, size_t room) {
 
 static uint64_t state_of(const Node *node) { return node->thread ? node->thread->state : node->slot->state; }
 
-/* A thread's own lock, by which 3.11 and 3.12 join it; a condition's signal to one waiter; an import's. */
-static bool is_internal(const Held *held) {
-    return held->kind == GP_LOCK &&
-           (gp_is_own_end(held) || gp_code_is(held->taken.code[0], "Condition.wait", "threading.py") ||
-            gp_code_is(held->taken.code[0], "_ModuleLock.acquire", ""));
-}
-
 static void tell_holds(const Graph *graph, Node *node, const char *indent) {
     bool first = true;
     char name[128], deeper[16];
@@ -272,9 +265,7 @@ static void tell_holds(const Graph *graph, Node *node, const char *indent) {
     }
     for (uint32_t h = 0; node->thread && h < node->thread->depth && h < GP_MOST_HELD; h++) {
         Held held = node->thread->held[h];
-        if (!held.lock)
-            continue;
-        if (is_internal(&held))
+        if (!held.lock || held.internal)
             continue;
         held_name(&held, name, sizeof name);
         put(&text, "%sholds %s, taken at\n", indent, name);

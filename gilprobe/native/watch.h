@@ -31,9 +31,11 @@ typedef struct {
     uint64_t lock; /* 0 = free; also cleared by a thread that releases what another took */
     uint64_t since_ticks;
     Place taken;
-    uint32_t count; /* of an RLock */
-    uint8_t kind;   /* LockKind */
-    uint8_t ask;    /* AskFlags */
+    uint32_t count;   /* of an RLock */
+    uint32_t clock;   /* of births, when it was taken: a later lock at this address is another */
+    uint8_t kind;     /* LockKind */
+    uint8_t ask;      /* AskFlags */
+    uint8_t internal; /* the standard library's own: a thread's end, a waiter's signal, an import's */
 } Held;
 
 typedef struct LockThread {
@@ -78,6 +80,8 @@ extern WatchOptions gp_watch;
 
 /* locks.c */
 bool gp_locks_install(void);
+void gp_locks_learn_types(void); /* with the GIL */
+bool gp_is_stale(const Held *held);
 void gp_locks_uninstall(void);
 LockThread *gp_lock_threads(void);
 void gp_locks_forked(void);
@@ -87,7 +91,6 @@ static inline uint32_t gp_touched_at(uint64_t lock) {
 }
 /* Has the thread taken this lock, and not only an earlier one at its address? May say yes for no, never no for yes. */
 bool gp_has_touched(const LockThread *thread, uint64_t lock);
-bool gp_is_own_end(const Held *held);
 bool gp_locks_watching(void);
 void gp_place_here(Place *place);
 bool gp_is_wait_code(uint64_t code);

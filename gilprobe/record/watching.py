@@ -56,7 +56,7 @@ class watchdog:
     def __enter__(self) -> watchdog:
         native = library()
         self._events, self._first = [], _count(native)
-        answer = native.gilprobe_watch_start(self._limit_ms, self._reaction, self._allowed)
+        answer = _starter()(self._limit_ms, self._reaction, self._allowed)
         if answer == ON_ALREADY:
             raise UsageError("a watchdog is on already", "Use one at a time.")
         if answer == UNKNOWN_INTERPRETER:
@@ -113,7 +113,6 @@ def library() -> Any:
                 f"the watchdog needs {LIBRARY.name}, which cannot be loaded: {error}",
                 "It is built for Linux on x86-64: install gilprobe's wheel there, or run make native.",
             ) from error
-        native.gilprobe_watch_start.argtypes = [ctypes.c_uint, ctypes.c_int, ctypes.c_char_p]
         native.gilprobe_watch_told.argtypes = [ctypes.c_uint, ctypes.POINTER(ctypes.c_int)]
         native.gilprobe_watch_told.restype = ctypes.c_char_p
         _library = native
@@ -121,6 +120,15 @@ def library() -> Any:
 
 
 _library: Any = None
+
+
+def _starter() -> Any:
+    """Called with the GIL, which the stopping, that waits for the watchdog's thread, must not be."""
+    import ctypes
+
+    start = ctypes.PyDLL(str(LIBRARY)).gilprobe_watch_start
+    start.argtypes = [ctypes.c_uint, ctypes.c_int, ctypes.c_char_p]
+    return start
 
 
 def _count(native: Any) -> int:
