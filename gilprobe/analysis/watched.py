@@ -55,7 +55,11 @@ def not_watched(recordings: Sequence[Recording]) -> Iterator[NotObserved]:
                     yield NotObserved(f"{count} {DROPPED[what]} of {where}", "more than the watchdog has room for")
 
 
-DROPPED = {"holds_dropped": "held locks", "orders_dropped": "pairs of locks in order"}
+DROPPED = {
+    "holds_dropped": "held locks",
+    "births_dropped": "places where locks were made",
+    "orders_dropped": "orders of two locks",
+}
 
 
 def _named(event: dict[str, Any]) -> dict[str, Any]:

@@ -108,15 +108,13 @@ static __attribute__((noinline)) LockThread *thread_new(void) {
         return NULL;
     LockThread *thread = reused();
     if (thread) {
-        LockThread *next = thread->next_all;
-        uint64_t sequence = thread->sequence;
+        /* All but the chain, which the watchdog may be following, and the count of waits: never one it has seen. */
         atomic_store_explicit(&thread->in_use, false, memory_order_relaxed);
-        memset(thread, 0, offsetof(LockThread, in_use));
-        memset(thread->name, 0, sizeof thread->name);
-        thread->next_all = next;
-        thread->sequence = sequence + 1; /* never one that the watchdog has seen */
-        memset(&thread->seen, 0, sizeof thread->seen);
-        thread->read_sequence = 0;
+        thread->sequence++;
+        thread->asked = 0;
+        thread->raise_error = thread->need = thread->whom = thread->worker = 0;
+        thread->slot = NULL;
+        memset(&thread->seen, 0, sizeof *thread - offsetof(LockThread, seen));
     } else {
         thread = gp_memory(sizeof *thread);
         if (!thread) {

@@ -342,15 +342,7 @@ static void begin(void) {
     put(&json, "{\"after_s\":%.3f,", (double)(gp_now() - gp_header->start_ns) / 1e9);
 }
 
-static void end(enum RecordType type) {
-    put(&json, "}");
-    for (uint32_t at = 0; at < text.used;) {
-        long wrote = gp_syscall3(SYS_write, 2, text.data + at, text.used - at);
-        if (wrote <= 0)
-            break;
-        at += (uint32_t)wrote;
-    }
-    remember(type);
+static void write_record(enum RecordType type) {
     if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
         return;
     if (!own_slot)
@@ -362,6 +354,28 @@ static void end(enum RecordType type) {
     record->time_ns = gp_now();
     memcpy(record + 1, json.data, json.used);
     gp_record_done(own_slot);
+}
+
+/* The recording first: who reads of it on stderr may kill the process. */
+static void end(enum RecordType type) {
+    put(&json, "}");
+    write_record(type);
+    remember(type);
+    for (uint32_t at = 0; at < text.used;) {
+        long wrote = gp_syscall3(SYS_write, 2, text.data + at, text.used - at);
+        if (wrote <= 0)
+            break;
+        at += (uint32_t)wrote;
+    }
+}
+
+/* How much was left out, when the recording ends. */
+void gp_tell_state(void) {
+    text.used = json.used = 0;
+    put(&json, "{\"holds_dropped\":%llu,\"births_dropped\":%llu,\"orders_dropped\":%llu}",
+        (unsigned long long)atomic_load(&gp_locks_dropped), (unsigned long long)atomic_load(&gp_births_dropped),
+        (unsigned long long)atomic_load(&gp_order_dropped));
+    write_record(GP_WATCH_STATE);
 }
 
 static _Atomic bool telling;

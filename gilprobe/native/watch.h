@@ -38,12 +38,21 @@ typedef struct {
     uint8_t internal; /* the standard library's own: a thread's end, a waiter's signal, an import's */
 } Held;
 
+/* What the watchdog reads of every thread at every check comes first, in two cache lines. */
 typedef struct LockThread {
+    struct LockThread *next_all; /* never changes */
     /* What it asks for now: written before `asked`, which is stored last (release), 0 = nothing. */
     uint64_t asked;
     uint64_t sequence; /* counts what it has asked for: an equal one means the same wait */
     uint8_t asked_kind, asked_how;
     uint8_t raise_error; /* set by the watchdog: end the wait by DeadlockError */
+    uint8_t ghost;       /* what it holds stays held: it ended (1), or did not survive fork() (2) */
+    _Atomic bool in_use;
+    uint8_t need, whom, worker; /* the watchdog's, as is `condition`: of the wait `read_sequence` */
+    Slot *slot;                 /* NULL where the process is not recorded */
+    WatchSeen seen;
+    uint64_t read_sequence, condition;
+    /* up to here */
     uint64_t last_released;
     uint32_t depth;
     uint32_t timed_holds; /* counts takings, of which one in a few is timed */
@@ -55,16 +64,7 @@ typedef struct LockThread {
     uint64_t state; /* PyThreadState when it was first seen */
     pthread_t pthread;
     uint32_t tid, number;
-    Slot *slot; /* NULL where the process is not recorded */
-    _Atomic bool in_use;
-    struct LockThread *next_all;
-    /* the watchdog's */
-    WatchSeen seen;
-    uint64_t read_sequence; /* the wait that `need` to `condition` are of */
-    uint64_t condition;
-    uint8_t need, whom, worker;
     char name[GP_NAME_BYTES];
-    uint8_t ghost; /* what it holds stays held: it ended (1), or did not survive fork() (2) */
 } LockThread;
 
 extern GP_TLS LockThread *gp_lock_thread;
@@ -123,6 +123,7 @@ void gp_watchdog_finish(void);
 /* story.c: told by one thread at a time */
 bool gp_story_try(void);
 void gp_story_done(void);
+void gp_tell_state(void);
 void gp_story_forked(void);
 
 /* places.c: code objects as file, function and line, read from any thread */

@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "python.h"
@@ -138,6 +139,7 @@ static void check(void) {
 static void *watch(void *unused) {
     (void)unused;
     gp_slot_gone = true; /* no hook records this thread */
+    gp_syscall3(SYS_prctl, PR_SET_NAME, "gilprobe-watch", 0);
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, NULL);
@@ -188,6 +190,7 @@ void gp_watchdog_finish(void) {
         return;
     if (atomic_load(&running) == 1 && !pthread_equal(pthread_self(), watcher)) {
         gp_watchdog_stop();
+        gp_tell_state();
     }
 }
 
