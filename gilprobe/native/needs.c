@@ -332,7 +332,7 @@ void gp_graph_fill(Graph *graph, Node *nodes) {
             continue;
         if (node->thread && node->thread->asked)
             asks(graph, i);
-        else if (node->slot)
+        if (node->slot && node->whom == GP_NOBODY_NEEDED) /* a timed wait may be over, and one for the GIL have begun */
             is_open(graph, i);
         WatchSeen *seen = seen_of(node);
         if (node->wait_id && node->wait_id == seen->wait_id) {
