@@ -10,7 +10,7 @@
 #define MOST_FRAMES 48
 #define ATTACHED 1
 #define THREAD_STATE_STATE 40 /* PyThreadState.state, 3.13 and later (CPython Include/cpython/pystate.h) */
-#define SURE_CHECKS 3
+#define SURE_CHECKS 6
 #define LOOK_AGAIN_CHECKS 50
 #define NOBODY (-1)
 #define SEVERAL (-2)
@@ -363,6 +363,10 @@ void gp_graph_resolve(Graph *graph) {
         ThreadRecord *record = node->slot && node->wait_id & 1 ? node->slot->record : NULL;
         if (record && record->open_start_ns && record->open_subject == GP_SUBJECT_GIL)
             is_open(graph, i);
+        else if (record && !record->open_start_ns) {
+            node->stable = false; /* it has what it asked for, and is on its way back from C */
+            continue;
+        }
         if (node->need == GP_NEED_GIL || node->need == GP_NEED_MUTEX)
             finds_native(graph, i);
         else if (node->wait_id & 1)

@@ -12,6 +12,7 @@
 #include "real.h"
 
 #define CHECK_NS 100000000u
+#define SURE_ALONE_CHECKS 4
 #define MOST_CYCLES 16
 #define MOST_TOLD 256
 #define STACK_BYTES (512u << 10)
@@ -87,13 +88,25 @@ static bool stalls(const Node *node, uint64_t limit_checks) {
     return !node->ghost && node->stable && !seen->stall_told && seen->checks >= limit_checks && is_contention(node);
 }
 
+/* Where hooks see nothing, a thread that has got its lock in C and has no core yet looks as if it waited. A cycle that
+ * rests on nobody else being able to help must stand longer there. */
+static bool is_too_early(const Cycle *cycle) {
+    bool guessed = false;
+    for (int i = 0; i < cycle->count; i++)
+        guessed |= nodes[cycle->members[i]].whom != GP_ONE && !nodes[cycle->members[i]].slot;
+    for (int i = 0; guessed && i < graph.count; i++)
+        if (!nodes[i].live && !nodes[i].ghost && seen_of(&nodes[i])->checks < SURE_ALONE_CHECKS)
+            return true;
+    return false;
+}
+
 static void find_deadlocks(void) {
     static Cycle cycles[MOST_CYCLES];
     graph.handlers = python_handles_signals();
     gp_graph_liveness(&graph);
     int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
     for (int i = 0; i < count; i++) {
-        if (!first_time(cycle_print(&cycles[i])))
+        if (is_too_early(&cycles[i]) || !first_time(cycle_print(&cycles[i])))
             continue;
         /* Said once is enough: no stall of the same wait. */
         for (int m = 0; m < cycles[i].count; m++)
