@@ -10,7 +10,6 @@
 
 #include "python.h"
 
-#define ONE_TIMED_IN 16u
 #define HANDED_BITS 10
 #define FAST inline __attribute__((always_inline))
 
@@ -347,21 +346,13 @@ static FAST void taken(LockThread *thread, uint64_t lock, enum LockKind kind, ui
     held->ask = ask;
     held->count = count;
     held->clock = clock;
-    held->since_ticks = ++thread->timed_holds % ONE_TIMED_IN ? 0 : gp_ticks();
     /* Release: the watchdog reads an entry whose lock is set. */
     __atomic_store_n(&held->lock, lock, __ATOMIC_RELEASE);
     if (thread->depth++)
         gp_order_taken(thread, held);
 }
 
-static __attribute__((noinline)) void hold_ended(LockThread *thread, const Held *held) {
-    (void)thread;
-    (void)held;
-}
-
 static FAST void drop(LockThread *thread, Held *held) {
-    if (GP_RARE(held->since_ticks))
-        hold_ended(thread, held);
     held->lock = 0;
     trim(thread);
 }

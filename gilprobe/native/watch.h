@@ -29,7 +29,6 @@ enum AskFlags {
 
 typedef struct {
     uint64_t lock; /* 0 = free; also cleared by a thread that releases what another took */
-    uint64_t since_ticks;
     Place taken;
     uint32_t count;   /* of an RLock */
     uint32_t clock;   /* of births, when it was taken: a later lock at this address is another */
@@ -55,9 +54,8 @@ typedef struct LockThread {
     /* up to here */
     uint64_t last_released;
     uint32_t depth;
-    uint32_t timed_holds; /* counts takings, of which one in a few is timed */
-    uint64_t dropped;     /* takings that found no room in `held` */
-    uint64_t plain_code;  /* the last code object that was found to release other threads' locks by design */
+    uint64_t dropped;    /* takings that found no room in `held` */
+    uint64_t plain_code; /* the last code object that was found to release other threads' locks by design */
     Held held[GP_MOST_HELD];
     uint32_t touched[1 << GP_TOUCHED_BITS]; /* by the lock's hash: the clock of births when last taken */
     uint64_t edge_cache[64];

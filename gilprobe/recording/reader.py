@@ -94,7 +94,6 @@ class Recording:
     span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
     watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
-    holds: list[dict[str, Any]] = field(default_factory=list)
     freezes: list[dict[str, int]] = field(default_factory=list)
     stops: list[dict[str, int]] = field(default_factory=list)
     progress: list[dict[str, int]] = field(default_factory=list)
@@ -346,7 +345,6 @@ WATCH_RECORDS = frozenset(
         RecordType.DEADLOCK,
         RecordType.STALL,
         RecordType.INVERSION,
-        RecordType.LOST_WAKEUP,
         RecordType.WATCH_STATE,
     }
 )
@@ -359,7 +357,6 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
-    RecordType.HOLD: schema.HOLD_RECORD,
     **dict.fromkeys(WATCH_RECORDS, schema.WATCH_RECORD),
     RecordType.FREEZE: schema.FREEZE_RECORD,
     RecordType.STOP: schema.STOP_RECORD,
@@ -423,8 +420,6 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         overflow = bool(record["flags"] & schema.SpanFlag.OVERFLOW)
         histogram = tuple(record["histogram"].tolist())
         recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)
-    elif kind == RecordType.HOLD:
-        recording.holds.append(_fields(record) | {"histogram": record["histogram"].tolist()})
     elif kind in WATCH_RECORDS:
         (text,) = _parts(tail, int(record["text_bytes"]))
         recording.watched.append((RecordType(kind), int(record["time_ns"]), _text(text)))
