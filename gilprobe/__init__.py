@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from gilprobe.analysis import load as load
     from gilprobe.record.inside import profile as profile
     from gilprobe.record.spans import span as span
+    from gilprobe.record.watching import watchdog as watchdog
+
+    DeadlockError: type[RuntimeError]
 
 __version__ = "0.1.0"
 
@@ -17,6 +20,8 @@ _WHERE = {
     "load_ipython_extension": "gilprobe.notebook",
     "profile": "gilprobe.record.inside",
     "span": "gilprobe.record.spans",
+    "watchdog": "gilprobe.record.watching",
+    "DeadlockError": "gilprobe.record.watching",
 }
 
 

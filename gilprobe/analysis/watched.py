@@ -42,7 +42,8 @@ def not_watched(recordings: Sequence[Recording]) -> Iterator[NotObserved]:
     """What the watchdog would have seen had it been on, and what found no room in it."""
     states = [recording.metas.get("watchdog", b"").decode() for recording in recordings]
     if not any(states):
-        yield from (NotObserved(what, OFF) for what in ("deadlocks", "stalls", "lock_order", "holders"))
+        yield from (NotObserved(what, OFF) for what in ("deadlocks", "stalls", "lock_order"))
+    yield NotObserved("holders", "how long locks are held is not recorded yet")
     for recording, state in zip(recordings, states, strict=True):
         where = f"process {recording.header['pid']}"
         if state.startswith("no: "):
@@ -55,7 +56,11 @@ def not_watched(recordings: Sequence[Recording]) -> Iterator[NotObserved]:
                     yield NotObserved(f"{count} {DROPPED[what]} of {where}", "more than the watchdog has room for")
 
 
-DROPPED = {"holds_dropped": "held locks", "orders_dropped": "pairs of locks in order"}
+DROPPED = {
+    "holds_dropped": "held locks",
+    "births_dropped": "places where locks were made",
+    "orders_dropped": "orders of two locks",
+}
 
 
 def _named(event: dict[str, Any]) -> dict[str, Any]:

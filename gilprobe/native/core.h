@@ -219,6 +219,7 @@ static inline uint64_t gp_mix(uint64_t hash, uint64_t word) {
 
 /* file.c: the file, its extents and chunks */
 bool gp_file_open(bool forked);
+void gp_file_none(void); /* the process is not recorded: gp_header is only memory */
 ChunkHeader *gp_chunk_new(uint32_t slot, enum ChunkKind kind, uint32_t bytes);
 void *gp_memory(size_t bytes);
 void gp_file_forget(void);
@@ -372,6 +373,7 @@ void gp_cuda_flush(void);
 void gp_cuda_forked(void);
 
 /* start.c */
+void gp_clock_setup(void);
 void gp_finish(enum EndKind kind);
 int gp_start_inside(const char *folder, const char *options);
 extern char gp_preload_path[]; /* of this library; empty when not preloaded */

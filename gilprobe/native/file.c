@@ -111,6 +111,13 @@ bool gp_file_open(bool forked) {
     return header != &no_header;
 }
 
+void gp_file_none(void) {
+    gp_header = &no_header;
+    gp_header->pid = (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0);
+    gp_header->start_ns = gp_now();
+    gp_header->start_ticks = gp_ticks();
+}
+
 /* After fork: the parent's mappings stay, nobody writes to them. */
 void gp_file_forget(void) { atomic_store(&current_extent, NULL); }
 

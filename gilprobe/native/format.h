@@ -53,8 +53,6 @@ enum RecordType {
     GP_DEADLOCK = 16, /* the watchdog's: WatchRecord */
     GP_STALL = 17,
     GP_INVERSION = 18,
-    GP_LOST_WAKEUP = 19,
-    GP_HOLD = 20,        /* HoldRecord */
     GP_WATCH_STATE = 21, /* WatchRecord: what was watched, and what found no room */
     GP_FREEZE = 24,      /* 24 to 26: --prove */
     GP_STOP = 25,
@@ -385,19 +383,6 @@ typedef struct {
     uint32_t reserved;
     uint64_t time_ns;
 } WatchRecord;
-
-/* How long one lock was held that was taken at one place. Only `timed` of the `count` takings were timed. */
-typedef struct {
-    RecordHeader head;
-    uint32_t thread;
-    uint32_t stack_id; /* the innermost frames where it was taken */
-    uint64_t lock;     /* the lock object's address */
-    uint64_t address;  /* what a waiter of it waits on: WaitRecord.address */
-    uint64_t timed;
-    uint64_t total_ticks;
-    uint64_t max_ticks;
-    uint32_t histogram[GP_HISTOGRAM_BUCKETS]; /* bucket i: [2^i, 2^(i+1)) ticks */
-} HoldRecord;
 
 /* One wait, with --events. */
 typedef struct {

@@ -10,13 +10,20 @@ static bool anyone_live(const Graph *graph, int but) {
     return false;
 }
 
+static bool is_live_user(const Graph *graph, int waiter, int i) {
+    const Node *other = &graph->nodes[i];
+    return i != waiter && other->live && other->thread && gp_has_touched(other->thread, graph->nodes[waiter].condition);
+}
+
 static bool user_live(const Graph *graph, int waiter) {
-    const Node *node = &graph->nodes[waiter];
-    for (int i = 0; i < graph->count; i++) {
-        const Node *other = &graph->nodes[i];
-        if (i != waiter && other->live && other->thread && gp_has_touched(other->thread, node->condition))
+    static int last; /* many wait for one thing, and the same thread is the one that lives */
+    if (last < graph->count && is_live_user(graph, waiter, last))
+        return true;
+    for (int i = 0; i < graph->count; i++)
+        if (is_live_user(graph, waiter, i)) {
+            last = i;
             return true;
-    }
+        }
     return false;
 }
 

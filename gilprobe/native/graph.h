@@ -80,6 +80,7 @@ void gp_graph_fill(Graph *graph, Node *nodes);
 void gp_graph_resolve(Graph *graph);
 
 /* story.c */
+extern char gp_allowed_orders[4096]; /* where locks are made, FILE:LINE or a function, one a line */
 void gp_tell_deadlock(Graph *graph, const Cycle *cycle);
 void gp_tell_stall(Graph *graph, int node, uint64_t waited_ns);
 void gp_tell_standstill(Graph *graph, uint64_t waited_ns);

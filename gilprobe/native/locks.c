@@ -10,8 +10,8 @@
 
 #include "python.h"
 
-#define ONE_TIMED_IN 8u
 #define HANDED_BITS 10
+#define FAST inline __attribute__((always_inline))
 
 /* CPython Include/methodobject.h, the same since 3.0. */
 typedef struct {
@@ -36,7 +36,9 @@ static _Atomic uint32_t next_number;
 static pthread_key_t end_of_thread;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static uint64_t head_bytes; /* sizeof(PyObject) */
+static uint64_t items_at;   /* PyTupleObject.ob_item: after ob_size, and from 3.14 on after ob_hash */
 static void *py_true, *py_false;
+static const char *(*attached_state)(void);
 static struct {
     int (*is_true)(void *);
     double (*as_double)(void *);
@@ -44,6 +46,10 @@ static struct {
     void *(*dict_get)(void *, const char *);
     void *(*err_occurred)(void);
     void (*err_clear)(void);
+    void (*set_error)(void *, const char *);
+    void *(*float_of)(double);
+    void *(*tuple_of)(long, ...);
+    void (*dec_ref)(void *);
 } py;
 
 /* Locks that were once released by another thread than the one that took them: hand-overs, with no owner to wait for.
@@ -63,12 +69,6 @@ static void keep_what_it_holds(LockThread *thread, uint8_t ghost) {
     thread->asked = 0;
 }
 
-/* 3.11 and 3.12: the lock that a thread keeps as long as it lives; others wait for it in join. */
-bool gp_is_own_end(const Held *held) {
-    return held->kind == GP_LOCK && (gp_code_is(held->taken.code[0], "Thread._set_tstate_lock", "threading.py") ||
-                                     gp_code_is(held->taken.code[0], "Thread._reset_internal_locks", "threading.py"));
-}
-
 static void thread_ended(void *argument) {
     LockThread *thread = argument;
     gp_lock_thread = NULL;
@@ -77,7 +77,7 @@ static void thread_ended(void *argument) {
         thread->slot->lock_thread = NULL;
     bool holds = false;
     for (uint32_t i = 0; i < thread->depth; i++) {
-        if (thread->held[i].lock && gp_is_own_end(&thread->held[i]))
+        if (thread->held[i].internal)
             thread->held[i].lock = 0;
         else
             holds |= thread->held[i].lock && thread->held[i].kind == GP_LOCK;
@@ -107,15 +107,13 @@ static __attribute__((noinline)) LockThread *thread_new(void) {
         return NULL;
     LockThread *thread = reused();
     if (thread) {
-        LockThread *next = thread->next_all;
-        uint64_t sequence = thread->sequence;
+        /* All but the chain, which the watchdog may be following, and the count of waits: never one it has seen. */
         atomic_store_explicit(&thread->in_use, false, memory_order_relaxed);
-        memset(thread, 0, offsetof(LockThread, in_use));
-        memset(thread->name, 0, sizeof thread->name);
-        thread->next_all = next;
-        thread->sequence = sequence + 1; /* never one that the watchdog has seen */
-        memset(&thread->seen, 0, sizeof thread->seen);
-        thread->read_sequence = 0;
+        thread->sequence++;
+        thread->asked = 0;
+        thread->raise_error = thread->need = thread->whom = thread->worker = 0;
+        thread->slot = NULL;
+        memset(&thread->seen, 0, sizeof *thread - offsetof(LockThread, seen));
     } else {
         thread = gp_memory(sizeof *thread);
         if (!thread) {
@@ -145,7 +143,7 @@ static __attribute__((noinline)) LockThread *thread_new(void) {
     return gp_lock_thread = thread;
 }
 
-static inline LockThread *here(void) {
+static FAST LockThread *here(void) {
     if (GP_RARE(!atomic_load_explicit(&watching, memory_order_relaxed)))
         return NULL;
     LockThread *thread = gp_lock_thread;
@@ -155,25 +153,32 @@ static inline LockThread *here(void) {
 /* ---- what a thread has */
 
 /* The frame that 3.12 and later put under a specialised call of a class: it has no file of its own. */
-static inline bool is_shim(uint64_t code) {
+static FAST bool is_shim(uint64_t code) {
     return GP_AT(uint64_t, code, gp_python.code_file) == GP_AT(uint64_t, code, gp_python.code_qualname);
 }
 
-static inline __attribute__((always_inline)) void place_of_frames(Place *place, bool skip_shims) {
-    const char *state = gp_python.known ? gp_python.thread_state() : NULL;
-    const char *frame = NULL;
+static FAST const char *frame_here(void) {
+    const char *state = attached_state(); /* a method runs: it is attached, and dearer ways need not be taken */
+    if (!state)
+        return NULL;
+    if (!gp_python.state_cframe)
+        return GP_AT(const char *, state, gp_python.state_frame);
+    const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
+    return cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
+}
+
+static FAST uint64_t code_of(const char *frame) { return GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull; }
+
+static FAST bool is_hidden(const char *frame) {
+    return GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner;
+}
+
+void gp_place_here(Place *place) {
     int count = 0;
-    if (state && gp_python.state_cframe) {
-        const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
-        frame = cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
-    } else if (state) {
-        frame = GP_AT(const char *, state, gp_python.state_frame);
-    }
-    for (; frame && count < GP_PLACE_FRAMES; frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
-        if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
-            continue;
-        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull;
-        if (skip_shims && code && is_shim(code))
+    for (const char *frame = frame_here(); frame && count < GP_PLACE_FRAMES;
+         frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
+        uint64_t code = is_hidden(frame) ? 0 : code_of(frame);
+        if (!code || is_shim(code))
             continue;
         place->code[count] = code;
         place->instruction[count++] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
@@ -182,50 +187,102 @@ static inline __attribute__((always_inline)) void place_of_frames(Place *place, 
         place->code[count] = place->instruction[count] = 0;
 }
 
-static inline void place_here(Place *place) { place_of_frames(place, false); }
+/* Is this the standard library's own waiting code, which says little without its caller? Kept by code object, whose
+ * low bits are free: KNOWN, and what it is. */
+enum CodeBits { KNOWN = 1, LIBRARY = 2, INTERNAL = 4, CODE_BITS = 7 };
+#define CODES_KNOWN 512
+static _Atomic uint64_t codes_known[CODES_KNOWN];
 
-void gp_place_here(Place *place) { place_of_frames(place, true); }
+static __attribute__((noinline)) uint8_t look_at_code(uint64_t code, _Atomic uint64_t *entry) {
+    static const char *const ends[] = {"/threading.py", "/queue.py",    "/contextlib.py", "/_base.py",
+                                       "/thread.py",    "/__init__.py", "_bootstrap>"};
+    char file[600];
+    uint32_t bytes = gp_text(GP_AT(const char *, code, gp_python.code_file), file, sizeof file);
+    uint64_t bits = KNOWN;
+    for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        uint32_t end = (uint32_t)strlen(ends[i]);
+        if (bytes >= end && !memcmp(file + bytes - end, ends[i], end))
+            bits |= LIBRARY;
+    }
+    /* These take locks that are no one's but their own: a thread's end, a waiter's signal, the import system's. */
+    static const char *const internal[] = {"Thread._set_tstate_lock", "Thread._reset_internal_locks", "Condition.wait",
+                                           "_ModuleLock.acquire", "_ModuleLock.release"};
+    char name[64];
+    uint32_t name_bytes = gp_text(GP_AT(const char *, code, gp_python.code_qualname), name, sizeof name);
+    for (unsigned i = 0; bits & LIBRARY && i < sizeof internal / sizeof internal[0]; i++)
+        if (name_bytes == strlen(internal[i]) && !memcmp(name, internal[i], name_bytes))
+            bits |= INTERNAL;
+    atomic_store_explicit(entry, code | bits, memory_order_relaxed);
+    return (uint8_t)bits;
+}
+
+static FAST uint8_t bits_of(uint64_t code) {
+    _Atomic uint64_t *entry = &codes_known[code * 0x9E3779B97F4A7C15u >> 55];
+    uint64_t there = atomic_load_explicit(entry, memory_order_relaxed);
+    return (there & ~(uint64_t)CODE_BITS) == code && there ? (uint8_t)(there & CODE_BITS) : look_at_code(code, entry);
+}
+
+/* One frame is enough where the program itself takes the lock. */
+static FAST uint8_t place_here(Place *place) {
+    const char *frame = frame_here();
+    uint64_t code = frame && !is_hidden(frame) ? code_of(frame) : 0;
+    uint8_t bits = code ? bits_of(code) : LIBRARY;
+    if (GP_RARE(bits & LIBRARY)) {
+        gp_place_here(place);
+        return bits;
+    }
+    place->code[0] = code;
+    place->instruction[0] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
+    place->code[1] = 0;
+    return bits;
+}
 
 bool gp_locks_watching(void) { return atomic_load_explicit(&watching, memory_order_relaxed); }
 
-static inline Held *find(LockThread *thread, uint64_t lock) {
+static FAST Held *find(LockThread *thread, uint64_t lock) {
     for (uint32_t i = thread->depth; i-- > 0;)
         if (thread->held[i].lock == lock)
             return &thread->held[i];
     return NULL;
 }
 
-static inline void trim(LockThread *thread) {
+static FAST void trim(LockThread *thread) {
     while (thread->depth && !thread->held[thread->depth - 1].lock)
         thread->depth--;
 }
 
-/* Is this still a lock, and taken? A lock may have been freed while it was held. */
-static bool still_held(uint64_t lock, uint64_t type) {
+/* Was the lock freed while it was held, and another made at its address? */
+bool gp_is_stale(const Held *held) { return gp_birth_of(held->lock) > held->clock; }
+
+/* Is this still a lock? It may have been freed while it was held. On free-threaded builds the counts tell, which are
+ * 12 and 16 bytes into the object and stay there when it is freed; on others the allocator's own use of its first word
+ * does not, but the type does not outlive the next object there. */
+static bool still_a_lock(uint64_t lock, uint64_t type) {
     uint64_t words[6];
     if (!gp_read_safely(words, lock, (uint32_t)head_bytes + 16) || words[head_bytes / 8 - 1] != type)
         return false;
-    return true;
+    return !gp_python.free_threaded || words[1] >> 32 || (int64_t)words[2] >> 2 > 0;
 }
 
-/* Room for one more: what was freed while held is dropped, and else the oldest. */
+/* Room for one more: what was freed while held is dropped, and where that is not enough the older half. */
 static __attribute__((noinline)) void make_room(LockThread *thread, uint64_t type) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < thread->depth; i++)
-        if (thread->held[i].lock && still_held(thread->held[i].lock, type))
+        if (thread->held[i].lock && !gp_is_stale(&thread->held[i]) && still_a_lock(thread->held[i].lock, type))
             thread->held[kept++] = thread->held[i];
-    if (kept == GP_MOST_HELD) {
-        memmove(&thread->held[0], &thread->held[1], sizeof thread->held - sizeof thread->held[0]);
-        kept--;
-        thread->dropped++;
-        atomic_fetch_add_explicit(&gp_locks_dropped, 1, memory_order_relaxed);
+    if (kept > GP_MOST_HELD / 2) {
+        uint32_t dropped = kept == GP_MOST_HELD ? GP_MOST_HELD / 2 : 0;
+        memmove(&thread->held[0], &thread->held[dropped], (kept - dropped) * sizeof thread->held[0]);
+        kept -= dropped;
+        thread->dropped += dropped;
+        atomic_fetch_add_explicit(&gp_locks_dropped, dropped, memory_order_relaxed);
     }
     for (uint32_t i = kept; i < thread->depth; i++)
         thread->held[i].lock = 0;
     thread->depth = kept;
 }
 
-static inline bool is_wait_code(uint64_t code) {
+static FAST bool is_wait_code(uint64_t code) {
     for (int i = 0; i < MOST_WAIT_CODES; i++) {
         uint64_t known = atomic_load_explicit(&wait_codes[i], memory_order_relaxed);
         if (!known)
@@ -251,28 +308,36 @@ static void learn_wait_code(uint64_t code) {
 static _Atomic bool type_known[3];
 
 /* Both types as soon as one lock of either is met, so that those made before their first use are seen too. */
-static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind kind) {
-    gp_learn_lock_type(GP_AT(uint64_t, lock, head_bytes - 8));
-    atomic_store(&type_known[kind], true);
+void gp_locks_learn_types(void) {
     void *(*sys)(const char *) = (void *(*)(const char *))dlsym(RTLD_DEFAULT, "PySys_GetObject");
     void *(*attribute)(void *, const char *) =
         (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyObject_GetAttrString");
     void *modules = sys ? sys("modules") : NULL, *module = modules ? py.dict_get(modules, "_thread") : NULL;
-    void *type = module && attribute ? attribute(module, "RLock") : NULL;
-    if (type) {
-        gp_learn_lock_type((uint64_t)type); /* the reference is kept: its tp_new is ours */
-        atomic_store(&type_known[GP_RLOCK], true);
-    } else if (py.err_occurred && py.err_occurred()) {
-        py.err_clear();
+    static const char *const names[] = {[GP_LOCK] = "LockType", [GP_RLOCK] = "RLock"};
+    for (int kind = GP_LOCK; module && attribute && kind <= GP_RLOCK; kind++) {
+        void *type = attribute(module, names[kind]);
+        if (type) {
+            gp_learn_lock_type((uint64_t)type); /* the reference is kept: its tp_new is ours */
+            atomic_store(&type_known[kind], true);
+        }
     }
+    if (py.err_occurred && py.err_occurred())
+        py.err_clear();
 }
 
-static inline void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
-    thread->touched[gp_touched_at(lock)] = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
+static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind kind) {
+    gp_learn_lock_type(GP_AT(uint64_t, lock, head_bytes - 8));
+    atomic_store(&type_known[kind], true);
+    gp_locks_learn_types();
+}
+
+static FAST void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
+    uint32_t clock = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
+    thread->touched[gp_touched_at(lock)] = clock;
     if (GP_RARE(thread->depth == GP_MOST_HELD))
         make_room(thread, GP_AT(uint64_t, lock, head_bytes - 8));
     Held *held = &thread->held[thread->depth];
-    place_here(&held->taken);
+    held->internal = place_here(&held->taken) & INTERNAL;
     if (kind == GP_LOCK && is_wait_code(held->taken.code[0]))
         return;
     if (GP_RARE(!atomic_load_explicit(&type_known[kind], memory_order_relaxed)))
@@ -280,23 +345,29 @@ static inline void taken(LockThread *thread, uint64_t lock, enum LockKind kind, 
     held->kind = (uint8_t)kind;
     held->ask = ask;
     held->count = count;
-    held->since_ticks = ++thread->timed_holds % ONE_TIMED_IN ? 0 : gp_ticks();
+    held->clock = clock;
     /* Release: the watchdog reads an entry whose lock is set. */
     __atomic_store_n(&held->lock, lock, __ATOMIC_RELEASE);
     if (thread->depth++)
         gp_order_taken(thread, held);
 }
 
-static __attribute__((noinline)) void hold_ended(LockThread *thread, const Held *held) {
-    (void)thread;
-    (void)held;
-}
-
-static inline void drop(LockThread *thread, Held *held) {
-    if (GP_RARE(held->since_ticks))
-        hold_ended(thread, held);
+static FAST void drop(LockThread *thread, Held *held) {
     held->lock = 0;
     trim(thread);
+}
+
+/* gilprobe.DeadlockError: there is one, whether or not the program has imported gilprobe. Called with the GIL. */
+GP_EXPORT void *gilprobe_deadlock_error(void) {
+    static void *_Atomic error;
+    if (!error) {
+        void **base = dlsym(RTLD_DEFAULT, "PyExc_RuntimeError");
+        void *(*make)(const char *, void *, void *) =
+            (void *(*)(const char *, void *, void *))dlsym(RTLD_DEFAULT, "PyErr_NewException");
+        void *none = NULL, *fresh = make("gilprobe.DeadlockError", base ? *base : NULL, NULL);
+        atomic_compare_exchange_strong(&error, &none, fresh);
+    }
+    return error;
 }
 
 /* ---- hand-overs */
@@ -363,7 +434,7 @@ static __attribute__((noinline)) uint8_t asked_how(void *blocking, void *timeout
     return seconds < 0 ? 0 : GP_ASK_TIMED;
 }
 
-static inline uint8_t ask_of(int flags, void *a, void *b, void *c) {
+static FAST uint8_t ask_of(int flags, void *a, void *b, void *c) {
     void *blocking = NULL, *timeout = NULL;
     if (flags & METH_FASTCALL) {
         void **arguments = a;
@@ -374,7 +445,7 @@ static inline uint8_t ask_of(int flags, void *a, void *b, void *c) {
         timeout = count > 1 ? arguments[1] : NULL;
         uint64_t names = c && flags & METH_KEYWORDS ? GP_AT(uint64_t, c, head_bytes) : 0;
         for (uint64_t i = 0; i < names && i < 2; i++) {
-            const char *name = GP_AT(const char *, c, head_bytes + 8 + 8 * i);
+            const char *name = GP_AT(const char *, c, items_at + 8 * i);
             if (name_is(name, "blocking"))
                 blocking = arguments[count + i];
             else if (name_is(name, "timeout"))
@@ -388,71 +459,23 @@ static inline uint8_t ask_of(int flags, void *a, void *b, void *c) {
     void *names = flags & METH_KEYWORDS ? b : NULL;
     if (__builtin_expect(!count && !names, 1))
         return 0;
-    blocking = count > 0 ? GP_AT(void *, a, head_bytes + 8) : names ? py.dict_get(names, "blocking") : NULL;
-    timeout = count > 1 ? GP_AT(void *, a, head_bytes + 16) : names ? py.dict_get(names, "timeout") : NULL;
+    blocking = count > 0 ? GP_AT(void *, a, items_at) : names ? py.dict_get(names, "blocking") : NULL;
+    timeout = count > 1 ? GP_AT(void *, a, items_at + 8) : names ? py.dict_get(names, "timeout") : NULL;
     return asked_how(blocking, timeout);
 }
 
-/* ---- the methods */
+typedef struct {
+    uint64_t start, end;
+} Range;
 
-static inline void ask(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t how) {
-    thread->sequence++;
-    thread->asked_kind = (uint8_t)kind;
-    thread->asked_how = how;
-    /* Release: the watchdog reads what it is when it sees that there is one. */
-    __atomic_store_n(&thread->asked, lock, __ATOMIC_RELEASE);
-}
+static struct {
+    Range read, write;
+} python_image;
 
-static inline void *acquire(MethodDef *method, Method original, enum LockKind kind, void *self, void *a, void *b,
-                            void *c) {
-    LockThread *thread = here();
-    if (GP_RARE(!thread))
-        return original(self, a, b, c);
-    uint64_t lock = (uint64_t)self;
-    uint8_t how = ask_of(method->flags, a, b, c);
-    Held *own = find(thread, lock);
-    if (GP_RARE(own && kind == GP_LOCK)) {
-        how |= GP_ASK_AGAIN;
-        Place place;
-        place_here(&place);
-        learn_wait_code(place.code[0]);
-    }
-    ask(thread, lock, kind, how);
-    void *result = original(self, a, b, c);
-    thread->asked = 0;
-    if (result == py_true) {
-        if (__builtin_expect(!own, 1))
-            taken(thread, lock, kind, how, 1);
-        else if (kind == GP_RLOCK)
-            own->count++;
-        else if (own->lock == lock)
-            drop(thread, own); /* someone has released it: a signal that was waited for */
-    }
-    return result;
-}
-
-static inline void release(void *self, enum LockKind kind, bool whole) {
-    LockThread *thread = here();
-    if (GP_RARE(!thread))
-        return;
-    uint64_t lock = (uint64_t)self;
-    Held *own = find(thread, lock);
-    thread->last_released = lock;
-    if (GP_RARE(!own)) {
-        if (kind == GP_LOCK)
-            released_by_another(thread, lock);
-    } else if (kind == GP_RLOCK && own->count > 1 && !whole) {
-        own->count--;
-    } else {
-        drop(thread, own);
-    }
-}
-
-static void forget(void *self) {
-    for (LockThread *other = gp_lock_threads(); other; other = other->next_all)
-        for (uint32_t i = 0; i < GP_MOST_HELD; i++)
-            if (other->held[i].lock == (uint64_t)self)
-                other->held[i].lock = 0;
+static bool is_named(const MethodDef *method, const char *name) {
+    uint64_t at = (uint64_t)method->name;
+    return at - python_image.read.start < python_image.read.end - python_image.read.start &&
+           !strcmp(method->name, name);
 }
 
 enum Which {
@@ -477,14 +500,136 @@ enum Which {
 };
 
 static struct {
-    const char *name;
     MethodDef *method;
     Method original;
+    int flags;
 } swapped[METHODS];
 
-#define ACQUIRE(which, kind)                                                                 \
-    static void *wrap_##which(void *self, void *a, void *b, void *c) {                       \
-        return acquire(swapped[which].method, swapped[which].original, kind, self, a, b, c); \
+/* ---- waits that the watchdog may end by an error */
+
+#define SLICE_S 0.05
+
+/* _PyThread_AsyncExc would not wake a blocked acquire, so it waits in slices: acquire(True, SLICE_S), again and again.
+ */
+static __attribute__((noinline)) void *acquire_in_slices(enum LockKind kind, void *self, LockThread *thread) {
+    static void *arguments[2];
+    static void *tuple;
+    int which = kind == GP_RLOCK ? RLOCK_ACQUIRE : LOCK_ACQUIRE;
+    if (!tuple) {
+        arguments[0] = py_true;
+        arguments[1] = py.float_of(SLICE_S);
+        tuple = py.tuple_of(2, arguments[0], arguments[1]);
+    }
+    thread->raise_error = 0;
+    for (;;) {
+        void *result = swapped[which].flags & METH_FASTCALL ? swapped[which].original(self, arguments, (void *)2, NULL)
+                                                            : swapped[which].original(self, tuple, NULL, NULL);
+        if (result != py_false)
+            return result;
+        py.dec_ref(result);
+        if (__atomic_exchange_n(&thread->raise_error, 0, __ATOMIC_ACQUIRE)) {
+            py.set_error(gilprobe_deadlock_error(), "this thread and others wait for each other: see stderr");
+            return NULL;
+        }
+    }
+}
+
+static void *join_in_slices(void *self, Method original, LockThread *thread) {
+    static void *tuple;
+    /* The table is join, _set_done, is_done. */
+    Method is_done = (Method)swapped[HANDLE_JOIN].method[2].function;
+    if (!tuple)
+        tuple = py.tuple_of(1, py.float_of(SLICE_S));
+    thread->raise_error = 0;
+    for (;;) {
+        void *result = original(self, tuple, NULL, NULL);
+        if (!result)
+            return NULL;
+        void *done = is_done(self, NULL, NULL, NULL);
+        bool over = done != py_false;
+        if (done)
+            py.dec_ref(done);
+        if (over)
+            return result;
+        py.dec_ref(result);
+        if (__atomic_exchange_n(&thread->raise_error, 0, __ATOMIC_ACQUIRE)) {
+            py.set_error(gilprobe_deadlock_error(), "this thread and others wait for each other: see stderr");
+            return NULL;
+        }
+    }
+}
+
+/* ---- the methods */
+
+static FAST void ask(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t how) {
+    thread->sequence++;
+    thread->asked_kind = (uint8_t)kind;
+    thread->asked_how = how;
+    /* Release: the watchdog reads what it is when it sees that there is one. */
+    __atomic_store_n(&thread->asked, lock, __ATOMIC_RELEASE);
+}
+
+static FAST void *acquire(int flags, Method original, enum LockKind kind, void *self, void *a, void *b, void *c) {
+    LockThread *thread = here();
+    if (GP_RARE(!thread))
+        return original(self, a, b, c);
+    uint64_t lock = (uint64_t)self;
+    uint8_t how = ask_of(flags, a, b, c);
+    Held *own = find(thread, lock);
+    if (GP_RARE(own && gp_is_stale(own))) {
+        own->lock = 0;
+        trim(thread);
+        own = NULL;
+    }
+    if (GP_RARE(own && kind == GP_LOCK)) {
+        how |= GP_ASK_AGAIN;
+        Place place;
+        if (place_here(&place) & INTERNAL && !is_wait_code(place.code[0]))
+            learn_wait_code(place.code[0]);
+    }
+    ask(thread, lock, kind, how);
+    void *result = GP_RARE(gp_watch.on_deadlock == GP_RAISE && !(how & ~GP_ASK_AGAIN))
+                       ? acquire_in_slices(kind, self, thread)
+                       : original(self, a, b, c);
+    thread->asked = 0;
+    if (result == py_true) {
+        if (__builtin_expect(!own, 1))
+            taken(thread, lock, kind, how, 1);
+        else if (kind == GP_RLOCK)
+            own->count++;
+        else if (own->lock == lock)
+            drop(thread, own); /* someone has released it: a signal that was waited for */
+    }
+    return result;
+}
+
+static FAST void release(void *self, enum LockKind kind, bool whole) {
+    LockThread *thread = here();
+    if (GP_RARE(!thread))
+        return;
+    uint64_t lock = (uint64_t)self;
+    Held *own = find(thread, lock);
+    thread->last_released = lock;
+    if (GP_RARE(!own)) {
+        if (kind == GP_LOCK)
+            released_by_another(thread, lock);
+    } else if (kind == GP_RLOCK && own->count > 1 && !whole) {
+        own->count--;
+    } else {
+        drop(thread, own);
+    }
+}
+
+static void forget(void *self) {
+    for (LockThread *other = gp_lock_threads(); other; other = other->next_all)
+        for (uint32_t i = 0; i < GP_MOST_HELD; i++)
+            if (other->held[i].lock == (uint64_t)self)
+                other->held[i].lock = 0;
+}
+
+#define ACQUIRE(which, kind)                                                                \
+    static void *wrap_##which(void *self, void *a, void *b, void *c) {                      \
+        return acquire(swapped[which].flags, swapped[which].original, kind, self, a, b, c); \
     }
 #define RELEASE(which, kind, whole)                                    \
     static void *wrap_##which(void *self, void *a, void *b, void *c) { \
@@ -537,10 +682,9 @@ static void *wrap_RLOCK_ACQUIRE_RESTORE(void *self, void *a, void *b, void *c) {
     /* METH_VARARGS: a tuple around the state; METH_O: the state itself. */
     void *state = a;
     if (!(swapped[RLOCK_ACQUIRE_RESTORE].method->flags & 8) && GP_AT(uint64_t, a, head_bytes) == 1)
-        state = GP_AT(void *, a, head_bytes + 8);
-    long count = state && GP_AT(uint64_t, state, head_bytes) == 2 && py.as_long
-                     ? py.as_long(GP_AT(void *, state, head_bytes + 8))
-                     : 1;
+        state = GP_AT(void *, a, items_at);
+    long count =
+        state && GP_AT(uint64_t, state, head_bytes) == 2 && py.as_long ? py.as_long(GP_AT(void *, state, items_at)) : 1;
     ask(thread, (uint64_t)self, GP_RLOCK, 0);
     void *result = original(self, a, b, c);
     thread->asked = 0;
@@ -559,12 +703,14 @@ static void *wrap_HANDLE_JOIN(void *self, void *a, void *b, void *c) {
     if (!none)
         none = dlsym(RTLD_DEFAULT, "_Py_NoneStruct");
     uint64_t count = a ? GP_AT(uint64_t, a, head_bytes) : 0;
-    void *timeout = count ? GP_AT(void *, a, head_bytes + 8) : none;
+    void *timeout = count ? GP_AT(void *, a, items_at) : none;
     uint8_t how = timeout == none ? 0 : asked_how(NULL, timeout);
     /* PyThreadHandleObject.handle, ThreadHandle.ident (CPython Modules/_threadmodule.c, the same in 3.13 to 3.15) */
     uint64_t handle = GP_AT(uint64_t, self, head_bytes);
     ask(thread, handle ? GP_AT(uint64_t, handle, 32) : 0, GP_JOIN, how);
-    void *result = original(self, a, b, c);
+    void *result = gp_watch.on_deadlock == GP_RAISE && !how && is_named(&swapped[HANDLE_JOIN].method[2], "is_done")
+                       ? join_in_slices(self, original, thread)
+                       : original(self, a, b, c);
     thread->asked = 0;
     return result;
 }
@@ -595,14 +741,6 @@ static const char *const names[METHODS] = {
 
 /* ---- the tables */
 
-typedef struct {
-    uint64_t start, end;
-} Range;
-
-static struct {
-    Range read, write;
-} python_image;
-
 static int find_ranges(struct dl_phdr_info *image, size_t size, void *argument) {
     (void)size;
     uint64_t address = *(uint64_t *)argument;
@@ -626,12 +764,6 @@ static int find_ranges(struct dl_phdr_info *image, size_t size, void *argument) 
     return 1;
 }
 
-static bool is_named(const MethodDef *method, const char *name) {
-    uint64_t at = (uint64_t)method->name;
-    return at - python_image.read.start < python_image.read.end - python_image.read.start &&
-           !strcmp(method->name, name);
-}
-
 /* The entries around `any`, which is one of the table's. */
 static void fill(MethodDef *any, const char *first_name, enum Which from, enum Which to) {
     while ((uint64_t)(any - 1) > python_image.write.start && !is_named(any, first_name) && any[-1].name)
@@ -641,6 +773,7 @@ static void fill(MethodDef *any, const char *first_name, enum Which from, enum W
             if (!swapped[which].method && is_named(any, names[which])) {
                 swapped[which].method = any;
                 swapped[which].original = (Method)any->function;
+                swapped[which].flags = any->flags;
             }
 }
 
@@ -655,7 +788,8 @@ static bool find_tables(void) {
         if (name - python_image.read.start >= python_image.read.end - python_image.read.start)
             continue;
         char first = method->name[0];
-        if (first == 'a' && is_named(method, "acquire_lock") && !swapped[LOCK_ACQUIRE].method)
+        if (first == 'a' && is_named(method, "acquire_lock") && method[1].name && is_named(&method[1], "acquire") &&
+            !swapped[LOCK_ACQUIRE].method) /* _imp has an acquire_lock, too */
             fill(method, "acquire_lock", LOCK_ACQUIRE_LOCK, RLOCK_ACQUIRE);
         else if (first == '_' && is_named(method, "_acquire_restore") && !swapped[RLOCK_ACQUIRE].method)
             fill(method, "acquire", RLOCK_ACQUIRE, HANDLE_JOIN);
@@ -679,6 +813,7 @@ bool gp_locks_install(void) {
         return false;
     pthread_once(&key_once, make_key);
     head_bytes = gp_python.object_type + 8u;
+    items_at = head_bytes + (gp_python.minor >= 14 ? 16 : 8);
     py_true = dlsym(RTLD_DEFAULT, "_Py_TrueStruct");
     py_false = dlsym(RTLD_DEFAULT, "_Py_FalseStruct");
     py.is_true = (int (*)(void *))dlsym(RTLD_DEFAULT, "PyObject_IsTrue");
@@ -687,7 +822,16 @@ bool gp_locks_install(void) {
     py.dict_get = (void *(*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyDict_GetItemString");
     py.err_occurred = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyErr_Occurred");
     py.err_clear = (void (*)(void))dlsym(RTLD_DEFAULT, "PyErr_Clear");
-    if (!py_true || !py.dict_get)
+    py.set_error = (void (*)(void *, const char *))dlsym(RTLD_DEFAULT, "PyErr_SetString");
+    py.float_of = (void *(*)(double))dlsym(RTLD_DEFAULT, "PyFloat_FromDouble");
+    py.tuple_of = (void *(*)(long, ...))dlsym(RTLD_DEFAULT, "PyTuple_Pack");
+    py.dec_ref = (void (*)(void *))dlsym(RTLD_DEFAULT, "Py_DecRef");
+    attached_state = (const char *(*)(void))dlsym(RTLD_DEFAULT, "PyThreadState_GetUnchecked");
+    if (!attached_state)
+        attached_state = (const char *(*)(void))dlsym(RTLD_DEFAULT, "_PyThreadState_UncheckedGet");
+    if (!attached_state)
+        attached_state = (const char *(*)(void))gp_python.thread_state;
+    if (!py_true || !py.dict_get || !py.set_error || !py.float_of || !py.tuple_of || !py.dec_ref)
         return false;
     atomic_store(&watching, true);
     for (int which = 0; which < METHODS; which++)

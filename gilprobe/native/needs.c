@@ -10,8 +10,8 @@
 #define MOST_FRAMES 48
 #define ATTACHED 1
 #define THREAD_STATE_STATE 40 /* PyThreadState.state, 3.13 and later (CPython Include/cpython/pystate.h) */
-#define SURE_CHECKS 3
-#define LOOK_AGAIN_CHECKS 10
+#define SURE_CHECKS 6
+#define LOOK_AGAIN_CHECKS 50
 #define NOBODY (-1)
 #define SEVERAL (-2)
 
@@ -54,7 +54,7 @@ static void collect_owners(const Graph *graph) {
         LockThread *thread = graph->nodes[i].thread;
         for (uint32_t h = 0; thread && h < GP_MOST_HELD && h < thread->depth; h++) {
             uint64_t lock = __atomic_load_n(&thread->held[h].lock, __ATOMIC_ACQUIRE);
-            if (lock)
+            if (lock && !gp_is_stale(&thread->held[h]))
                 add_owner(lock, i);
         }
     }
@@ -213,8 +213,10 @@ static void finds_whom(Graph *graph, int at) {
         node->whom = GP_ANYONE;
         for (int i = 0; i < graph->count && node->need != GP_NEED_FUTURE; i++) {
             const Node *other = &graph->nodes[i];
-            if (i != at && other->thread && !other->ghost && gp_has_touched(other->thread, node->condition))
+            if (i != at && other->thread && !other->ghost && gp_has_touched(other->thread, node->condition)) {
                 node->whom = GP_TOUCHED;
+                break;
+            }
         }
         return;
     }
@@ -265,8 +267,6 @@ static bool is_open(const Graph *graph, int at) {
         start_ns = 2; /* it waits by the millisecond, again and again */
     } else if (op == GP_OP_MUTEX) {
         node->need = GP_NEED_MUTEX;
-    } else if (node->thread && node->thread->asked) {
-        return false;
     } else if (op >= GP_OP_SLEEP || op == GP_OP_YIELD || record->open_flags & GP_WAIT_TIMED) {
         return false;
     } else {
@@ -330,8 +330,10 @@ void gp_graph_fill(Graph *graph, Node *nodes) {
         Node *node = &graph->nodes[i];
         if (node->ghost)
             continue;
-        if (!(node->slot && is_open(graph, i)) && node->thread && node->thread->asked)
+        if (node->thread && node->thread->asked)
             asks(graph, i);
+        if (node->slot && node->whom == GP_NOBODY_NEEDED) /* a timed wait may be over, and one for the GIL have begun */
+            is_open(graph, i);
         WatchSeen *seen = seen_of(node);
         if (node->wait_id && node->wait_id == seen->wait_id) {
             seen->checks++;
@@ -357,6 +359,14 @@ void gp_graph_resolve(Graph *graph) {
         Node *node = &graph->nodes[i];
         if (!node->stable || node->whom == GP_NOBODY_NEEDED)
             continue;
+        /* What it asked for, it may have, and now wait for the GIL. */
+        ThreadRecord *record = node->slot && node->wait_id & 1 ? node->slot->record : NULL;
+        if (record && record->open_start_ns && record->open_subject == GP_SUBJECT_GIL)
+            is_open(graph, i);
+        else if (record && !record->open_start_ns) {
+            node->stable = false; /* it has what it asked for, and is on its way back from C */
+            continue;
+        }
         if (node->need == GP_NEED_GIL || node->need == GP_NEED_MUTEX)
             finds_native(graph, i);
         else if (node->wait_id & 1)

@@ -9,7 +9,7 @@
 #define EDGE_BITS 14
 #define MOST_EDGES (1u << EDGE_BITS)
 #define PROBES 32
-#define CACHE 64
+#define MOST_AROUND 8 /* locks whose order with one taken inside them is kept */
 #define BUSY 1u
 #define MOST_STEPS 20000
 
@@ -108,7 +108,7 @@ static bool add_edge(LockThread *thread, const Held *first, const Held *second, 
 /* `taken` is the last of thread->held, and not the only one. */
 void gp_order_taken(LockThread *thread, const Held *taken) {
     /* One that gives up can be late, but no link of a deadlock. */
-    if (taken->ask & (GP_ASK_TRY | GP_ASK_TIMED))
+    if (taken->ask & (GP_ASK_TRY | GP_ASK_TIMED) || taken->internal)
         return;
     uint64_t all = 0;
     uint32_t held = thread->depth - 1;
@@ -118,14 +118,10 @@ void gp_order_taken(LockThread *thread, const Held *taken) {
     uint64_t cached = gp_mix(gp_mix(all, to), taken->taken.code[0]) | 1;
     if (thread->edge_cache[cached >> 58] == cached)
         return;
-    if (gp_code_is(taken->taken.code[0], "_ModuleLock.acquire", "") ||
-        gp_code_is(taken->taken.code[0], "_ModuleLock.release", ""))
-        return; /* the import system finds its own deadlocks */
     bool whole = true;
-    for (uint32_t i = 0; i < held; i++) {
+    for (uint32_t i = held > MOST_AROUND ? held - MOST_AROUND : 0; i < held; i++) {
         const Held *first = &thread->held[i];
-        if (!first->lock || gp_is_own_end(first) || gp_lock_is_handed_over(first->lock) ||
-            gp_code_is(first->taken.code[0], "Condition.wait", "threading.py"))
+        if (!first->lock || first->internal || gp_lock_is_handed_over(first->lock) || gp_is_stale(first))
             continue;
         uint64_t gates[GP_MOST_GATES];
         uint32_t gate_count = 0;

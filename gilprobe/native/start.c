@@ -30,7 +30,7 @@ static char injection_variable[sizeof INJECTION + sizeof gp_preload_path]; /* em
 
 extern char **environ;
 
-static void choose_clock(void) {
+void gp_clock_setup(void) {
     char text[16] = "";
     long fd =
         gp_syscall6(SYS_openat, AT_FDCWD, (long)"/sys/devices/system/clocksource/clocksource0/current_clocksource",
@@ -170,7 +170,7 @@ __attribute__((constructor)) static void start(void) {
     gp_python_setup();
     if (!gp_python.runtime)
         return; /* not Python: only hand the variables on to children */
-    choose_clock();
+    gp_clock_setup();
     begin_file(false);
     gp_slots_setup();
     gp_sampler_setup();
@@ -204,7 +204,7 @@ int gp_start_inside(const char *folder, const char *options) {
     parse_options(options);
     if (!python_known) {
         gp_python_setup();
-        choose_clock();
+        gp_clock_setup();
         gp_slots_setup();
     }
     python_known = true;

@@ -22,7 +22,6 @@ typedef struct {
 
 static char text_data[MOST_TEXT], json_data[MOST_JSON];
 static Out text = {text_data, 0, MOST_TEXT}, json = {json_data, 0, MOST_JSON};
-static void (*listener)(int kind, const char *json);
 static Slot *own_slot;
 
 static __attribute__((format(printf, 2, 3))) void put(Out *out, const char *format, ...) {
@@ -241,13 +240,6 @@ static void held_name(const Held *held, char *out, size_t room) {
 
 static uint64_t state_of(const Node *node) { return node->thread ? node->thread->state : node->slot->state; }
 
-/* A thread's own lock, by which 3.11 and 3.12 join it; a condition's signal to one waiter; an import's. */
-static bool is_internal(const Held *held) {
-    return held->kind == GP_LOCK &&
-           (gp_is_own_end(held) || gp_code_is(held->taken.code[0], "Condition.wait", "threading.py") ||
-            gp_code_is(held->taken.code[0], "_ModuleLock.acquire", ""));
-}
-
 static void tell_holds(const Graph *graph, Node *node, const char *indent) {
     bool first = true;
     char name[128], deeper[16];
@@ -273,9 +265,7 @@ static void tell_holds(const Graph *graph, Node *node, const char *indent) {
     }
     for (uint32_t h = 0; node->thread && h < node->thread->depth && h < GP_MOST_HELD; h++) {
         Held held = node->thread->held[h];
-        if (!held.lock)
-            continue;
-        if (is_internal(&held))
+        if (!held.lock || held.internal)
             continue;
         held_name(&held, name, sizeof name);
         put(&text, "%sholds %s, taken at\n", indent, name);
@@ -322,22 +312,37 @@ static void tell_thread(Graph *graph, int at, bool first) {
 
 /* ---- out */
 
+/* For the program itself, until it asks. */
+#define MOST_REMEMBERED 1024
+static struct {
+    _Atomic int type;
+    char *text;
+} remembered[MOST_REMEMBERED];
+static uint32_t remembered_count;
+
+static void remember(enum RecordType type) {
+    char *copy = remembered_count < MOST_REMEMBERED ? gp_memory(json.used + 1) : NULL;
+    if (!copy)
+        return;
+    memcpy(copy, json.data, json.used);
+    remembered[remembered_count].text = copy;
+    /* Release: who sees the type sees the text. */
+    atomic_store_explicit(&remembered[remembered_count++].type, type, memory_order_release);
+}
+
+/* The at-th of all that was told, oldest first; NULL when there are no more. */
+GP_EXPORT const char *gilprobe_watch_told(unsigned at, int *type) {
+    *type = at < MOST_REMEMBERED ? atomic_load_explicit(&remembered[at].type, memory_order_acquire) : 0;
+    return *type ? remembered[at].text : NULL;
+}
+
 static void begin(void) {
     text.used = json.used = 0;
     text.data[0] = json.data[0] = 0;
     put(&json, "{\"after_s\":%.3f,", (double)(gp_now() - gp_header->start_ns) / 1e9);
 }
 
-static void end(enum RecordType type) {
-    put(&json, "}");
-    for (uint32_t at = 0; at < text.used;) {
-        long wrote = gp_syscall3(SYS_write, 2, text.data + at, text.used - at);
-        if (wrote <= 0)
-            break;
-        at += (uint32_t)wrote;
-    }
-    if (listener)
-        listener(type, json.data);
+static void write_record(enum RecordType type) {
     if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
         return;
     if (!own_slot)
@@ -349,6 +354,28 @@ static void end(enum RecordType type) {
     record->time_ns = gp_now();
     memcpy(record + 1, json.data, json.used);
     gp_record_done(own_slot);
+}
+
+/* The recording first: who reads of it on stderr may kill the process. */
+static void end(enum RecordType type) {
+    put(&json, "}");
+    write_record(type);
+    remember(type);
+    for (uint32_t at = 0; at < text.used;) {
+        long wrote = gp_syscall3(SYS_write, 2, text.data + at, text.used - at);
+        if (wrote <= 0)
+            break;
+        at += (uint32_t)wrote;
+    }
+}
+
+/* How much was left out, when the recording ends. */
+void gp_tell_state(void) {
+    text.used = json.used = 0;
+    put(&json, "{\"holds_dropped\":%llu,\"births_dropped\":%llu,\"orders_dropped\":%llu}",
+        (unsigned long long)atomic_load(&gp_locks_dropped), (unsigned long long)atomic_load(&gp_births_dropped),
+        (unsigned long long)atomic_load(&gp_order_dropped));
+    write_record(GP_WATCH_STATE);
 }
 
 static _Atomic bool telling;
@@ -364,8 +391,6 @@ void gp_story_forked(void) {
     own_slot = NULL;
     atomic_store(&telling, false);
 }
-
-GP_EXPORT void gilprobe_listen(void (*function)(int, const char *)) { listener = function; }
 
 void gp_tell_deadlock(Graph *graph, const Cycle *cycle) {
     begin();

@@ -29,40 +29,40 @@ enum AskFlags {
 
 typedef struct {
     uint64_t lock; /* 0 = free; also cleared by a thread that releases what another took */
-    uint64_t since_ticks;
     Place taken;
-    uint32_t count; /* of an RLock */
-    uint8_t kind;   /* LockKind */
-    uint8_t ask;    /* AskFlags */
+    uint32_t count;   /* of an RLock */
+    uint32_t clock;   /* of births, when it was taken: a later lock at this address is another */
+    uint8_t kind;     /* LockKind */
+    uint8_t ask;      /* AskFlags */
+    uint8_t internal; /* the standard library's own: a thread's end, a waiter's signal, an import's */
 } Held;
 
+/* What the watchdog reads of every thread at every check comes first, in two cache lines. */
 typedef struct LockThread {
+    struct LockThread *next_all; /* never changes */
     /* What it asks for now: written before `asked`, which is stored last (release), 0 = nothing. */
     uint64_t asked;
     uint64_t sequence; /* counts what it has asked for: an equal one means the same wait */
     uint8_t asked_kind, asked_how;
     uint8_t raise_error; /* set by the watchdog: end the wait by DeadlockError */
+    uint8_t ghost;       /* what it holds stays held: it ended (1), or did not survive fork() (2) */
+    _Atomic bool in_use;
+    uint8_t need, whom, worker; /* the watchdog's, as is `condition`: of the wait `read_sequence` */
+    Slot *slot;                 /* NULL where the process is not recorded */
+    WatchSeen seen;
+    uint64_t read_sequence, condition;
+    /* up to here */
     uint64_t last_released;
     uint32_t depth;
-    uint32_t timed_holds; /* counts takings, of which one in a few is timed */
-    uint64_t dropped;     /* takings that found no room in `held` */
-    uint64_t plain_code;  /* the last code object that was found to release other threads' locks by design */
+    uint64_t dropped;    /* takings that found no room in `held` */
+    uint64_t plain_code; /* the last code object that was found to release other threads' locks by design */
     Held held[GP_MOST_HELD];
     uint32_t touched[1 << GP_TOUCHED_BITS]; /* by the lock's hash: the clock of births when last taken */
     uint64_t edge_cache[64];
     uint64_t state; /* PyThreadState when it was first seen */
     pthread_t pthread;
     uint32_t tid, number;
-    Slot *slot; /* NULL where the process is not recorded */
-    _Atomic bool in_use;
-    struct LockThread *next_all;
-    /* the watchdog's */
-    WatchSeen seen;
-    uint64_t read_sequence; /* the wait that `need` to `condition` are of */
-    uint64_t condition;
-    uint8_t need, whom, worker;
     char name[GP_NAME_BYTES];
-    uint8_t ghost; /* what it holds stays held: it ended (1), or did not survive fork() (2) */
 } LockThread;
 
 extern GP_TLS LockThread *gp_lock_thread;
@@ -75,10 +75,11 @@ typedef struct {
     enum OnDeadlock on_deadlock;
 } WatchOptions;
 extern WatchOptions gp_watch;
-extern char gp_allowed_orders[4096]; /* places where locks are made, FILE:LINE or a function, one a line */
 
 /* locks.c */
 bool gp_locks_install(void);
+void gp_locks_learn_types(void); /* with the GIL */
+bool gp_is_stale(const Held *held);
 void gp_locks_uninstall(void);
 LockThread *gp_lock_threads(void);
 void gp_locks_forked(void);
@@ -88,7 +89,6 @@ static inline uint32_t gp_touched_at(uint64_t lock) {
 }
 /* Has the thread taken this lock, and not only an earlier one at its address? May say yes for no, never no for yes. */
 bool gp_has_touched(const LockThread *thread, uint64_t lock);
-bool gp_is_own_end(const Held *held);
 bool gp_locks_watching(void);
 void gp_place_here(Place *place);
 bool gp_is_wait_code(uint64_t code);
@@ -121,6 +121,7 @@ void gp_watchdog_finish(void);
 /* story.c: told by one thread at a time */
 bool gp_story_try(void);
 void gp_story_done(void);
+void gp_tell_state(void);
 void gp_story_forked(void);
 
 /* places.c: code objects as file, function and line, read from any thread */
@@ -135,4 +136,6 @@ bool gp_code_is(uint64_t code, const char *function, const char *file_end);
 bool gp_source_line(const char *file, int32_t line, char *out, uint32_t room);
 
 #pragma GCC visibility pop
+
+void *gilprobe_deadlock_error(void);
 #endif

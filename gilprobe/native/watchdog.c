@@ -5,12 +5,14 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "python.h"
 #include "real.h"
 
 #define CHECK_NS 100000000u
+#define SURE_ALONE_CHECKS 4
 #define MOST_CYCLES 16
 #define MOST_TOLD 256
 #define STACK_BYTES (512u << 10)
@@ -52,16 +54,13 @@ static bool first_time(uint64_t print) {
     return true;
 }
 
-/* The youngest that waits by a Python-level lock or join: its wrapper raises. */
+/* The youngest of those that wait by a lock's or a join's method, which can raise. */
 static void raise_in_one(const Cycle *cycle) {
     LockThread *chosen = NULL;
     for (int i = 0; i < cycle->count; i++) {
         LockThread *thread = nodes[cycle->members[i]].thread;
-        if (thread && thread->asked && !thread->ghost && !thread->asked_how &&
+        if (thread && thread->asked && !thread->ghost && !(thread->asked_how & ~GP_ASK_AGAIN) &&
             (!chosen || thread->number > chosen->number))
-            chosen = thread;
-        else if (thread && thread->asked && !thread->ghost && thread->asked_how == GP_ASK_AGAIN &&
-                 (!chosen || thread->number > chosen->number))
             chosen = thread;
     }
     if (chosen)
@@ -89,13 +88,25 @@ static bool stalls(const Node *node, uint64_t limit_checks) {
     return !node->ghost && node->stable && !seen->stall_told && seen->checks >= limit_checks && is_contention(node);
 }
 
+/* Where hooks see nothing, a thread that has got its lock in C and has no core yet looks as if it waited. A cycle that
+ * rests on nobody else being able to help must stand longer there. */
+static bool is_too_early(const Cycle *cycle) {
+    bool guessed = false;
+    for (int i = 0; i < cycle->count; i++)
+        guessed |= nodes[cycle->members[i]].whom != GP_ONE && !nodes[cycle->members[i]].slot;
+    for (int i = 0; guessed && i < graph.count; i++)
+        if (!nodes[i].live && !nodes[i].ghost && seen_of(&nodes[i])->checks < SURE_ALONE_CHECKS)
+            return true;
+    return false;
+}
+
 static void find_deadlocks(void) {
     static Cycle cycles[MOST_CYCLES];
     graph.handlers = python_handles_signals();
     gp_graph_liveness(&graph);
     int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
     for (int i = 0; i < count; i++) {
-        if (!first_time(cycle_print(&cycles[i])))
+        if (is_too_early(&cycles[i]) || !first_time(cycle_print(&cycles[i])))
             continue;
         /* Said once is enough: no stall of the same wait. */
         for (int m = 0; m < cycles[i].count; m++)
@@ -141,6 +152,7 @@ static void check(void) {
 static void *watch(void *unused) {
     (void)unused;
     gp_slot_gone = true; /* no hook records this thread */
+    gp_syscall3(SYS_prctl, PR_SET_NAME, "gilprobe-watch", 0);
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, NULL);
@@ -191,6 +203,7 @@ void gp_watchdog_finish(void) {
         return;
     if (atomic_load(&running) == 1 && !pthread_equal(pthread_self(), watcher)) {
         gp_watchdog_stop();
+        gp_tell_state();
     }
 }
 

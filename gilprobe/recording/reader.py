@@ -93,13 +93,12 @@ class Recording:
     events: list[NDArray[Any]] = field(default_factory=list)
     span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
+    watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
     freezes: list[dict[str, int]] = field(default_factory=list)
     stops: list[dict[str, int]] = field(default_factory=list)
     progress: list[dict[str, int]] = field(default_factory=list)
     cuda: CudaRecords = field(default_factory=CudaRecords)
     gil_holds: list[NDArray[Any]] = field(default_factory=list)
-    watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
-    holds: list[dict[str, Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -341,6 +340,14 @@ def _read_records(recording: Recording, data: mmap.mmap, start: int, length: int
         at += size
 
 
+WATCH_RECORDS = frozenset(
+    {
+        RecordType.DEADLOCK,
+        RecordType.STALL,
+        RecordType.INVERSION,
+        RecordType.WATCH_STATE,
+    }
+)
 _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.META: schema.META_RECORD,
     RecordType.IMAGE: schema.IMAGE_RECORD,
@@ -350,16 +357,11 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.THREAD: schema.THREAD_RECORD,
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
+    **dict.fromkeys(WATCH_RECORDS, schema.WATCH_RECORD),
     RecordType.FREEZE: schema.FREEZE_RECORD,
     RecordType.STOP: schema.STOP_RECORD,
     RecordType.PROGRESS: schema.PROGRESS_RECORD,
     **CUDA_RECORDS,
-    RecordType.DEADLOCK: schema.WATCH_RECORD,
-    RecordType.STALL: schema.WATCH_RECORD,
-    RecordType.INVERSION: schema.WATCH_RECORD,
-    RecordType.LOST_WAKEUP: schema.WATCH_RECORD,
-    RecordType.HOLD: schema.HOLD_RECORD,
-    RecordType.WATCH_STATE: schema.WATCH_RECORD,
 }
 
 
@@ -418,10 +420,8 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         overflow = bool(record["flags"] & schema.SpanFlag.OVERFLOW)
         histogram = tuple(record["histogram"].tolist())
         recording.spans[fields["span_id"]] = RecordedSpan(_text(text), overflow, histogram, fields)
-    elif kind in CUDA_RECORDS:
-        recording.cuda.add(kind, record, tail)
-    elif kind == RecordType.HOLD:
-        recording.holds.append(_fields(record) | {"histogram": record["histogram"].tolist()})
-    elif _RECORDS[kind] is schema.WATCH_RECORD:
+    elif kind in WATCH_RECORDS:
         (text,) = _parts(tail, int(record["text_bytes"]))
         recording.watched.append((RecordType(kind), int(record["time_ns"]), _text(text)))
+    elif kind in CUDA_RECORDS:
+        recording.cuda.add(kind, record, tail)

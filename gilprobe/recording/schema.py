@@ -37,8 +37,6 @@ class RecordType(IntEnum):
     DEADLOCK = 16
     STALL = 17
     INVERSION = 18
-    LOST_WAKEUP = 19
-    HOLD = 20
     WATCH_STATE = 21
     FREEZE = 24
     STOP = 25
@@ -322,15 +320,6 @@ PROVE_CONTROL = np.dtype(
     [("pid", U32), ("command", U32), ("done", U32), ("count", U32), ("objects", PROVE_OBJECT, (PROVE_MOST,))]
 )
 WATCH_RECORD = np.dtype([*RECORD_HEAD, ("text_bytes", U32), ("reserved", U32), ("time_ns", U64)])
-HOLD_RECORD = np.dtype(
-    [
-        *RECORD_HEAD,
-        ("thread", U32),
-        ("stack_id", U32),
-        *((name, U64) for name in ("lock", "address", "timed", "total_ticks", "max_ticks")),
-        ("histogram", U32, (HISTOGRAM_BUCKETS,)),
-    ]
-)
 EVENT_RECORD = np.dtype(
     [
         ("wait_id", U32),
@@ -416,7 +405,6 @@ STRUCTS = {
     "ProveObject": PROVE_OBJECT,
     "ProveControl": PROVE_CONTROL,
     "WatchRecord": WATCH_RECORD,
-    "HoldRecord": HOLD_RECORD,
     "GilHoldRecord": GIL_HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,

@@ -14,16 +14,16 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_orders_that_contradict_each_other_are_told_and_no_others(any_python: Python, case: str) -> None:
-    outcome = run(any_python, "orders.py", case)
+def test_orders_that_contradict_each_other_are_told_and_no_others(watched_python: Python, case: str) -> None:
+    outcome = run(watched_python, "orders.py", case)
     assert outcome.status == 0, outcome.stderr
     assert len(outcome.profile.lock_order) == case.startswith("wrong_"), outcome.stderr
     assert outcome.profile.deadlocks == outcome.profile.stalls == ()
     assert ("gilprobe: lock order" in outcome.stderr) == case.startswith("wrong_")
 
 
-def test_both_sites_of_a_contradiction_are_told(any_python: Python) -> None:
-    (order,) = run(any_python, "orders.py", "wrong_acquire_release").profile.lock_order
+def test_both_sites_of_a_contradiction_are_told(watched_python: Python) -> None:
+    (order,) = run(watched_python, "orders.py", "wrong_acquire_release").profile.lock_order
     text = (PROGRAMS / "orders.py").read_text().splitlines()
     lines = {
         text[way[part]["taken"][-1]["line"] - 1].strip()

@@ -1,0 +1,1 @@
+"""The watchdog: what it finds, how soon, and what it costs."""

@@ -1,0 +1,63 @@
+"""raises.py CASE: two threads deadlock; one is told by gilprobe.DeadlockError, cleans up, and the other goes on."""
+
+import sys
+import threading
+
+ends = []
+
+
+def run(*bodies):
+    def guarded(body):
+        try:
+            body()
+            ends.append("went on")
+        except RuntimeError as error:
+            ends.append(f"{type(error).__module__}.{type(error).__name__}")
+
+    threads = [threading.Thread(target=guarded, args=(body,), name=body.__name__) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def locks(make):
+    a, b, meeting = make(), make(), threading.Barrier(2)
+
+    def first():
+        with a:
+            meeting.wait()
+            with b:
+                pass
+
+    def second():
+        with b:
+            meeting.wait()
+            with a:
+                pass
+
+    run(first, second)
+
+
+def joins():
+    threads, ready = {}, threading.Barrier(2)
+
+    def body(own, other):
+        threads[own] = threading.current_thread()
+        ready.wait()
+        threads[other].join()
+
+    def left():
+        body("left", "right")
+
+    def right():
+        body("right", "left")
+
+    run(left, right)
+
+
+if sys.argv[1] == "joins":
+    joins()
+else:
+    locks(getattr(threading, sys.argv[1]))
+print(sorted(ends))

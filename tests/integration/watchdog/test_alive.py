@@ -1,0 +1,47 @@
+"""Slow is not deadlocked; what stands still too long is told as a stall."""
+
+from __future__ import annotations
+
+import pytest
+from pythons import Python
+from watchdog_runs import PROGRAMS, marked, run
+
+ALIVE = [
+    line.removeprefix("def ").partition("(")[0]
+    for line in (PROGRAMS / "alive.py").read_text().splitlines()
+    if line.startswith("def ") and line.endswith("():")
+]
+
+
+@pytest.mark.parametrize("case", ALIVE)
+def test_nothing_is_told_of_a_program_that_is_only_slow(watched_python: Python, case: str) -> None:
+    outcome = run(watched_python, "alive.py", case)
+    assert outcome.status == 0, outcome.stderr
+    assert outcome.profile.deadlocks == outcome.profile.stalls == ()
+    assert "gilprobe:" not in outcome.stderr
+
+
+def test_a_stall_names_the_waiter_the_holder_and_where_it_took_the_lock(watched_python: Python) -> None:
+    outcome = run(watched_python, "stalls.py", "long_wait", limit_s=0.5)
+    (stall,) = outcome.profile.stalls
+    waiter, holder = stall["threads"]
+    lines = marked("stalls.py", "long_wait")
+    assert (waiter["name"], holder["name"]) == ("wants", "holder")
+    assert waiter["stack"][0]["line"] in lines["wants"]["waits"]
+    assert holder["stack"][0]["line"] in lines["holder"]["holds"]
+    assert holder["holds"][0]["taken"][0]["line"] + 1 in lines["holder"]["holds"]
+    assert outcome.profile.deadlocks == ()
+
+
+def test_the_gil_held_for_ever_by_c_code_is_told_with_the_line_that_called_it(gil_python: Python) -> None:
+    outcome = run(gil_python, "stalls.py", "gil_forever", limit_s=0.5, until="gilprobe: stall")
+    stall = outcome.profile.stalls[0]
+    assert stall["gil"]["holder"] == "MainThread"
+    assert stall["gil"]["held_s"] > 0.4
+    assert stall["gil"]["stack"][0]["function"].endswith("spins")
+
+
+def test_a_program_in_which_nothing_runs_is_told_as_a_stall_and_no_deadlock(watched_python: Python) -> None:
+    outcome = run(watched_python, "stalls.py", "standstill", limit_s=0.5, until="gilprobe: stall: nothing")
+    assert outcome.told_ns
+    assert outcome.profile.deadlocks == ()
