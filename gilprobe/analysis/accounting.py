@@ -44,7 +44,7 @@ def _thread(
         elif wait.classified.idle:
             idle_s[wait.classified.kind] += wait.blocked_s
         else:
-            sleep_io_s += wait.total_s
+            sleep_io_s += wait.blocked_s
     open_wait = _open_wait(recording, stacks, thread, end_ns, origin_ns)
     if open_wait:
         if open_wait.kind == SLEEP_IO:

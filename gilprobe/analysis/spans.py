@@ -95,8 +95,7 @@ class _Rows:
             for row in self._rows_of(wait.span_id):
                 row.spin_s += wait.spin_s
                 row.wake_s += wait.wake_s
-                blocked_s = wait.total_s if wait.classified.kind == SLEEP_IO else wait.blocked_s
-                row.seconds[wait.classified.kind] += blocked_s
+                row.seconds[wait.classified.kind] += wait.blocked_s
 
     def add_open_waits(self, threads: Sequence[Thread]) -> None:
         """A wait that never ended, in spans that never ended."""

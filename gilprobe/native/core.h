@@ -133,6 +133,7 @@ typedef struct Slot {
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
+    uint8_t io_long;         /* it blocked for long: also its run delay */
     uint64_t gil_condition;  /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
@@ -244,6 +245,7 @@ void gp_slots_forked(void);
 void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
+uint64_t gp_run_delay(const Slot *slot);
 Slot *gp_slots_all(void);
 Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */

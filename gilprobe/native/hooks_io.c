@@ -6,11 +6,14 @@
 
 /* A call shorter than this is counted, not given a record with a stack. */
 #define QUICK_NS 20000u
+/* Reading the run delay costs some microseconds: done where the last call blocked this long. */
+#define LONG_NS 2000000u
 #define CALLER __builtin_return_address(0)
 
 typedef struct {
     OpenWait wait;
     uint64_t cpu_ns;
+    uint64_t run_delay_ns; /* 0 = not read */
     void *caller;
     bool measured;
 } IoCall;
@@ -31,6 +34,8 @@ static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
         call->wait.stack_id = gp_stack_here(slot, caller);
         errno = error;
         call->cpu_ns = gp_thread_cpu_ns();
+        if (slot->io_long)
+            call->run_delay_ns = gp_run_delay(slot) + 1;
     }
     ThreadRecord *record = slot->record;
     record->open_address = call->wait.address;
@@ -57,6 +62,7 @@ static void end(Slot *slot, IoCall *call) {
     }
     record->open_start_ns = 0;
     slot->io_slow = duration_ns >= QUICK_NS;
+    slot->io_long = duration_ns >= LONG_NS;
     if (!slot->io_slow) {
         record->quick_io_count++;
         record->quick_io_ns += duration_ns;
@@ -65,6 +71,8 @@ static void end(Slot *slot, IoCall *call) {
             record->io_cpu_ns += gp_thread_cpu_ns() - call->cpu_ns;
         else
             call->wait.stack_id = gp_stack_here(slot, call->caller);
+        if (call->run_delay_ns && slot->io_long)
+            call->wait.ready_ns = gp_run_delay(slot) + 1 - call->run_delay_ns;
         gp_wait_add(slot, &call->wait, end_ns, 0, 0);
     }
     slot->busy = 0;

@@ -85,6 +85,12 @@ static bool read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_n
     return true;
 }
 
+/* Nanoseconds that the thread was runnable without a core; 0 where that cannot be read. */
+uint64_t gp_run_delay(const Slot *slot) {
+    uint64_t cpu_ns, run_delay_ns;
+    return read_schedstat(slot->tid, &cpu_ns, &run_delay_ns) ? run_delay_ns : 0;
+}
+
 /* Of the calling thread. */
 void gp_read_kernel(Slot *slot, uint64_t now_ns) {
     ThreadRecord *record = slot->record;
@@ -108,7 +114,7 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->tid = (uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0);
     slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     slot->named = 0;
-    slot->io_slow = 0;
+    slot->io_slow = slot->io_long = 0;
     slot->blocked = slot->vforked = slot->over = 0;
     slot->session = gp_session;
     memset(&slot->past, 0, sizeof slot->past);
