@@ -8,7 +8,8 @@
 
 #define BIRTH_BITS 15
 #define WINDOW 4
-#define TYPE_NEW 312 /* PyTypeObject.tp_new with a PyObject of 16 bytes (CPython Include/cpython/object.h) */
+#define TYPE_NEW 312  /* PyTypeObject.tp_new with a PyObject of 16 bytes (CPython Include/cpython/object.h) */
+#define TYPE_BASE 256 /* PyTypeObject.tp_base, likewise */
 #define MOST_TYPES 16
 
 typedef struct {
@@ -102,19 +103,16 @@ bool gp_made_at(uint64_t lock, Place *place) {
 }
 
 static void *make(void *type, void *args, void *kwargs) {
-    for (int i = 0; i < MOST_TYPES; i++) {
-        uint64_t known = atomic_load_explicit(&types[i].type, memory_order_acquire);
-        if (known != (uint64_t)type)
-            continue;
-        void *lock = types[i].original(type, args, kwargs);
-        if (lock && gp_locks_watching())
-            gp_born((uint64_t)lock);
-        return lock;
-    }
-    /* A subclass: its base is the one that was swapped. */
-    for (int i = 0; i < MOST_TYPES; i++)
-        if (atomic_load_explicit(&types[i].type, memory_order_acquire))
-            return types[i].original(type, args, kwargs);
+    /* A subclass's tp_new is its base's. */
+    for (uint64_t base = (uint64_t)type; base; base = GP_AT(uint64_t, base, TYPE_BASE + gp_python.object_type - 8u))
+        for (int i = 0; i < MOST_TYPES; i++) {
+            if (atomic_load_explicit(&types[i].type, memory_order_acquire) != base)
+                continue;
+            void *lock = types[i].original(type, args, kwargs);
+            if (lock && gp_locks_watching())
+                gp_born((uint64_t)lock);
+            return lock;
+        }
     return NULL;
 }
 

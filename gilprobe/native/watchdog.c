@@ -2,10 +2,12 @@
 #define _GNU_SOURCE
 #include "graph.h"
 
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "python.h"
@@ -149,6 +151,21 @@ static void check(void) {
     }
 }
 
+/* A process whose main thread has ended (a fork in another thread) lives until its last thread ends: that must not be
+ * this one. The ended main thread stays listed, as a zombie. */
+static bool is_last_thread(void) {
+    struct stat tasks;
+    char text[512], *state;
+    if (gp_syscall3(SYS_stat, "/proc/self/task", &tasks, 0) || tasks.st_nlink > 4)
+        return false;
+    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/stat", O_RDONLY | O_CLOEXEC, 0, 0, 0);
+    long got = fd < 0 ? 0 : gp_syscall3(SYS_read, fd, text, sizeof text - 1);
+    if (fd >= 0)
+        gp_syscall3(SYS_close, fd, 0, 0);
+    text[got > 0 ? got : 0] = 0;
+    return (state = strrchr(text, ')')) && state[1] && state[2] == 'Z';
+}
+
 static void *watch(void *unused) {
     (void)unused;
     gp_slot_gone = true; /* no hook records this thread */
@@ -159,6 +176,8 @@ static void *watch(void *unused) {
     struct timespec pause = {0, CHECK_NS};
     while (atomic_load(&running) == 1) {
         gp_syscall6(SYS_futex, (long)&running, FUTEX_WAIT_PRIVATE, 1, (long)&pause, 0, 0);
+        if (is_last_thread())
+            break;
         if (atomic_load(&running) == 1 && gp_story_try()) {
             check();
             gp_story_done();

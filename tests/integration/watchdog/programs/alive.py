@@ -167,5 +167,19 @@ def late_consumer():
     join(start(puts, takes))
 
 
+def fork_in_thread():
+    """The child lives until the thread that forked ends, and no longer."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+
+    def forks():
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+
+    join(start(forks))
+
+
 globals()[sys.argv[1]]()
 print("done")
