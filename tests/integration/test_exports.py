@@ -43,7 +43,8 @@ def gilprobe(*arguments: str, cwd: Path) -> None:
 
 def test_every_format_of_a_real_recording_is_read_by_its_reader(any_python: Python, tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text(SCRIPT)
-    gilprobe("profile", "-q", "--events", "-o", "r", "--python", any_python.executable, "run.py", cwd=tmp_path)
+    python = ("--python", any_python.executable)
+    gilprobe("profile", "-q", "--events", "--sampler", "native", "-o", "r", *python, "run.py", cwd=tmp_path)
     gilprobe("report", "r", "-f", "pprof", "-o", "run.pb.gz", cwd=tmp_path)
     profile = load(tmp_path / "r")
     for name in FORMATS:

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 
 ends = []
 
@@ -19,6 +20,10 @@ def run(*bodies):
         thread.start()
     for thread in threads:
         thread.join()
+    # Up to 3.12 a join that an exception ends marks the joined thread as ended (threading._wait_for_tstate_lock).
+    for _ in range(500):
+        if len(ends) < len(threads):
+            time.sleep(0.01)
 
 
 def locks(make):
