@@ -23,8 +23,13 @@ class Recorded:
     profile: Profile
 
     def total_s(self, kind: str) -> float:
-        """Whole waits of this kind: blocked, spinning and waking."""
-        return sum(wait.total_s for wait in self.profile.waits if wait.kind == kind)
+        """Whole waits of this kind: blocked, spinning and waking. Thread.start's for the new thread are not the
+        script's, which has no stopwatch around them."""
+        return sum(
+            wait.total_s
+            for wait in self.profile.waits
+            if wait.kind == kind and not any(frame.function == "Thread.start" for frame in wait.waiter)
+        )
 
     def stopwatch_s(self, kind: str) -> float:
         """What a stopwatch around the call has: on GIL builds a thread also takes the GIL back there, a wait apart."""
