@@ -137,7 +137,7 @@ class _Row:
 
 
 def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
-    """Contention and idling by falling total; sleep and I/O are no one's fault and have no rows."""
+    """Contention and idling by falling time blocked; sleep and I/O are no one's fault and have no rows."""
     rows: dict[tuple[str, str, str, tuple[Frame, ...]], _Row] = defaultdict(_Row)
     for wait in waits:
         if not (wait.classified.contention or wait.classified.idle):
@@ -179,7 +179,7 @@ def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
         )
         for (kind, object_type, name, frames), row in rows.items()
     ]
-    return tuple(sorted(built, key=lambda wait: -wait.total_s))
+    return tuple(sorted(built, key=lambda wait: -wait.contended_s))
 
 
 def _releasers(row: _Row) -> tuple[Releaser, ...]:

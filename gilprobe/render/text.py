@@ -175,14 +175,16 @@ def _waits(profile: Profile, console: Console) -> None:
     if not waits:
         return
     console.print()
-    table = _table(("wait", False, 6), ("count", True, 6), ("total", True, 7), ("longest", True, 7), ("for", False, 30))
+    table = _table(("wait", False, 6), ("count", True, 6), ("blocked", True, 7), ("longest", True, 7), ("for", False, 30))
     for wait in waits:
         what = (
             f"{wait.object_type} {wait.name}" if wait.object_type and wait.object_type not in wait.name else wait.name
         )
-        row = SHORT.get(wait.kind, wait.kind), str(wait.count), seconds(wait.total_s), seconds(wait.max_s)
+        row = SHORT.get(wait.kind, wait.kind), str(wait.count), seconds(wait.contended_s), seconds(wait.max_s)
         table.add_row(*row, plain(what, 48))
-        table.add_row("", "", "", "", plain(f"ended by {who_released(wait) or '? (not seen)'}", 48))
+        unseen = "it spun: who let go is not seen" if 2 * wait.spin_s > wait.contended_s else "ended by ? (not seen)"
+        released = who_released(wait)
+        table.add_row("", "", "", "", plain(f"ended by {released}" if released else unseen, 48))
     console.print(table)
 
 
