@@ -175,7 +175,9 @@ def _waits(profile: Profile, console: Console) -> None:
     if not waits:
         return
     console.print()
-    table = _table(("wait", False, 6), ("count", True, 6), ("blocked", True, 7), ("longest", True, 7), ("for", False, 30))
+    table = _table(
+        ("wait", False, 6), ("count", True, 6), ("blocked", True, 7), ("longest", True, 7), ("for", False, 30)
+    )
     for wait in waits:
         what = (
             f"{wait.object_type} {wait.name}" if wait.object_type and wait.object_type not in wait.name else wait.name
