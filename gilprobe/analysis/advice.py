@@ -33,7 +33,7 @@ def findings(
     python = processes[0].python
     found = [*_gil(waits, wanted_s, free_threaded), *_waits(waits, wanted_s)]
     found += [_hot(hot, threads, wanted_s, python) for hot in hot_objects if hot.share >= LEAST_SHARE]
-    found += open_findings(threads, deadlocks, wanted_s, watched)
+    found += open_findings(processes, threads, deadlocks, wanted_s, watched)
     none = [] if found or stuck else [_nothing(accounting, free_threaded, samples)]
     found += _too_few_cores(threads, wanted_s)
     found.sort(key=lambda finding: -finding.share)

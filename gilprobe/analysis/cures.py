@@ -99,8 +99,8 @@ def of_deadlock(kinds: Sequence[str]) -> str:
     """kinds: what each of its threads waits for, as the watchdog names it."""
     if set(kinds) <= {"lock", "native", "gil", "import"}:
         return (
-            "Take these locks in one order in every thread, or never hold one while taking the other; where neither can "
-            "be, take the second with acquire(timeout=...), and let go of the first and try anew when that fails."
+            "Take these locks in one order in every thread, or never hold one while taking the other; where neither "
+            "can be, take the second with acquire(timeout=...), and let go of the first and try anew when that fails."
         )
     return (
         "Wait for other threads (join, result, get, put, wait) only where none of what they need is held, and with a "

@@ -13,7 +13,7 @@ UNDECODED = "without it samples cannot be decoded, and CPU lost to shared cache 
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """threads: as they came, with their atomic stall. span_samples: (pid, span id) -> CPU samples on shared lines, all."""
+    """threads: now with their atomic stall. span_samples: (pid, span id) -> CPU samples on shared lines, and all."""
 
     threads: list[Thread]
     objects: tuple[HotObject, ...] = ()

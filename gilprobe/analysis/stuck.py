@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gilprobe.analysis import cures
-from gilprobe.model import Evidence, Finding, Frame, OpenWait, Thread, WaitKind, own_frame
+from gilprobe.model import Evidence, Finding, Frame, OpenWait, Process, Thread, WaitKind, own_frame
 
 LEAST_OPEN_S = 0.05
 DEADLOCK, OPEN = "deadlock", "open-wait"
@@ -42,31 +42,44 @@ def deadlock_findings(deadlocks: Sequence[dict[str, Any]], threads: Sequence[Thr
 
 
 def open_findings(
-    threads: Sequence[Thread], deadlocks: Sequence[dict[str, Any]], wanted_s: float, watched: bool
+    processes: Sequence[Process],
+    threads: Sequence[Thread],
+    deadlocks: Sequence[dict[str, Any]],
+    wanted_s: float,
+    watched: bool,
 ) -> list[Finding]:
-    """Contention that had not ended when the recording did, and that no deadlock explains. share: of wanted_s."""
+    """Contention that had not ended when the recording did, and that no deadlock explains. share: of wanted_s.
+
+    A process that was killed left no time of its end: how long its threads stood still is not known, only that they
+    did, and somebody always waits for the GIL.
+    """
+    killed = {process.pid for process in processes if process.end == "none"}
     explained = {name for deadlock in deadlocks for name in _names(deadlock)}
-    groups: dict[tuple[str, str], list[tuple[Thread, OpenWait]]] = defaultdict(list)
+    groups: dict[tuple[str, str, bool], list[tuple[Thread, OpenWait]]] = defaultdict(list)
     for thread, wait in _open(threads):
-        if wait.kind in CONTENTION and wait.waited_s > LEAST_OPEN_S and (thread.pid, thread.name) not in explained:
-            groups[wait.kind, wait.name].append((thread, wait))
-    return [_unended(kind, name, group, wanted_s, watched) for (kind, name), group in groups.items()]
+        if wait.kind not in CONTENTION or (thread.pid, thread.name) in explained:
+            continue
+        unknown = thread.pid in killed and wait.kind != WaitKind.GIL
+        if wait.waited_s > LEAST_OPEN_S or unknown:
+            groups[wait.kind, wait.name, unknown].append((thread, wait))
+    return [_unended(*key, group, wanted_s, watched) for key, group in groups.items()]
 
 
-def _unended(kind: str, name: str, group: Sequence[tuple[Thread, OpenWait]], wanted_s: float, watched: bool) -> Finding:
+def _unended(
+    kind: str, name: str, unknown: bool, group: Sequence[tuple[Thread, OpenWait]], wanted_s: float, watched: bool
+) -> Finding:
     waited_s = [wait.waited_s for _, wait in group]
     sites = dict.fromkeys(frame for _, wait in group if (frame := own_frame(wait.stack)))
-    count = "one thread" if len(group) == 1 else f"{len(group)} threads"
+    names = ", ".join(thread.name for thread, _ in group[:4]) + (" ..." if len(group) > 4 else "")
+    long = "for how long is not known, as it was killed" if unknown else f"the longest for {max(waited_s):.3g} s"
     return Finding(
-        title=f"Still waiting when the recording ended, for {'the GIL' if kind == WaitKind.GIL else name or kind}",
+        title=f"Still waiting when the recording ended: for {'the GIL' if kind == WaitKind.GIL else name or kind}",
         share=min(1.0, sum(waited_s) / wanted_s) if wanted_s > 0 else 0.0,
         evidence=Evidence.MEASURED,
         sites=tuple(sites)[:6],
         cure=cures.of_open_wait(watched),
         kind=OPEN,
-        detail=f"{count} of {', '.join(thread.name for thread, _ in group[:4])}, the longest {max(waited_s):.3g} s"
-        if len(group) > 1
-        else f"{group[0][0].name}, {waited_s[0]:.3g} s",
+        detail=f"{names}; {long}",
     )
 
 

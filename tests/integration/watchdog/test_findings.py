@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from pythons import Python
-from watchdog_runs import PROGRAMS, marked, run
+from watchdog_runs import marked, run
 
 from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment
@@ -36,15 +35,38 @@ def test_its_twin_has_no_such_finding(watched_python: Python, case: str) -> None
     assert outcome.status == 0 and not kinds(outcome.profile.findings) & {"deadlock", "open-wait"}
 
 
-def test_without_the_watchdog_waits_that_never_ended_are_the_finding(any_python: Python, tmp_path: Path) -> None:
-    variables = os.environ | environment(tmp_path, Options(rate_hz=0))
-    command = [any_python.executable, str(PROGRAMS / "planted.py"), "abba"]
-    try:
-        subprocess.run(command, env=variables, stdout=sys.stderr, timeout=2, check=False)
-    except subprocess.TimeoutExpired:
-        pass  # it hangs, and was killed
-    found = load(tmp_path).findings
-    assert found[0].kind == "open-wait" and "none" not in kinds(found)
-    assert "--watchdog" in found[0].cure and found[0].share > 0.2
-    waits = {line for marks in marked("planted.py", "abba").values() for line in marks.get("waits", ())}
-    assert {frame.line for finding in found if finding.kind == "open-wait" for frame in finding.sites} <= waits
+HUNG = """
+import os, sys, threading, time
+a, b, meeting = threading.Lock(), threading.Lock(), threading.Barrier(2)
+def body(one, two):
+    with one:
+        if "fixed" not in sys.argv: meeting.wait()
+        with two: pass  # stuck
+def first(): body(a, b)
+def second(): body(*(a, b) if "fixed" in sys.argv else (b, a))
+for target in (first, second): threading.Thread(target=target, daemon=True).start()
+time.sleep(1)
+os.kill(os.getpid(), 9) if "kill" in sys.argv else os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("end", ["exit", "kill"])
+def test_without_the_watchdog_waits_that_never_ended_are_told(any_python: Python, tmp_path: Path, end: str) -> None:
+    def found(*arguments: str) -> tuple[Finding, ...]:
+        folder = tmp_path / "-".join(arguments)
+        folder.mkdir()
+        script = tmp_path / "hung.py"
+        script.write_text(HUNG)
+        variables = os.environ | environment(folder, Options(rate_hz=0))
+        subprocess.run([any_python.executable, str(script), *arguments], env=variables, timeout=20, check=False)
+        return load(folder).findings
+
+    hung = found(end, "hung")
+    told = [finding for finding in hung if finding.kind == "open-wait"]
+    assert "none" not in kinds(hung) and all("--watchdog" in finding.cure for finding in told)
+    assert {frame.line for finding in told for frame in finding.sites} == {
+        HUNG[: HUNG.index("# stuck")].count("\n") + 1
+    }
+    if end == "exit":
+        assert hung[0].kind == "open-wait" and hung[0].share > 0.2
+    assert "open-wait" not in kinds(found(end, "fixed"))
