@@ -324,8 +324,8 @@ def hostile(name: str) -> Profile:
         ),
         cuda=anything,
         loader={
-            "workers": [{"name": name, "pid": 1, "tid": 1, "batches": 3, "parts": {name: {"wall": 1.0, name: 0.4}}}],
-            "parts": {name: {"wall": 1.0, name: 0.4}},
+            "workers": [{"name": name, "pid": 1, "tid": 1, "batches": 3, "parts": {name: {"wall": 1.0, "lock": 0.4}}}],
+            "parts": {name: {"wall": 1.0, "lock": 0.4}},
             "starved": {"wall": 0.5, "queue": 0.5},
             "batches": 3,
             "work_s": 1.0,
