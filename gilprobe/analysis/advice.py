@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from gilprobe.analysis import cures
+from gilprobe.analysis.stuck import deadlock_findings, open_findings
 from gilprobe.model import Accounting, Evidence, Finding, Frame, HotObject, Process, Thread, Wait, WaitKind, own_frame
 
 LEAST_SHARE = 0.01
@@ -17,19 +19,25 @@ def findings(
     waits: Sequence[Wait],
     hot_objects: Sequence[HotObject],
     accounting: Accounting,
+    *,
+    deadlocks: Sequence[dict[str, Any]] = (),
     samples: int = 0,
+    watched: bool = False,
 ) -> tuple[Finding, ...]:
+    """By falling share, deadlocks first. watched: the watchdog looked for deadlocks."""
     wanted_s = sum(t.wanted_s for t in threads)
+    stuck = deadlock_findings(deadlocks, threads)
     if wanted_s <= 0:
-        return (_nothing(accounting, False, samples),)
+        return tuple(stuck) or (_nothing(accounting, False, samples),)
     free_threaded = any(process.free_threaded for process in processes)
     python = processes[0].python
     found = [*_gil(waits, wanted_s, free_threaded), *_waits(waits, wanted_s)]
     found += [_hot(hot, threads, wanted_s, python) for hot in hot_objects if hot.share >= LEAST_SHARE]
-    none = [] if found else [_nothing(accounting, free_threaded, samples)]
+    found += open_findings(processes, threads, deadlocks, wanted_s, watched)
+    none = [] if found or stuck else [_nothing(accounting, free_threaded, samples)]
     found += _too_few_cores(threads, wanted_s)
     found.sort(key=lambda finding: -finding.share)
-    return (*found, *none)
+    return (*stuck, *found, *none)
 
 
 def _sites(waits: Sequence[Wait]) -> tuple[Frame, ...]:

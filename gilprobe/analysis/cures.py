@@ -95,6 +95,27 @@ def _of_lock(waits: Sequence[Wait]) -> str:
     )
 
 
+def of_deadlock(kinds: Sequence[str]) -> str:
+    """kinds: what each of its threads waits for, as the watchdog names it."""
+    if set(kinds) <= {"lock", "native", "gil", "import"}:
+        return (
+            "Take these locks in one order in every thread, or never hold one while taking the other; where neither "
+            "can be, take the second with acquire(timeout=...), and let go of the first and try anew when that fails."
+        )
+    return (
+        "Wait for other threads (join, result, get, put, wait) only where none of what they need is held, and with a "
+        "timeout, so that the thread can let go and try anew."
+    )
+
+
+def of_open_wait(watched: bool) -> str:
+    if watched:
+        return (
+            "The watchdog saw no deadlock in it: somebody holds it for long. Hold it for less, or wait with a timeout."
+        )
+    return "Record with --watchdog: it tells whether this is a deadlock, and who holds what."
+
+
 def of_gil(free_threaded: bool) -> str:
     if free_threaded:
         return "The GIL is on in this free-threaded build: gilprobe doctor MODULE names the import that turned it on."

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 
 from gilprobe.analysis.contention import ClassifiedWait, thread_name
+from gilprobe.analysis.cuda import cuda_of
 from gilprobe.analysis.gpu_timeline import Times, idle_within
 from gilprobe.model import WaitKind
+from gilprobe.recording import Recording
 
 MOST_ROWS = 20
+
+
+def gpu_of(recordings: Sequence[Recording], waits: Sequence[ClassifiedWait]) -> dict[str, Any]:
+    """The JSON report's `cuda`; empty where --cuda was not given."""
+    gpu = cuda_of(recordings)
+    return {**gpu.report, "waits_while_idle": waits_while_idle(waits, gpu.busy)} if gpu.report else {}
 
 
 def waits_while_idle(waits: Sequence[ClassifiedWait], busy: tuple[Times, Times]) -> list[dict[str, Any]]:

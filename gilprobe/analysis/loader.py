@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gilprobe.model import Evidence, HotObject, Span, Wait, own_frame
+from gilprobe.model import Evidence, HotObject, NotObserved, Span, Wait, own_frame
 
 PREFIX = "loader."
 WORKER_PARTS = {
@@ -69,6 +69,11 @@ def loader_of(spans: Sequence[Span], waits: Sequence[Wait], hot_objects: Sequenc
         "fault_cost_us": fault_s * 1e6,
         "causes": _causes(parts, work_s, names, waits, hot_objects),
     }
+
+
+def no_loader(loader: dict[str, Any]) -> Iterator[NotObserved]:
+    if not loader:
+        yield NotObserved("loader", "no ThreadDataLoader of gilprobe.loader ran")
 
 
 def fault_cost_s(spans: Sequence[Span]) -> float:

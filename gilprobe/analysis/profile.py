@@ -1,97 +1,86 @@
-"""From a recording on the disk to the Profile."""
+"""From a recording on the disk to the Profile: each module of this package offers a part, here they meet."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
-from gilprobe.analysis.contention import classified_waits, wait_rows
+from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
-from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed, cuda_of
-from gilprobe.analysis.gpu_waits import waits_while_idle
-from gilprobe.analysis.loader import loader_of
+from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
+from gilprobe.analysis.gpu_waits import gpu_of
+from gilprobe.analysis.hot import hot_of
+from gilprobe.analysis.loader import loader_of, no_loader
 from gilprobe.analysis.overview import overview_of
 from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
+from gilprobe.analysis.run import began_ns, meta_of, process_of
 from gilprobe.analysis.spans import spans_of
 from gilprobe.analysis.timeline import timeline_of
+from gilprobe.analysis.unrecorded import not_recorded
 from gilprobe.analysis.watched import not_watched, watched
-from gilprobe.model import NotObserved, Process, Profile, Thread
-from gilprobe.recording import RecordedThread, Recording, read_folder
-from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
-
-UNDECODED = "without it samples cannot be decoded, and CPU lost to shared cache lines counts as useful"
-NO_CACHE_EVENTS = (
-    "no hardware counter was read: hot objects rest on sampled registers alone (gilprobe doctor tells what there is)"
-)
+from gilprobe.model import Profile, Proof, Thread
+from gilprobe.recording import Recording, read_folder
 
 
 def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     """The Profile of a recording folder. Raises RecordingError where it cannot be read (see read_folder)."""
     recordings = read_folder(Path(path), salvage=salvage)
-    waits = [wait for recording in recordings for wait in classified_waits(recording)]
-    threads = _threads(recordings, waits)
-    hot_objects: tuple[Any, ...] = ()
-    span_samples: dict[tuple[int, int], tuple[int, int]] = {}
-    sampled = [recording for recording in recordings if len(recording.samples)]
-    undecoded: list[NotObserved] = []
-    if any(recording.free_threaded for recording in sampled):
-        from gilprobe.analysis.atomics import hot_objects_of, with_stalls
+    return profile_of(recordings, proof_of(Path(path), salvage=salvage))
 
-        try:
-            hot_objects, stalls, span_samples = hot_objects_of(sampled)
-            threads = with_stalls(threads, stalls)
-            undecoded += _undecoded(sampled)
-        except ImportError as error:
-            undecoded.append(NotObserved("hot_objects", f"{error.name or error} is not installed: {UNDECODED}"))
-    start_ns = min(recording.header["start_ns"] for recording in recordings)
+
+def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
+    # What every part is made of: single waits, their rows, and the threads with all their time.
+    start_ns = began_ns(recordings)
     wall_s = (max(recording.end_ns for recording in recordings) - start_ns) / 1e9
+    waits = [wait for recording in recordings for wait in classified_waits(recording)]
     rows = wait_rows(waits)
-    processes = tuple(_process(recording) for recording in recordings)
+    hot = hot_of(recordings, _threads(recordings, waits, start_ns))
+    threads = hot.threads
+
+    # The parts.
+    meta = meta_of(recordings, wall_s, threads)
+    processes = tuple(process_of(recording) for recording in recordings)
     accounting = account(threads, wall_s)
-    spans = spans_of(recordings, waits, threads, span_samples, start_ns)
-    deadlocks, stalls_told, lock_order = watched(recordings)
-    proof = proof_of(Path(path), salvage=salvage)
-    loader = loader_of(spans, rows, hot_objects)
-    gpu = cuda_of(recordings)
-    if gpu.report:
-        gpu.report["waits_while_idle"] = waits_while_idle(waits, gpu.busy)
+    spans = spans_of(recordings, waits, threads, hot.span_samples, start_ns)
+    loader = loader_of(spans, rows, hot.objects)
+    told = watched(recordings)
+    gpu = gpu_of(recordings, waits)
     outside = spied(recordings, waits)
-    meta = _meta(recordings[0], wall_s, threads, sum(len(recording.samples) for recording in recordings))
-    if outside.by:
-        meta |= {"stacks_by": outside.by, "stacks_cpu_s": outside.cpu_s}
     timeline = timeline_of(recordings, waits, rows, start_ns)
+
+    # What they say, and what they could not see.
+    causes = findings(
+        processes, threads, rows, hot.objects, accounting,
+        deadlocks=told.deadlocks, samples=meta["samples"], watched=meta["watchdog"],
+    )  # fmt: skip
+    not_observed = (
+        *not_recorded(recordings),
+        *no_loader(loader),
+        *not_watched(recordings),
+        *hot.not_observed,
+        *outside.not_observed,
+        *cuda_not_observed(gpu),
+    )
     return Profile(
-        meta=meta,
+        meta=meta | outside.meta,
         processes=processes,
         threads=tuple(threads),
         waits=rows,
-        hot_objects=hot_objects,
-        deadlocks=deadlocks,
-        stalls=stalls_told,
-        lock_order=lock_order,
-        cuda=gpu.report,
+        hot_objects=hot.objects,
+        deadlocks=told.deadlocks,
+        stalls=told.stalls,
+        lock_order=told.lock_order,
+        cuda=gpu,
         spans=spans,
         loader=loader,
         accounting=accounting,
-        findings=(
-            *with_proof(findings(processes, threads, rows, hot_objects, accounting, meta["samples"]), proof),
-            *cuda_findings(gpu.report),
-        ),
+        findings=(*with_proof(causes, proof), *cuda_findings(gpu)),
         proof=proof,
-        not_observed=(
-            *_not_observed(recordings),
-            *([] if loader else [NotObserved("loader", "no ThreadDataLoader of gilprobe.loader ran")]),
-            *not_watched(recordings),
-            *undecoded,
-            *outside.not_observed,
-            *cuda_not_observed(gpu.report),
-        ),
+        not_observed=not_observed,
         cpu_stacks=cpu_stacks_of(recordings),
         wall_stacks=outside.stacks,
         timeline=timeline,
@@ -99,143 +88,8 @@ def load(path: str | os.PathLike[str], *, salvage: bool = False) -> Profile:
     )
 
 
-def _threads(recordings: Sequence[Recording], waits: Sequence[Any]) -> list[Thread]:
+def _threads(recordings: Sequence[Recording], waits: Sequence[ClassifiedWait], start_ns: int) -> list[Thread]:
     threads: list[Thread] = []
-    origin_ns = min(recording.header["start_ns"] for recording in recordings)
     for recording in recordings:
-        threads += threads_of(recording, [wait for wait in waits if wait.recording is recording], origin_ns)
+        threads += threads_of(recording, [wait for wait in waits if wait.recording is recording], start_ns)
     return threads
-
-
-def _process(recording: Recording) -> Process:
-    gil_used = any(thread["gil_holds"] > FEW_GIL_HOLDS for thread in recording.threads.values())
-    return Process(
-        pid=recording.header["pid"],
-        parent_pid=recording.header["parent_pid"],
-        python=recording.python_version + ("t" if recording.free_threaded else ""),
-        free_threaded=recording.free_threaded,
-        gil_enabled=gil_used if recording.free_threaded else True,
-        argv=tuple(_text(part) for part in recording.metas.get("argv", b"").split(b"\0")),
-        wall_s=(recording.end_ns - recording.header["start_ns"]) / 1e9,
-        end=EndKind(recording.header["end_kind"]).name.lower() if recording.header["end_kind"] < 5 else "none",
-        lost_records=recording.header["lost_records"],
-        python_stacks=bool(recording.flags & HeaderFlag.PYTHON_STACKS),
-    )
-
-
-# Expected samples above which having less than a tenth of them is no chance.
-FEW_SAMPLES = 20
-
-# A free-threaded build takes its GIL a few times at start-up before it turns it off (16 on 3.13.5).
-FEW_GIL_HOLDS = 100
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
-
-
-def _meta(first: Recording, wall_s: float, threads: Sequence[Thread], samples: int) -> dict[str, Any]:
-    from gilprobe import __version__
-
-    return {
-        "gilprobe": __version__,
-        "recording": first.path.parent.name,
-        "started": datetime.fromtimestamp(first.header["start_realtime_ns"] / 1e9, UTC).isoformat(
-            timespec="milliseconds"
-        ),
-        "python": first.python_version + ("t" if first.free_threaded else ""),
-        "executable": _text(first.metas.get("executable", b"")),
-        "cwd": _text(first.metas.get("cwd", b"")),
-        "wall_s": wall_s,
-        "cpu_s": sum(thread.cpu_s for thread in threads),
-        "rate_hz": first.header["rate_hz"],
-        "samples": samples,
-        "sampler": _sampler(first),
-        "events": bool(first.flags & HeaderFlag.EVENTS),
-        "watchdog": "watchdog" in first.metas,
-    }
-
-
-def _sampler(recording: Recording) -> str:
-    if recording.flags & HeaderFlag.SAMPLED_PERF:
-        return "perf task-clock"
-    return "thread CPU timer" if recording.flags & HeaderFlag.SAMPLED_TIMER else "off"
-
-
-def _not_observed(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
-    missing: list[NotObserved] = []
-    for recording in recordings:
-        header, where = recording.header, f"process {recording.header['pid']}"
-        if header["lost_records"]:
-            reason = _error(header["lost_errno"]) if header["lost_errno"] else "no room"
-            missing.append(
-                NotObserved(f"{header['lost_records']} records of {where}", f"could not be written: {reason}")
-            )
-        missing += [NotObserved(f"a part of {where}", damage) for damage in recording.damage]
-        missing += _shortened(recording, where)
-        if header["lost_samples"]:
-            missing.append(
-                NotObserved(f"{header['lost_samples']} samples of {where}", "came while the recorder was busy")
-            )
-        if not recording.flags & HeaderFlag.PYTHON_STACKS:
-            missing.append(NotObserved(f"Python stacks of {where}", f"Python {recording.python_version} is not known"))
-        if header["end_kind"] == EndKind.NONE:
-            missing.append(NotObserved(f"the end of {where}", "it was killed, crashed, or still runs"))
-        missing += [
-            NotObserved(f"samples of {thread.name or thread['tid']} in {where}", "it blocks the sampler's signal")
-            for thread in recording.threads.values()
-            if FEW_SAMPLES < _cpu_s(thread) * header["rate_hz"] > 10 * thread["samples"]
-        ]
-        if header["sampler_errno"] and header["rate_hz"]:
-            missing.append(_without_perf(recording, where))
-    if not any(recording.header["rate_hz"] for recording in recordings):
-        missing.append(NotObserved("hot_objects", "the sampler was off (--rate 0)"))
-    elif any(recording.free_threaded for recording in recordings):
-        missing.append(NotObserved("loads of lines that another core had modified", NO_CACHE_EVENTS))
-    else:
-        missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
-    return tuple(missing)
-
-
-def _without_perf(recording: Recording, where: str) -> NotObserved:
-    """One step down: to the timer, whose signals the kernel sends at its own ticks; below it nothing is sampled."""
-    refused = _error(recording.header["sampler_errno"])
-    if recording.flags & HeaderFlag.SAMPLED_TIMER:
-        return NotObserved(f"perf in {where}", f"{refused}: the thread CPU timer serves, up to the kernel's tick rate")
-    return NotObserved(f"CPU samples of {where}", f"perf: {refused}, and no timer: no hot objects, no sampled stacks")
-
-
-def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
-    waits = recording.waits
-    overflown = int(waits["count"][(waits["flags"] & WaitFlag.OVERFLOW) > 0].sum())
-    if overflown:
-        yield NotObserved(f"stacks and releasers of {overflown} waits of {where}", "more different waits than it keeps")
-    truncated = sum(stack.truncated for stack in recording.stacks.values())
-    if truncated:
-        yield NotObserved(f"outer frames of {truncated} stacks of {where}", "deeper than it keeps")
-    unseen = recording.metas.get("unseen_threads", b"").decode("ascii", "replace")
-    if unseen.isdigit():
-        yield NotObserved(f"{unseen} threads of {where}", "blocked since before the recording began, they never showed")
-    merged = sum(span["count"] for span in recording.spans.values() if span.overflow)
-    if merged:
-        yield NotObserved(f"names of {merged} spans of {where}", "more different ones in a thread than it keeps")
-    unread = sum(not thread["read_ns"] for thread in recording.threads.values())
-    if unread:
-        yield NotObserved(f"CPU and run delay of {unread} threads of {where}", "the kernel's figures were never read")
-
-
-def _undecoded(sampled: Sequence[Recording]) -> Iterator[NotObserved]:
-    from gilprobe.analysis.atomics import unreadable_code
-
-    for recording in sampled:
-        for path, count in unreadable_code(recording).items():
-            what = f"hot objects in {count} of {len(recording.samples)} samples of process {recording.header['pid']}"
-            yield NotObserved(what, f"the code of {path} cannot be read here")
-
-
-def _cpu_s(thread: RecordedThread) -> float:
-    return max(0, thread["cpu_ns"] - thread["start_cpu_ns"]) / 1e9
-
-
-def _error(number: int) -> str:
-    return os.strerror(number) if number < 4096 else f"error {number}"

@@ -37,6 +37,10 @@ class Spied:
     cpu_s: float = 0.0
     not_observed: tuple[NotObserved, ...] = ()
 
+    @property
+    def meta(self) -> dict[str, Any]:
+        return {"stacks_by": self.by, "stacks_cpu_s": self.cpu_s} if self.by else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:

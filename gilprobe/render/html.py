@@ -20,7 +20,10 @@ from gilprobe.render.proof_words import proof_lines
 
 WEB = Path(__file__).parent / "web"
 # In the order of their imports: a module comes after all it imports.
-MODULES = ("words", "data", "table", "lanes", "timeline", "flame", "blocking", "threads", "objects", "orders", "main")
+MODULES = (
+    "words", "data", "table", "lanes", "timeline", "flame", "blocking", "threads", "objects", "orders", "spans",
+    "loader", "main",
+)  # fmt: skip
 MOST_TEXT = 2000
 LEAST_STEP = 0.005
 NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz": 0, "samples": 0, "sampler": "off"}

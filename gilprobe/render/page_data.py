@@ -12,6 +12,7 @@ import operator
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import islice, repeat
 from typing import Any
 
@@ -61,7 +62,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "deadlocks": clean(list(profile.deadlocks)),
         "stalls": clean(list(profile.stalls)),
         "lockOrder": clean(list(profile.lock_order)),
-        "spans": clean(list(profile.spans)),
+        "spans": clean([asdict(span) for span in profile.spans]),
         "cuda": clean(profile.cuda),
         "loader": clean(profile.loader),
     }

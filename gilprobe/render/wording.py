@@ -122,9 +122,6 @@ def answer(profile: Profile) -> str:
     if profile.deadlocks:
         return f"{first} {len(profile.deadlocks[0].get('threads', ()))} of them ended in a deadlock."
     top = profile.findings[0] if profile.findings else None
-    if profile.deadlocks:
-        stuck = sum(len(deadlock.get("threads", ())) for deadlock in profile.deadlocks)
-        return f"{first} {stuck} threads wait for each other and will for ever: a deadlock."
     if top is None or top.kind == "none":
         return f"{first} No contention was found."
     where = f" ({place(top.sites[0])})" if top.sites else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from array import array
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from gilprobe.model import (
     Profile,
     Releaser,
     SampledStack,
+    Span,
     Thread,
     Timeline,
     Wait,
@@ -69,15 +71,37 @@ def chromium() -> Iterator[Browser]:
         yield opened
 
 
+LOADER_PROGRAM = """
+import threading, time
+from gilprobe import span
+from gilprobe.loader import ThreadDataLoader
+lock = threading.Lock()
+class Rows:
+    def __len__(self): return 64
+    def __getitem__(self, at):
+        with span("decode"): sum(range(20_000))
+        with lock: time.sleep(0.002)  # held
+        return at
+for batch in ThreadDataLoader(Rows(), batch_size=4, num_workers=2): pass
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    pytest.importorskip("torch", reason="NO TORCH: the page's view of the loader is untested")
+    own = Python(sys.executable, "{}.{}.{}".format(*sys.version_info), False)
+    return record(own, tmp_path_factory.mktemp("loaded"), LOADER_PROGRAM)
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     python = next((p for p in pythons() if p.free_threaded), pythons()[0])
     return record(python, tmp_path_factory.mktemp("recording"))
 
 
-def record(python: Python, folder: Path) -> Profile:
+def record(python: Python, folder: Path, program: str = PROGRAM) -> Profile:
     script = folder / "program.py"
-    script.write_text(PROGRAM)
+    script.write_text(program)
     out = folder / "recording"
     out.mkdir()
     variables = os.environ | environment(out, Options(events=True, rate_hz=200))
@@ -183,6 +207,31 @@ def test_a_wait_that_never_ended_is_no_running_time(chromium: Browser, tmp_path:
     silent(chromium)
 
 
+def test_the_loader_says_what_its_workers_lost_and_where(chromium: Browser, loaded: Profile, tmp_path: Path) -> None:
+    (cause,) = [cause for cause in loaded.loader["causes"] if cause["kind"] == "lock"]
+    opened(chromium, loaded, tmp_path, width=1280)
+    assert "loader" in views(chromium)
+    walk(chromium)
+    shown = "[...document.querySelectorAll('#{view} table')].map((table) => table.innerText)"
+    chromium.run("location.hash = '#loader'")
+    chromium.frames()
+    causes, parts, workers = chromium.run(shown.format(view="loader"))
+    held = LOADER_PROGRAM[: LOADER_PROGRAM.index("# held")].count("\n") + 1
+    assert f"program.py:{held} in Rows.__getitem__" in causes and cause["name"] in causes
+    assert "output wait" in parts and "consumer starved" in parts
+    assert all(worker["name"] in workers for worker in loaded.loader["workers"])
+    chromium.run("location.hash = '#spans'")
+    chromium.frames()
+    by_name, _ = chromium.run(shown.format(view="spans"))
+    assert "decode\t64\t" in by_name and "NaN" not in by_name
+    silent(chromium)
+
+
+def test_without_a_loader_there_is_no_such_view(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    opened(chromium, recorded, tmp_path)
+    assert not {"loader", "spans", "cuda"} & set(views(chromium))
+
+
 def test_a_drag_zooms_and_zero_shows_all(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
     opened(chromium, recorded, tmp_path, width=1280)
     chromium.run("location.hash = '#threads'")
@@ -248,8 +297,51 @@ def hostile(name: str) -> Profile:
             },
         ),
         lock_order=(anything, {"ways": [{"thread": name, "takes": holding, "holds": holding}] * 2}),
-        spans=({"name": name, "thread": name, "start_s": 0.1, "end_s": 0.2, "pid": 1},),
+        spans=(
+            Span(
+                name,
+                name,
+                1,
+                1,
+                2,
+                0.2,
+                0.1,
+                0.1,
+                0.0,
+                {"lock": 0.1},
+                {},
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                {},
+                (),
+                0.1,
+                0.3,
+                0,
+                (name,),
+            ),
+        ),
         cuda=anything,
+        loader={
+            "workers": [{"name": name, "pid": 1, "tid": 1, "batches": 3, "parts": {name: {"wall": 1.0, "lock": 0.4}}}],
+            "parts": {name: {"wall": 1.0, "lock": 0.4}},
+            "starved": {"wall": 0.5, "queue": 0.5},
+            "batches": 3,
+            "work_s": 1.0,
+            "fault_cost_us": 0.2,
+            "causes": [
+                {
+                    "part": name,
+                    "kind": name,
+                    "seconds": 0.4,
+                    "share": 0.4,
+                    "name": name,
+                    "sites": anything["stack"],
+                    "evidence": name,
+                }
+            ],
+        },
         accounting=Accounting(2.0, 1.0, (Loss(name, 1.0, 0.5, name), Loss("lock", 0.5, 0.2, "measured"))),
         findings=(Finding(name, 0.5, "measured", (frame,), name, kind="lock", detail=name),),
         not_observed=(NotObserved(name, name),),

@@ -2,7 +2,9 @@
 import { load } from "./data.js";
 import { blockingView } from "./blocking.js";
 import { Flame } from "./flame.js";
-import { cudaView, ordersView, spansView } from "./orders.js";
+import { cudaView, ordersView } from "./orders.js";
+import { loaderView } from "./loader.js";
+import { spansView } from "./spans.js";
 import { gilView, lossesTable, threadsView } from "./threads.js";
 import { objectsView } from "./objects.js";
 
@@ -20,6 +22,7 @@ const makers = (recording) => ({
   gil: () => gilView(recording),
   orders: () => ordersView(recording, JSON.parse(/** @type {HTMLElement} */ (document.getElementById("missing")).dataset.missing ?? "{}")),
   spans: () => spansView(recording),
+  loader: () => loaderView(recording),
   cuda: () => cudaView(recording),
 });
 

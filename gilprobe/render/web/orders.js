@@ -1,5 +1,5 @@
-// Deadlocks, stalls and lock orders, spans and CUDA: what the Profile holds of them, key by key.
-import { el, percent, seconds, whole } from "./words.js";
+// Deadlocks, stalls and lock orders, and CUDA: what the Profile holds of them, key by key.
+import { el, seconds } from "./words.js";
 import { Table } from "./table.js";
 import { baseName } from "./data.js";
 
@@ -48,30 +48,6 @@ export const ordersView = (recording, missing) => {
     ...part("Deadlocks", recording.deadlocks, "deadlocks", "None was seen.", deadlockCard),
     ...part("Stalls", recording.stalls, "stalls", "None was seen.", stallCard),
     ...part("Locks taken in orders that contradict each other", recording.lockOrder, "lock_order", recording.deadlocks.length ? "None was seen beside the deadlock above." : "None was seen.", orderCard));
-};
-
-/** @param {import("./data.js").Recording} recording */
-export const spansView = (recording) => {
-  /** @type {Map<string, any>} */ const names = new Map();
-  for (const span of recording.spans) {
-    const known = names.get(span.name) ?? { name: span.name, count: 0, total: 0, max: 0, threads: new Set() };
-    known.count += 1;
-    known.total += span.end_s - span.start_s;
-    known.max = Math.max(known.max, span.end_s - span.start_s);
-    known.threads.add(span.thread);
-    names.set(span.name, known);
-  }
-  return el("div", {}, new Table("Spans by name", [
-    { label: "span", value: (span) => span.name, wide: true }, { label: "count", value: (span) => span.count, show: (span) => whole(span.count), number: true },
-    { label: "total", value: (span) => span.total, show: (span) => seconds(span.total), number: true }, { label: "mean", value: (span) => span.total / span.count, show: (span) => seconds(span.total / span.count), number: true },
-    { label: "longest", value: (span) => span.max, show: (span) => seconds(span.max), number: true }, { label: "threads", value: (span) => span.threads.size, number: true },
-    { label: "of the run", value: (span) => span.total / Math.max(1e-9, recording.meta.wall_s), show: (span) => percent(span.total / Math.max(1e-9, recording.meta.wall_s)), number: true },
-  ], [...names.values()], { sort: 2 }).root,
-  new Table("Every span", [
-    { label: "span", value: (span) => span.name, wide: true }, { label: "thread", value: (span) => span.thread },
-    { label: "from", value: (span) => span.start_s, show: (span) => seconds(span.start_s), number: true },
-    { label: "took", value: (span) => span.end_s - span.start_s, show: (span) => seconds(span.end_s - span.start_s), number: true },
-  ], recording.spans, { sort: 3 }).root);
 };
 
 /** @param {import("./data.js").Recording} recording */

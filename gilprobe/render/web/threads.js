@@ -11,7 +11,7 @@ const LEAST_OPEN_S = 0.05;
 const waited = (thread) => Object.values(thread.wait).reduce((a, b) => a + b, 0);
 
 /** @param {[string, number][]} parts kind and seconds @param {number} all */
-const bar = (parts, all) => el("div", { class: "bar", role: "img", "aria-label": parts.map(([kind, value]) => `${LABELS[kind] ?? kind} ${seconds(value)}`).join(", ") },
+export const bar = (parts, all) => el("div", { class: "bar", role: "img", "aria-label": parts.map(([kind, value]) => `${LABELS[kind] ?? kind} ${seconds(value)}`).join(", ") },
   ...parts.map(([kind, value]) => el("span", { class: `k-${kind}`, style: { width: `${(100 * value / all).toFixed(3)}%` }, title: `${LABELS[kind] ?? kind}: ${seconds(value)} (${percent(value / all)})` })));
 
 /** @param {import("./data.js").Recording} recording */

@@ -22,6 +22,7 @@ export const LABELS = {
   object: "waits for an object", "stop-the-world": "world stopped", import: "waits for an import",
   native: "waits in a native library", runnable: "ready, no core", idle: "idle", join: "idle: join",
   condition: "idle: condition", queue: "idle: queue", "sleep-io": "sleep and I/O", running: "running or ready",
+  faults: "page faults", other: "other, in the kernel",
   held: "holds the GIL", waiting: "waits for another thread",
 };
 
