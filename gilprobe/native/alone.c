@@ -30,7 +30,7 @@ static void set_up_alone(void) {
     gp_python_setup();
     gp_clock_setup();
     gp_file_none();
-    pthread_atfork(NULL, NULL, forked_child);
+    pthread_atfork(gp_watchdog_before_fork, NULL, forked_child);
 }
 
 /* Called with the GIL. */

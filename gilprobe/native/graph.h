@@ -60,7 +60,8 @@ typedef struct {
     Node *nodes;
     int count;
     bool any_waits; /* that have stood since the last check */
-    bool unchanged; /* since then */
+    uint32_t same;  /* checks for which nobody's wait has changed */
+    bool unchanged; /* for long: what was found then still holds */
     bool handlers;  /* the program handles signals in Python: a handler may end any wait */
 } Graph;
 

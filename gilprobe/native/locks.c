@@ -30,7 +30,9 @@ static GP_TLS bool lock_thread_gone;
 WatchOptions gp_watch;
 _Atomic uint64_t gp_locks_dropped;
 
-static _Atomic bool watching;
+/* PAUSED: on, but the watchdog's thread must be started again before anyone can wait. */
+enum Watching { OFF, ON, PAUSED };
+static _Atomic int watching;
 static _Atomic(LockThread *) all_threads;
 static _Atomic uint32_t next_number;
 static pthread_key_t end_of_thread;
@@ -143,8 +145,21 @@ static __attribute__((noinline)) LockThread *thread_new(void) {
     return gp_lock_thread = thread;
 }
 
+/* Is it off? */
+static __attribute__((noinline)) bool is_off_or_go_on(void) {
+    int paused = PAUSED;
+    if (atomic_compare_exchange_strong(&watching, &paused, ON))
+        gp_watchdog_start();
+    return paused == OFF;
+}
+
+void gp_locks_pause(bool pause) {
+    int expected = pause ? ON : PAUSED;
+    atomic_compare_exchange_strong(&watching, &expected, pause ? PAUSED : ON);
+}
+
 static FAST LockThread *here(void) {
-    if (GP_RARE(!atomic_load_explicit(&watching, memory_order_relaxed)))
+    if (GP_RARE(atomic_load_explicit(&watching, memory_order_relaxed) != ON && is_off_or_go_on()))
         return NULL;
     LockThread *thread = gp_lock_thread;
     return GP_RARE(!thread) ? thread_new() : thread;
@@ -237,7 +252,7 @@ static FAST uint8_t place_here(Place *place) {
     return bits;
 }
 
-bool gp_locks_watching(void) { return atomic_load_explicit(&watching, memory_order_relaxed); }
+bool gp_locks_watching(void) { return atomic_load_explicit(&watching, memory_order_relaxed) != OFF; }
 
 static FAST Held *find(LockThread *thread, uint64_t lock) {
     for (uint32_t i = thread->depth; i-- > 0;)
@@ -604,8 +619,9 @@ static FAST void *acquire(int flags, Method original, enum LockKind kind, void *
 }
 
 static FAST void release(void *self, enum LockKind kind, bool whole) {
-    LockThread *thread = here();
-    if (GP_RARE(!thread))
+    /* Not here(): os.fork() releases locks before it counts the threads. */
+    LockThread *thread = gp_lock_thread;
+    if (GP_RARE(!thread) || GP_RARE(!atomic_load_explicit(&watching, memory_order_relaxed)))
         return;
     uint64_t lock = (uint64_t)self;
     Held *own = find(thread, lock);
@@ -644,7 +660,7 @@ static void forget(void *self) {
     }
 
 static void *allocated(void *lock) {
-    if (lock && atomic_load_explicit(&watching, memory_order_relaxed)) {
+    if (lock && gp_locks_watching()) {
         if (GP_RARE(!atomic_load_explicit(&type_known[GP_RLOCK], memory_order_relaxed)))
             learn_type((uint64_t)lock, GP_LOCK);
         gp_born((uint64_t)lock);
@@ -833,7 +849,7 @@ bool gp_locks_install(void) {
         attached_state = (const char *(*)(void))gp_python.thread_state;
     if (!py_true || !py.dict_get || !py.set_error || !py.float_of || !py.tuple_of || !py.dec_ref)
         return false;
-    atomic_store(&watching, true);
+    atomic_store(&watching, ON);
     for (int which = 0; which < METHODS; which++)
         if (swapped[which].method)
             atomic_store(&swapped[which].method->function, wrappers[which]);
@@ -842,7 +858,7 @@ bool gp_locks_install(void) {
 
 /* A thread may be inside a wrapper, and 3.15's JIT may keep calling one: they pass through for ever. */
 void gp_locks_uninstall(void) {
-    atomic_store(&watching, false);
+    atomic_store(&watching, OFF);
     for (int which = 0; which < METHODS; which++)
         if (swapped[which].method)
             atomic_store(&swapped[which].method->function, (void *)swapped[which].original);

@@ -348,6 +348,7 @@ void gp_graph_fill(Graph *graph, Node *nodes) {
     }
     /* The same waits as at the last check: what was found then still holds, and so does what was not. */
     same_prints = print == last_print ? same_prints + 1 : 0;
+    graph->same = same_prints;
     graph->unchanged = same_prints > SURE_CHECKS && same_prints % LOOK_AGAIN_CHECKS;
     last_print = print;
     graph->any_waits = any;

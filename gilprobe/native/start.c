@@ -174,7 +174,7 @@ __attribute__((constructor)) static void start(void) {
     begin_file(false);
     gp_slots_setup();
     gp_sampler_setup();
-    pthread_atfork(NULL, NULL, forked_child);
+    pthread_atfork(gp_watchdog_before_fork, NULL, forked_child);
     atomic_store(&gp_active, true);
     Slot *slot = gp_slot();
     if (!slot)
@@ -217,7 +217,7 @@ int gp_start_inside(const char *folder, const char *options) {
         return -(int)gp_header->lost_errno;
     gp_sampler_setup();
     if (!forks_watched)
-        pthread_atfork(NULL, NULL, forked_child);
+        pthread_atfork(gp_watchdog_before_fork, NULL, forked_child);
     forks_watched = true;
     atomic_store(&gp_active, true);
     Slot *slot = gp_slot();

@@ -90,6 +90,7 @@ static inline uint32_t gp_touched_at(uint64_t lock) {
 /* Has the thread taken this lock, and not only an earlier one at its address? May say yes for no, never no for yes. */
 bool gp_has_touched(const LockThread *thread, uint64_t lock);
 bool gp_locks_watching(void);
+void gp_locks_pause(bool pause);
 void gp_place_here(Place *place);
 bool gp_is_wait_code(uint64_t code);
 extern _Atomic uint64_t gp_locks_dropped;
@@ -115,6 +116,7 @@ extern _Atomic uint64_t gp_order_dropped;
 /* watchdog.c */
 void gp_watchdog_start(void);
 void gp_watchdog_stop(void);
+void gp_watchdog_before_fork(void);
 void gp_watchdog_forked(void);
 void gp_watchdog_finish(void);
 

@@ -15,6 +15,7 @@
 
 #define CHECK_NS 100000000u
 #define SURE_ALONE_CHECKS 4
+#define SURE_STILL_CHECKS 2
 #define MOST_CYCLES 16
 #define MOST_TOLD 256
 #define STACK_BYTES (512u << 10)
@@ -26,16 +27,22 @@ static _Atomic int running; /* 0 no, 1 yes, 2 asked to end; also the futex it sl
 static uint64_t told[MOST_TOLD];
 static uint32_t told_count, standstill_checks;
 static bool standstill_told;
+static _Atomic bool paused; /* around fork() */
 
 /* Signals other than SIGINT with the handler that SIGINT has: Python's own, so the program has handlers in Python. */
 static bool python_handles_signals(void) {
     struct sigaction interrupt, other;
-    if (gp_real_sigaction(SIGINT, NULL, &interrupt) || interrupt.sa_handler == SIG_DFL ||
-        interrupt.sa_handler == SIG_IGN)
-        return false;
-    for (int number = 1; number < 32; number++)
-        if (number != SIGINT && !gp_real_sigaction(number, NULL, &other) && other.sa_handler == interrupt.sa_handler)
+    bool known =
+        !sigaction(SIGINT, NULL, &interrupt) && interrupt.sa_handler != SIG_DFL && interrupt.sa_handler != SIG_IGN;
+    for (int number = 1; number < 32; number++) {
+        if (number == SIGINT || sigaction(number, NULL, &other))
+            continue;
+        /* A background job ignores SIGINT. faulthandler's own handlers are the interpreter's, too. */
+        bool fault = number == SIGSEGV || number == SIGFPE || number == SIGABRT || number == SIGBUS || number == SIGILL;
+        if (known ? other.sa_handler == interrupt.sa_handler
+                  : !fault && (uint64_t)other.sa_handler - gp_python_text < gp_python_text_bytes)
             return true;
+    }
     return false;
 }
 
@@ -90,12 +97,17 @@ static bool stalls(const Node *node, uint64_t limit_checks) {
     return !node->ghost && node->stable && !seen->stall_told && seen->checks >= limit_checks && is_contention(node);
 }
 
-/* Where hooks see nothing, a thread that has got its lock in C and has no core yet looks as if it waited. A cycle that
+/* A lock that nobody has, and that many want, may have been given to one of them that has no core yet. Where hooks see
+ * nothing, a thread that has got its lock in C and has no core yet looks as if it waited. A cycle that
  * rests on nobody else being able to help must stand longer there. */
 static bool is_too_early(const Cycle *cycle) {
     bool guessed = false;
-    for (int i = 0; i < cycle->count; i++)
-        guessed |= nodes[cycle->members[i]].whom != GP_ONE && !nodes[cycle->members[i]].slot;
+    for (int i = 0; i < cycle->count; i++) {
+        const Node *member = &nodes[cycle->members[i]];
+        if (member->whom == GP_ANYONE && graph.same < SURE_STILL_CHECKS)
+            return true;
+        guessed |= member->whom != GP_ONE && !member->slot;
+    }
     for (int i = 0; guessed && i < graph.count; i++)
         if (!nodes[i].live && !nodes[i].ghost && seen_of(&nodes[i])->checks < SURE_ALONE_CHECKS)
             return true;
@@ -190,6 +202,7 @@ void gp_watchdog_start(void) {
     int stopped = 0;
     if (!gp_watch.on || !atomic_compare_exchange_strong(&running, &stopped, 1))
         return;
+    paused = false;
     gp_need_real();
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
@@ -204,6 +217,8 @@ void gp_watchdog_start(void) {
 }
 
 void gp_watchdog_stop(void) {
+    paused = false;
+    gp_locks_pause(false);
     if (atomic_load(&running) != 1)
         return;
     atomic_store(&running, 2);
@@ -220,16 +235,29 @@ void gp_watchdog_stop(void) {
 void gp_watchdog_finish(void) {
     if (!gp_watch.on)
         return;
-    if (atomic_load(&running) == 1 && !pthread_equal(pthread_self(), watcher)) {
+    if ((atomic_load(&running) == 1 && !pthread_equal(pthread_self(), watcher)) || paused) {
         gp_watchdog_stop();
         gp_tell_state();
     }
+}
+
+/* Python warns of fork() where the kernel counts two threads or more, after it. Where ours is the only other one it
+ * ends, until a lock is next asked for: before that nobody can wait for a thread. */
+void gp_watchdog_before_fork(void) {
+    struct stat tasks;
+    if (atomic_load(&running) != 1 || pthread_equal(pthread_self(), watcher) ||
+        gp_syscall3(SYS_stat, "/proc/self/task", &tasks, 0) || tasks.st_nlink != 4)
+        return;
+    gp_watchdog_stop();
+    paused = true;
+    gp_locks_pause(true);
 }
 
 void gp_watchdog_forked(void) {
     if (!gp_watch.on)
         return;
     atomic_store(&running, 0);
+    gp_locks_pause(false);
     told_count = standstill_checks = 0;
     standstill_told = false;
     gp_locks_forked();

@@ -48,11 +48,12 @@ def test_limits_and_words_that_mean_nothing_are_refused() -> None:
     assert within(python, "twice")[0] == "refused"
 
 
-@pytest.mark.parametrize("case", ["Lock", "RLock", "joins"])
+@pytest.mark.parametrize("case", ["Lock", "RLock", "joins", "after_fork"])
 def test_on_deadlock_raise_lets_the_rest_of_the_program_go_on(watched_python: Python, case: str) -> None:
     outcome = run(watched_python, "raises.py", case, on_deadlock="raise")
     assert (outcome.status, outcome.stdout) == (0, "['gilprobe.DeadlockError', 'went on']\n")
     assert len(outcome.profile.deadlocks) == 1
+    assert "Warning" not in outcome.stderr
 
 
 def test_on_deadlock_abort_ends_with_124_and_a_whole_recording(watched_python: Python) -> None:

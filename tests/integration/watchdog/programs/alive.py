@@ -86,6 +86,17 @@ def crowd():
     join(start(*[wants] * 200))
 
 
+def crowd_ends():
+    """Who lets the lock go ends; for moments nobody has it, and all others wait."""
+    lock = threading.Lock()
+
+    def wants():
+        with lock:
+            time.sleep(SECONDS / 100)
+
+    join(start(*[wants] * 200))
+
+
 def stopped():
     """As in a debugger: the whole process stands still while threads wait for each other's locks."""
     lock = threading.Lock()
@@ -133,6 +144,11 @@ def signal_wakes():
             pass
 
     join(start(holds, wants))
+
+
+def signal_wakes_a_background_job():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal_wakes()
 
 
 def lock_as_signal():

@@ -1,8 +1,10 @@
 """raises.py CASE: two threads deadlock; one is told by gilprobe.DeadlockError, cleans up, and the other goes on."""
 
+import os
 import sys
 import threading
 import time
+import warnings
 
 ends = []
 
@@ -44,6 +46,16 @@ def locks(make):
     run(first, second)
 
 
+def after_fork():
+    """The watchdog's thread is not there when Python counts threads, and is again when there is a lock to wait for."""
+    warnings.simplefilter("always")
+    for _ in range(3):
+        if os.fork() == 0:
+            os._exit(0)
+        os.wait()
+    locks(threading.Lock)
+
+
 def joins():
     threads, ready = {}, threading.Barrier(2)
 
@@ -61,8 +73,8 @@ def joins():
     run(left, right)
 
 
-if sys.argv[1] == "joins":
-    joins()
+if sys.argv[1] in ("joins", "after_fork"):
+    globals()[sys.argv[1]]()
 else:
     locks(getattr(threading, sys.argv[1]))
 print(sorted(ends))
