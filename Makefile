@@ -53,7 +53,8 @@ lint: .venv/ready ## ruff, mypy --strict, import-linter, clang-format
 	@$(VENV)/ruff format -q --check gilprobe tools tests reports stress
 	@$(VENV)/mypy --no-error-summary
 	@out=$$($(VENV)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
-	@$(VENV)/clang-format --dry-run -Werror gilprobe/native/*.c gilprobe/native/*.h tests/native/*.c
+	@$(VENV)/clang-format --dry-run -Werror gilprobe/native/*.c gilprobe/native/*.h tests/native/*.c \
+	    stress/native/*.c
 	@echo "lint: clean"
 
 test: setup lint ## everything that must hold
