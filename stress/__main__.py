@@ -1,6 +1,7 @@
 """Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. Ends with 1 if loud.
 
-python -m stress mutants: mutants of the loader. python -m stress sanitizers: the recorder's tables. Each has --help.
+python -m stress mutants: mutants of the loader. python -m stress rivals: other explorers on the same corpus.
+python -m stress sanitizers: the recorder's tables. Each has --help.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _end(story: str) -> str:
 
 
 def main() -> int:
-    if sys.argv[1:2] in (["mutants"], ["sanitizers"]):
+    if sys.argv[1:2] in (["mutants"], ["rivals"], ["sanitizers"]):
         return int(importlib.import_module(f"stress.{sys.argv[1]}").main(sys.argv[2:]))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", type=float, default=5.0, help="seconds for each subject and each twin")
