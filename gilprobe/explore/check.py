@@ -143,8 +143,9 @@ class Explorer:
                     )
 
     def explore(self) -> None:
-        if self.operations.finite:
-            self._enumerate()
+        calls = self.operations.every_call
+        if calls is not None:
+            self._enumerate(calls)
         else:
             self._draw()
         if self.found.outcome is not None and self.found.outcome.failed and self.best is not None:
@@ -158,12 +159,13 @@ class Explorer:
         self.found.schedules = before + found.schedules
         return found.outcome is not None
 
-    def _enumerate(self) -> None:
+    def _enumerate(self, calls: list[Call]) -> None:
         """Every scenario, the small ones first; threads are alike, so their order does not matter."""
-        names = list(self.operations.strategies)
+        for call in calls:
+            self.pool[call.name].append(call)
         incomplete = False
         bound = self.setup.preemptions
-        for scenario in all_scenarios(names, self.setup.threads, self.setup.max_ops):
+        for scenario in all_scenarios(calls, self.setup.threads, self.setup.max_ops):
             if raw_monotonic() > self.deadline:
                 incomplete = True
                 break
@@ -256,11 +258,9 @@ def _model_args(model: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args
 
 
-def all_scenarios(names: list[str], threads: int, max_ops: int) -> Iterator[Scenario]:
-    """Of operations without arguments, by number of operations."""
-    single = [
-        tuple(Call(n) for n in p) for size in range(1, max_ops + 1) for p in itertools.product(names, repeat=size)
-    ]
+def all_scenarios(calls: list[Call], threads: int, max_ops: int) -> Iterator[Scenario]:
+    """By number of operations."""
+    single = [p for size in range(1, max_ops + 1) for p in itertools.product(calls, repeat=size)]
     found = itertools.combinations_with_replacement(single, threads)
     if len(single) ** threads > 200_000:
         yield from found
