@@ -116,7 +116,7 @@ class Explorer:
         self._sane_alone(trial)
         found = explore_schedules(
             trial.execute, preemptions=self.setup.preemptions, deadline=deadline, seed=self.setup.seed,
-            max_schedules=max_schedules, beyond=False,
+            max_schedules=max_schedules, beyond=False, session=self.session,
         )  # fmt: skip
         return found, trial
 
@@ -173,6 +173,7 @@ class Explorer:
             if self._note(scenario, found, trial):
                 return
             incomplete |= not found.complete
+            self.found.early = self.found.early or found.early
         self.found.complete = not incomplete
         self.found.bound = None if incomplete else bound
 

@@ -66,6 +66,7 @@ class Session:
         self.patches = Patches(self.under, roots, restore_globals)
         self.pool = Pool()
         self.schedules = 0
+        self.early = False  # timeouts may end while other threads could go on
         self._gc = gc.isenabled()
 
     def __enter__(self) -> Session:
@@ -94,6 +95,7 @@ class Session:
         self.patches.reset()
         run = Run(self.pool, strategy, self.instrument.tracer, observer)
         run.locals = self.patches.locals
+        run.early = self.early
         box: dict[str, Any] = {}
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run

@@ -17,6 +17,7 @@ def values(strategy: Any, most: int = MOST_VALUES) -> list[Any] | None:
     kind = type(strategy).__name__
     if kind == "LazyStrategy":
         return values(strategy.wrapped_strategy, most)
+    found: list[Any]
     if kind == "BooleansStrategy":
         found = [False, True]
     elif kind in ("SampledFromStrategy", "JustStrategy") and not strategy._transformations:
@@ -40,4 +41,3 @@ def values(strategy: Any, most: int = MOST_VALUES) -> list[Any] | None:
     else:
         return None
     return found if 0 < len(found) <= most else None
-

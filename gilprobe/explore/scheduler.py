@@ -192,6 +192,9 @@ class Run:
         self.finished = raw_lock()
         self.finished.acquire()
         self.timeouts_fired = 0
+        self.early = False  # timeouts may end while others could go on
+        self.capped = False  # some ended no earlier, for a poll would never end
+        self.timed_waits = 0  # waits with a timeout that began while others could go on
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
 
     # -- building
@@ -294,6 +297,10 @@ class Run:
             if target.deadline is not None and target.deadline > self.now:
                 self.now = target.deadline
             target.deadline = None
+            if target in self.timed:
+                self.timed.remove(target)
+                target.timed_out = True
+                self.timeouts_fired += 1
 
     def block(self, task: Task, on: Any, timeout: float | None) -> bool:
         """Until `unblock`; False when `timeout` (s, virtual) ran out, which happens only if no thread can go on."""
@@ -305,6 +312,15 @@ class Run:
         if timeout is not None and timeout >= 0:
             task.deadline = self.now + timeout
             self.timed.append(task)
+            if task.index:
+                self.timed_waits += self.enabled & ~self.sleeping & ~1 != 0
+                if self.early and task.sleeps >= SELF_WAKES:
+                    self.capped = True
+                elif self.early:
+                    task.sleeps += 1
+                    # Like a sleeper: whoever chooses it lets its timeout end.
+                    self.enabled |= task.bit
+                    self.sleeping |= task.bit
         else:
             task.deadline = None
         task.wait_site = _stack(sys._getframe(1))
@@ -314,6 +330,7 @@ class Run:
 
     def unblock(self, task: Task) -> None:
         self.enabled |= task.bit
+        self.sleeping &= ~task.bit
         if task.deadline is not None:
             task.deadline = None
             if task in self.timed:
@@ -376,11 +393,11 @@ class Run:
         if awake:
             default = self.tasks[_next_bit(awake, start)]
         else:
-            timed = [t for t in self.tasks if t.bit & self.sleeping] + self.timed
+            timed = [t for t in self.tasks if t.bit & self.sleeping and t not in self.timed] + self.timed
             if not timed:
                 return None
             default = min(timed, key=lambda t: (t.deadline or 0.0, t.index))
-            if not default.bit & choices:
+            if default in self.timed and not default.bit & choices:
                 self.timed.remove(default)
                 self.now = max(self.now, default.deadline or self.now)
                 default.deadline = None
