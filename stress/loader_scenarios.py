@@ -167,6 +167,15 @@ def _two_epochs(loading: Loading) -> None:
     loading.loader._thread_iterator.shutdown()
 
 
+def _read_two(loading: Loading) -> None:
+    iterator = loading.begin()
+    loading.got += [next(iterator), next(iterator)]
+
+
+def _past_the_slow_one(loading: Loading) -> None:
+    assert loading.got == [[1], [2]], f"got {loading.got}"
+
+
 def _two_whole_epochs(loading: Loading) -> None:
     loading.got += list(loading.begin())
     loading.got += list(iter(loading.loader))
@@ -424,6 +433,8 @@ def scenarios(modules: Modules) -> list[Scenario]:
         Scenario("in order", plain(loading(lambda: Numbers(3), timeout=1)), (_read_all,), _same(three)),
         Scenario("any order", plain(loading(lambda: Numbers(3), timeout=1, in_order=False)), (_read_all,),
                  _same(three, ordered=False)),
+        Scenario("past a slow one", plain(loading(lambda: Numbers(4, slow=0), timeout=1, in_order=False)),
+                 (_read_two,), _past_the_slow_one),
         Scenario("streams", plain(loading(lambda: Streams(2), timeout=1, batch_size=1)), (_read_all,),
                  _same([[0], [10], [11]], ordered=False)),
         Scenario("long stream", plain(loading(lambda: Streams(3), timeout=1, batch_size=2, drop_last=True)),

@@ -23,7 +23,8 @@ from typing import Any
 
 from gilprobe.explore.bodies import explore_schedules
 from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
-from gilprobe.explore.scheduler import Strategy, raw_monotonic
+from gilprobe.explore.real import raw_monotonic
+from gilprobe.explore.scheduler import Strategy
 from gilprobe.explore.search import Diverged, Found
 from stress.bench import ROOT, build
 

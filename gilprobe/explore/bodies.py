@@ -10,9 +10,10 @@ from typing import Any
 from gilprobe.errors import UsageError
 from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
 from gilprobe.explore.observe import Observer
+from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.replayfile import save
 from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
-from gilprobe.explore.scheduler import Strategy, raw_monotonic
+from gilprobe.explore.scheduler import Strategy
 from gilprobe.explore.schedules import Execute, Following, Recording, shrink
 from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, cpu_s, search
 from gilprobe.explore.story import place_of, racing_pair, tell

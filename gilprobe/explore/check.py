@@ -14,8 +14,8 @@ from gilprobe.errors import UsageError
 from gilprobe.explore.bodies import explore_schedules, finish, nondeterministic
 from gilprobe.explore.engine import Session, files_of
 from gilprobe.explore.operations import Call, Operations, Scenario, hypothesis
+from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.result import Nondeterministic, Result
-from gilprobe.explore.scheduler import raw_monotonic
 from gilprobe.explore.search import Diverged, Found, cpu_s
 from gilprobe.explore.trial import Trial, Uncontrolled
 

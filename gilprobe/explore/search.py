@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 from gilprobe.explore.engine import Outcome
 from gilprobe.explore.points import Site
-from gilprobe.explore.scheduler import FREE, Run, Strategy, Task, raw_monotonic
+from gilprobe.explore.pool import Task
+from gilprobe.explore.real import raw_monotonic
+from gilprobe.explore.scheduler import FREE, Run, Strategy
 
 Deviations = tuple[tuple[int, int], ...]
 Execute = Callable[[Strategy], Outcome]
