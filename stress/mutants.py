@@ -166,13 +166,17 @@ def copied(folder: Path, package: str, mutant: Mutant | None) -> dict[str, Modul
 _REST = "from gilprobe.loader import "
 
 
-def judge(modules: dict[str, ModuleType], budget_s: float, seed: int, schedules: int) -> tuple[str | None, str, int]:
+def judge(
+    modules: dict[str, ModuleType], budget_s: float, seed: int, schedules: int, wanted: str = ""
+) -> tuple[str | None, str, int]:
     """(name of the first scenario that fails, how, schedules run); at most `schedules` and `budget_s` a scenario."""
     from stress.loader_scenarios import forget, scenarios
 
     done = 0
     files = [str(module.__file__) for name, module in modules.items() if name in COPIED]
     for scenario in scenarios(modules):
+        if wanted not in scenario.name:
+            continue
         plan = Bodies(
             scenario.state,
             [(lambda state, _task, body=body: body(state)) for body in scenario.bodies],  # type: ignore[misc]
@@ -210,6 +214,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--schedules", type=int, default=40, help="schedules a scenario, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="mutants whose line contains this text")
+    parser.add_argument("--scenario", default="", help="scenarios whose name contains this text")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "stress" / "mutants.json")
     options = parser.parse_args(arguments)
     try:
@@ -225,7 +230,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, folder)
         unchanged = judge(
-            copied(Path(folder), "unchanged_loader", None), options.budget, options.seed, options.schedules
+            copied(Path(folder), "unchanged_loader", None),
+            options.budget,
+            options.seed,
+            options.schedules,
+            options.scenario,
         )
         if unchanged[0] is not None:
             print(f"LOUD: the unchanged loader fails {unchanged[0]!r}: {unchanged[1]}")
@@ -239,7 +248,7 @@ def main(arguments: list[str]) -> int:
                 continue
             start = time.monotonic()
             modules = copied(Path(folder), f"mutant_{number}", mutant)
-            scenario, how, schedules = judge(modules, options.budget, options.seed, options.schedules)
+            scenario, how, schedules = judge(modules, options.budget, options.seed, options.schedules, options.scenario)
             rows.append({
                 "mutant": str(mutant), "killed": scenario is not None, "scenario": scenario, "how": how,
                 "schedules": schedules, "wall_s": round(time.monotonic() - start, 2),
@@ -250,7 +259,7 @@ def main(arguments: list[str]) -> int:
     killed = sum(row["killed"] for row in rows)
     share = killed / len(rows) if rows else 0.0
     print(f"{killed}/{len(rows)} killed ({share:.0%}, bar {BAR:.0%})")
-    if not options.only:
+    if not options.only and not options.scenario:
         results = json.loads(options.out.read_text()) if options.out.exists() else {}
         results[build()] = {
             "seed": options.seed, "killed": killed, "total": len(rows), "unchanged_schedules": unchanged[2],
