@@ -61,7 +61,8 @@ lint: .venv/ready ## ruff, mypy --strict, import-linter, tsc, clang-format
 	        --moduleResolution bundler --lib es2023,dom,dom.iterable gilprobe/render/web/*.js; \
 	    else echo "NO TYPESCRIPT: npm does not give it, the page's modules are not checked"; fi; \
 	else echo "NO NODE: the page's modules are not checked"; fi
-	@$(VENV)/clang-format --dry-run -Werror gilprobe/native/*.c gilprobe/native/*.h tests/native/*.c
+	@$(VENV)/clang-format --dry-run -Werror gilprobe/native/*.c gilprobe/native/*.h tests/native/*.c \
+	    stress/native/*.c
 	@echo "lint: clean"
 
 test: setup lint ## everything that must hold

@@ -1,8 +1,13 @@
-"""Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. Ends with 1 if loud."""
+"""Runs the campaigns: python -m stress [--budget S] [--seed N] [--only NAME] [--out FILE]. Ends with 1 if loud.
+
+python -m stress mutants: mutants of the loader. python -m stress rivals: other explorers on the same corpus.
+python -m stress sanitizers: the recorder's tables. Each has --help.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -32,6 +37,8 @@ def _end(story: str) -> str:
 
 
 def main() -> int:
+    if sys.argv[1:2] in (["mutants"], ["rivals"], ["sanitizers"]):
+        return int(importlib.import_module(f"stress.{sys.argv[1]}").main(sys.argv[2:]))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", type=float, default=5.0, help="seconds for each subject and each twin")
     parser.add_argument("--seed", type=int, default=0)

@@ -205,6 +205,74 @@ def hammer_shared_image(number: int) -> None:
     assert image.getpixel((0, 0)) is not None
 
 
+class LoadedImage:
+    image: Any = None
+
+
+def hammer_loaded_image(number: int) -> None:
+    """One Image for all threads, loaded before they share it."""
+    from PIL import Image
+
+    with _meeting:
+        if LoadedImage.image is None or random.random() < 0.2:
+            fresh = Image.open(io.BytesIO(_encoded()))
+            fresh.load()
+            LoadedImage.image = fresh
+        image = LoadedImage.image
+    assert len(image.resize((16, 16)).tobytes()) == 16 * 16 * 3
+    assert len(image.convert("L").tobytes()) == 64 * 64
+
+
+_encodings: dict[str, bytes] = {}
+
+
+def _encodings_made() -> dict[str, bytes]:
+    from PIL import Image
+
+    with _meeting:
+        if not _encodings:
+            for kind in ("JPEG", "PNG", "GIF", "TIFF", "PPM"):
+                out = io.BytesIO()
+                Image.new("RGB", (8, 8)).save(out, kind)
+                _encodings[kind] = out.getvalue()
+    return _encodings
+
+
+def hammer_plugins(number: int) -> None:
+    """Each opening may be the one that loads Pillow's plugins: now and then it is made to begin again."""
+    from PIL import Image
+
+    encodings = _encodings_made()
+    kind = random.choice(list(encodings))
+    if random.random() < 0.05:
+        Image._initialized = 0
+    assert Image.open(io.BytesIO(encodings[kind])).format == kind
+
+
+class Registry:
+    """Plugins loaded at first use, but said to be there before they are."""
+
+    ready = False
+    plugins: ClassVar[dict[str, int]] = {}
+
+    @classmethod
+    def find(cls, name: str) -> int:
+        if not cls.ready:
+            cls.ready = True
+            for number, each in enumerate("abcdef"):
+                cls.plugins[each] = number
+        return cls.plugins[name]
+
+
+def hammer_registry(number: int) -> None:
+    for _ in range(50):
+        if random.random() < 0.1:
+            with _meeting:
+                Registry.plugins = {}
+                Registry.ready = False
+        Registry.find(random.choice("abcdef"))
+
+
 def _decoder() -> Any:
     from nvidia import nvimgcodec  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
@@ -248,6 +316,8 @@ CAMPAIGNS = [
     Campaign("dict", _hammered(hammer_dict), _hammered(hammer_dict_wrongly)),
     Campaign("list", _hammered(hammer_list), _hammered(hammer_list_wrongly)),
     Campaign("Pillow", _hammered(hammer_pillow), _hammered(hammer_shared_image), needs="PIL"),
+    Campaign("Pillow, a shared Image", _hammered(hammer_loaded_image), _hammered(hammer_shared_image), needs="PIL"),
+    Campaign("Pillow, lazy plugins", _hammered(hammer_plugins), _hammered(hammer_registry), needs="PIL"),
     Campaign(
         "nvImageCodec on the CPU", _hammered(hammer_decoder), _hammered(hammer_shared_decoder), "nvidia.nvimgcodec"
     ),

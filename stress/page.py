@@ -11,7 +11,8 @@ FOLDER = ROOT / "reports" / "stress"
 INTRODUCTION = """# The explorer and the stress suite, measured
 
 Rebuild: `python -m stress.bench` (explorer; one interpreter a run), `python -m stress` (campaigns),
-`python -m stress.page` (this page). Figures are CPU seconds of the whole process on a shared, noisy machine. "least":
+`python -m stress mutants`, `python -m stress sanitizers`, `python -m stress rivals`, `python -m stress.page` (this
+page). Figures are CPU seconds of the whole process on a shared, noisy machine. "least":
 shrunk to the known least preemptions. The corpus lies in `stress/corpus/`; its `unseen` part was written after the
 explorer and not used to tune it, but by the same author.
 """
@@ -61,7 +62,62 @@ def main() -> None:
                     twin = f"{planted['verdict']} ({planted['oracle']})"
                     rows.append([build, name, subject["verdict"], subject["runs"], twin])
         parts.append(table(["CPython", "subject", "verdict", "schedules or calls", "planted twin"], rows))
+    parts += [*_mutants(), *_sanitizers(), *_rivals()]
     (FOLDER / "README.md").write_text("\n".join(parts))
+
+
+def _read(name: str) -> Any:
+    path = FOLDER / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _mutants() -> list[str]:
+    found = _read("mutants.json")
+    parts = []
+    for build, each in (found or {}).items():
+        parts.append(f"## Mutants of the loader, CPython {build}\n")
+        survivors = [row["mutant"] for row in each["mutants"] if not row["killed"]]
+        lines = [
+            f"One lock, notify or recheck removed at a time: **{each['killed']} of {each['total']} killed** "
+            f"(bar: 90 %). The unchanged loader passes {each['unchanged_schedules']} schedules.\n",
+            *(f"- survived: `{text}`" for text in survivors),
+            *(f"- equivalent, not counted: `{text}` ({why})" for text, why in each["equivalent"].items()),
+        ]
+        parts.append("\n".join(lines) + "\n")
+    return parts
+
+
+def _sanitizers() -> list[str]:
+    found = _read("sanitizers.json")
+    if found is None:
+        return []
+    rows = [[name, said or "quiet"] for name, said in found["tables"].items()]
+    twins = [
+        [name, row["table"], row["sanitizer"], "reported" if row["report"] else "MISSED"]
+        for name, row in found["twins"].items()
+    ]
+    skipped = "".join(f"\n- not run, -fsanitize={name}: {why}\n" for name, why in found["skipped"].items())
+    return [
+        "## The recorder's own tables under sanitizers\n",
+        table(["table, sanitizer", "the real source"], rows) + skipped,
+        table(["planted twin", "table", "sanitizer", "the twin"], twins),
+    ]
+
+
+def _rivals() -> list[str]:
+    found = _read("rivals.json")
+    if found is None:
+        return []
+    tools = ["gilprobe", *found["versions"]]
+    rows = [[name, *(row[t]["said"] if t in row else "not there" for t in tools)]
+            for name, row in found["cases"].items()]  # fmt: skip
+    return [
+        f"## Beside interleave-test and frontrun, CPython {found['python']}\n",
+        f"The same corpus, {found['budget_s']:.0f} s a case, each tool's default search, one run. The corpus is "
+        "gilprobe's own.\n",
+        "\n".join(f"- {line}" for line in [*found["lacking"].values(), *found["summary"]]) + "\n",
+        table(["case", *(f"{t} {found['versions'].get(t, '')}".strip() for t in tools)], rows),
+    ]
 
 
 if __name__ == "__main__":

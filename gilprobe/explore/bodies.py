@@ -10,9 +10,10 @@ from typing import Any
 from gilprobe.errors import UsageError
 from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
 from gilprobe.explore.observe import Observer
+from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.replayfile import save
 from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
-from gilprobe.explore.scheduler import Strategy, raw_monotonic
+from gilprobe.explore.scheduler import Strategy
 from gilprobe.explore.schedules import Execute, Following, Recording, shrink
 from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, cpu_s, search
 from gilprobe.explore.story import place_of, racing_pair, tell
@@ -55,7 +56,7 @@ def run(
             def execute(strategy: Strategy, observer: Any = None) -> Outcome:
                 return session.execute(plan, strategy, observer)
 
-            found = explore_schedules(execute, preemptions=preemptions, deadline=deadline, seed=seed)
+            found = explore_schedules(execute, preemptions=preemptions, deadline=deadline, seed=seed, session=session)
             return finish(found, seed, started, labels, execute, replay_dir, target)
         except Diverged as error:
             raise nondeterministic(error) from None
@@ -91,9 +92,12 @@ def place(site: tuple[str, str, int]) -> Place:
 
 def explore_schedules(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
-    beyond: bool = True,
+    beyond: bool = True, session: Session | None = None,
 ) -> Found:  # fmt: skip
-    """`search`, and where it finds nothing a look at which accesses nothing orders."""
+    """`search`, and where it finds nothing a look at which accesses nothing orders.
+
+    session: with it all is run again with timeouts that end early, before EXHAUSTED is said of code that has some.
+    """
 
     observer = Observer()
     first = execute(Fixed(()), observer)
@@ -106,6 +110,8 @@ def explore_schedules(
     )  # fmt: skip
     if found.outcome is not None:
         return found
+    if session is not None and found.complete and found.timed:
+        _with_early_timeouts(found, execute, session, preemptions, deadline, seed, max_schedules)
     rng = random.Random(seed)
     for number in range(3 if beyond else 1):
         strategy = Fixed(()) if number == 0 else Pct(rng, max(found.length, 2), 2)
@@ -115,6 +121,26 @@ def explore_schedules(
             found.outcome, found.deviations = outcome, tuple(outcome.run.deviations)
             return found
     return found
+
+
+def _with_early_timeouts(
+    found: Found, execute: Execute, session: Session, preemptions: int, deadline: float, seed: int,
+    max_schedules: int | None,
+) -> None:  # fmt: skip
+    """A timeout may end on a slow machine, but code that gives up then is seldom wrong: such a failure takes EXHAUSTED
+    away and is told, no more."""
+    session.early = True
+    try:
+        again = search(
+            lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed,
+            max_schedules=max_schedules, guided=False, beyond=False,
+        )  # fmt: skip
+    finally:
+        session.early = False
+    found.schedules += again.schedules
+    found.early = again.outcome
+    if not again.complete or again.capped or again.outcome is not None:
+        found.complete, found.bound = False, None
 
 
 def race(execute: Execute, strategy: Strategy) -> tuple[Outcome, Observer]:
@@ -143,6 +169,10 @@ def finish(
             if found.complete
             else f"nothing found in {found.schedules} schedules"
         )
+        if found.early is not None:
+            story += (
+                f"; not exhausted: it fails ({found.early.oracle}) if a timeout ends while other threads could go on"
+            )
         return Result(verdict, None, found.bound, found.schedules, cpu_s() - started, seed, labels, story=story)
     if outcome.uncontrolled is not None:
         where = place(outcome.uncontrolled)

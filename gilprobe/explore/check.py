@@ -14,8 +14,8 @@ from gilprobe.errors import UsageError
 from gilprobe.explore.bodies import explore_schedules, finish, nondeterministic
 from gilprobe.explore.engine import Session, files_of
 from gilprobe.explore.operations import Call, Operations, Scenario, hypothesis
+from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.result import Nondeterministic, Result
-from gilprobe.explore.scheduler import raw_monotonic
 from gilprobe.explore.search import Diverged, Found, cpu_s
 from gilprobe.explore.trial import Trial, Uncontrolled
 
@@ -116,7 +116,7 @@ class Explorer:
         self._sane_alone(trial)
         found = explore_schedules(
             trial.execute, preemptions=self.setup.preemptions, deadline=deadline, seed=self.setup.seed,
-            max_schedules=max_schedules, beyond=False,
+            max_schedules=max_schedules, beyond=False, session=self.session,
         )  # fmt: skip
         return found, trial
 
@@ -143,8 +143,9 @@ class Explorer:
                     )
 
     def explore(self) -> None:
-        if self.operations.finite:
-            self._enumerate()
+        calls = self.operations.every_call
+        if calls is not None:
+            self._enumerate(calls)
         else:
             self._draw()
         if self.found.outcome is not None and self.found.outcome.failed and self.best is not None:
@@ -158,12 +159,13 @@ class Explorer:
         self.found.schedules = before + found.schedules
         return found.outcome is not None
 
-    def _enumerate(self) -> None:
+    def _enumerate(self, calls: list[Call]) -> None:
         """Every scenario, the small ones first; threads are alike, so their order does not matter."""
-        names = list(self.operations.strategies)
+        for call in calls:
+            self.pool[call.name].append(call)
         incomplete = False
         bound = self.setup.preemptions
-        for scenario in all_scenarios(names, self.setup.threads, self.setup.max_ops):
+        for scenario in all_scenarios(calls, self.setup.threads, self.setup.max_ops):
             if raw_monotonic() > self.deadline:
                 incomplete = True
                 break
@@ -171,6 +173,7 @@ class Explorer:
             if self._note(scenario, found, trial):
                 return
             incomplete |= not found.complete
+            self.found.early = self.found.early or found.early
         self.found.complete = not incomplete
         self.found.bound = None if incomplete else bound
 
@@ -256,11 +259,9 @@ def _model_args(model: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args
 
 
-def all_scenarios(names: list[str], threads: int, max_ops: int) -> Iterator[Scenario]:
-    """Of operations without arguments, by number of operations."""
-    single = [
-        tuple(Call(n) for n in p) for size in range(1, max_ops + 1) for p in itertools.product(names, repeat=size)
-    ]
+def all_scenarios(calls: list[Call], threads: int, max_ops: int) -> Iterator[Scenario]:
+    """By number of operations."""
+    single = [p for size in range(1, max_ops + 1) for p in itertools.product(calls, repeat=size)]
     found = itertools.combinations_with_replacement(single, threads)
     if len(single) ** threads > 200_000:
         yield from found

@@ -15,8 +15,10 @@ from typing import Any
 from gilprobe.explore.instrument import Instrument
 from gilprobe.explore.patching import Patches
 from gilprobe.explore.points import UnderTest
+from gilprobe.explore.pool import Pool, Task
 from gilprobe.explore.primitives import active
-from gilprobe.explore.scheduler import Pool, Run, Strategy, Task, raw_monotonic
+from gilprobe.explore.real import raw_monotonic
+from gilprobe.explore.scheduler import Run, Strategy
 
 STALL_S = 1.0  # no change point for so long with the running thread asleep in the kernel: a call that nobody controls
 BUSY_S = 20.0  # the same with the thread computing
@@ -66,6 +68,7 @@ class Session:
         self.patches = Patches(self.under, roots, restore_globals)
         self.pool = Pool()
         self.schedules = 0
+        self.early = False  # timeouts may end while other threads could go on
         self._gc = gc.isenabled()
 
     def __enter__(self) -> Session:
@@ -94,6 +97,7 @@ class Session:
         self.patches.reset()
         run = Run(self.pool, strategy, self.instrument.tracer, observer)
         run.locals = self.patches.locals
+        run.early = self.early
         box: dict[str, Any] = {}
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run

@@ -9,7 +9,7 @@ from typing import Any
 from gilprobe.errors import GilprobeError
 from gilprobe.explore.points import Site, UnderTest, points
 from gilprobe.explore.primitives import active
-from gilprobe.explore.scheduler import get_ident
+from gilprobe.explore.real import get_ident
 
 _TOOL_IDS = (4, 3, 1)
 

@@ -5,24 +5,21 @@ Happens-before with vector clocks, FastTrack's epochs for the last write of a lo
 
 from __future__ import annotations
 
-import ast
 import linecache
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
+from gilprobe.explore.looking import MISSING, Location, evaluate, is_container, place, shown
 from gilprobe.explore.points import Site
+from gilprobe.explore.pool import Task
 from gilprobe.explore.primitives import LockSite, ModelLock
-from gilprobe.explore.scheduler import Run, Task
+from gilprobe.explore.scheduler import Run
 
-Location = tuple[Any, ...]
 _MUTATORS = {"append", "appendleft", "pop", "popleft", "popitem", "add", "update", "setdefault", "clear", "extend",
              "insert", "remove", "discard", "sort", "reverse"}  # fmt: skip
-_PLAIN = (int, float, str, bytes, bool, type(None))
-_MISSING = object()
 
 
 @dataclass(slots=True)
@@ -122,8 +119,8 @@ class Observer:
         """What the thread's last write left."""
         pending = self._pending.pop(task.index, None)
         if pending is not None and pending[0].write and isinstance(pending[0].what, Site):
-            value = _evaluate(pending[0].what.source, pending[1])
-            pending[0].after = "" if value is _MISSING else _shown(value)
+            value = evaluate(pending[0].what.source, pending[1])
+            pending[0].after = "" if value is MISSING else shown(value)
 
     def spawned(self, run: Run, parent: Task | None, child: Task) -> None:
         self._clocks[child.index] = {**(self._clock(parent) if parent is not None else {}), child.index: 1}
@@ -156,17 +153,17 @@ class Observer:
         clock[task.index] = clock.get(task.index, 0) + 1
 
     def _look(self, event: Event, site: Site, frame: FrameType) -> None:
-        place = _place(site, frame)
-        if place is None:
+        found = place(site, frame)
+        if found is None:
             return
-        event.location, base = place
+        event.location, base = found
         self._kept.append(base)
         event.write = site.write or (site.op in ("LOAD_ATTR", "LOAD_METHOD") and event.location[0] == "content"
                                      and site.name in _MUTATORS)  # fmt: skip
         event.frame = id(frame)
-        value = _evaluate(site.source, frame)
-        event.before = "" if value is _MISSING else _shown(value)
-        if value is not _MISSING and not event.write and _is_container(value):
+        value = evaluate(site.source, frame)
+        event.before = "" if value is MISSING else shown(value)
+        if value is not MISSING and not event.write and is_container(value):
             event.content = id(value)
             self._kept.append(value)
 
@@ -272,50 +269,6 @@ def _library(file: str) -> bool:
     )
 
 
-def _place(site: Site, frame: FrameType) -> tuple[Location, Any] | None:
-    if site.op.endswith("GLOBAL"):
-        return ("global", id(frame.f_globals), site.name), None
-    if site.op.endswith(("DEREF",)):
-        return ("closure", site.name), None
-    node = _parse(site.source)
-    if node is None:
-        return None
-    if isinstance(node, ast.Attribute):
-        base = _value(node.value, frame)
-        if base is _MISSING or isinstance(base, threading.local):
-            return None
-        if _is_container(base):
-            return ("content", id(base)), base
-        return ("attribute", id(base), node.attr), base
-    if isinstance(node, ast.Subscript):
-        base = _value(node.value, frame)
-        if base is _MISSING:
-            return None
-        key = _value(node.slice, frame)
-        if type(base) is list:
-            return ("item", id(base), key if isinstance(key, int) else "?"), base
-        return ("item", id(base), key if type(key) in _PLAIN else id(key)), base
-    if isinstance(node, ast.Call) and len(node.args) == 1 and isinstance(node.func, ast.Name):
-        base = _value(node.args[0], frame)
-        return (("content", id(base)), base) if _is_container(base) else None
-    if isinstance(node, ast.Compare) and site.op == "CONTAINS_OP" and len(node.comparators) == 1:
-        base = _value(node.comparators[0], frame)
-        key = _value(node.left, frame)
-        if base is _MISSING:
-            return None
-        return ("item", id(base), key if type(key) in _PLAIN else id(key)), base
-    return None
-
-
-def _is_container(value: Any) -> bool:
-    return type(value) in (list, dict, set) or type(value).__name__ in (
-        "deque",
-        "OrderedDict",
-        "defaultdict",
-        "Counter",
-    )
-
-
 def conflict(one: Event, other: Event) -> bool:
     """Whether the order of the two accesses can matter."""
     if one.location is None or other.location is None or not (one.write or other.write):
@@ -329,82 +282,3 @@ def conflict(one: Event, other: Event) -> bool:
             return True
     kinds = {one.location[0], other.location[0]}
     return one.location[1] == other.location[1] and "content" in kinds and kinds <= {"content", "item"}
-
-
-def _evaluate(source: str, frame: FrameType) -> Any:
-    node = _parse(source)
-    return _MISSING if node is None else _value(node, frame)
-
-
-_parsed: dict[str, ast.expr | None] = {}
-
-
-def _parse(source: str) -> ast.expr | None:
-    if source not in _parsed:
-        try:
-            _parsed[source] = ast.parse(source, mode="eval").body if source else None
-        except SyntaxError:
-            _parsed[source] = None
-    return _parsed[source]
-
-
-def _value(node: ast.AST, frame: FrameType) -> Any:
-    """The value of an expression without running any code of the user's."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        for space in (frame.f_locals, frame.f_globals):
-            if node.id in space:
-                return space[node.id]
-        return _MISSING
-    if isinstance(node, ast.Attribute):
-        base = _value(node.value, frame)
-        if base is _MISSING:
-            return _MISSING
-        return _raw_attribute(base, node.attr)
-    if isinstance(node, ast.Subscript):
-        base, key = _value(node.value, frame), _value(node.slice, frame)
-        if base is _MISSING or key is _MISSING or type(key) not in _PLAIN:
-            return _MISSING
-        if type(base) in (list, tuple, dict):
-            try:
-                return base[key]
-            except (LookupError, TypeError):
-                return _MISSING
-    return _MISSING
-
-
-def _raw_attribute(base: Any, name: str) -> Any:
-    if isinstance(base, ModuleType):
-        return vars(base).get(name, _MISSING)
-    try:
-        space = object.__getattribute__(base, "__dict__")
-    except AttributeError:
-        space = {}
-    if name in space:
-        return space[name]
-    for kind in type(base).__mro__ if not isinstance(base, type) else base.__mro__:
-        if name in vars(kind):
-            found = vars(kind)[name]
-            if type(found).__name__ == "member_descriptor" and not isinstance(base, type):
-                try:
-                    return found.__get__(base)
-                except AttributeError:
-                    return _MISSING
-            return found if type(found) in (*_PLAIN, list, dict, set, tuple) else _MISSING
-    return _MISSING
-
-
-def _shown(value: Any, depth: int = 0) -> str:
-    """repr() of plain values only: no code of the user's runs."""
-    kind = type(value)
-    if kind in _PLAIN:
-        text = repr(value)
-    elif kind in (list, tuple, set, frozenset) and depth < 2 and len(value) <= 6:
-        inner = ", ".join(_shown(v, depth + 1) for v in value)
-        text = f"[{inner}]" if kind is list else f"({inner})" if kind is tuple else f"{{{inner}}}"
-    elif kind is dict and depth < 2 and len(value) <= 6:
-        text = "{" + ", ".join(f"{_shown(k, depth + 1)}: {_shown(v, depth + 1)}" for k, v in value.items()) + "}"
-    else:
-        text = f"<{kind.__name__}>"
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -11,6 +11,9 @@ from types import FunctionType
 from typing import Any
 
 from gilprobe.errors import GilprobeError, UsageError
+from gilprobe.explore import finite
+
+MOST_CALLS = 8  # with arguments; of more the scenarios are drawn, as they could not all be run
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Operations:
 
     def __init__(self, cls: Any, given: Any) -> None:
         self.strategies: dict[str, Any] = {}
+        self.alternatives: dict[str, list[Call] | None] = {}
         names = list(given) if given is not None else sorted(_public(cls))
         if not names:
             raise UsageError(
@@ -59,11 +63,19 @@ class Operations:
             if not callable(getattr(cls, name, None)) and inspect.isclass(cls):
                 raise UsageError(f"{_name(cls)} has no method {name}", "operations maps names of methods to strategies")
             strategy = given.get(name) if isinstance(given, Mapping) else None
-            self.strategies[name] = _given(name, strategy) if strategy is not None else _default(cls, name)
+            arguments = _given(name, strategy) if strategy is not None else _default(cls, name)
+            self.alternatives[name] = _alternatives(name, arguments)
+            self.strategies[name] = arguments if arguments is None else arguments.map(functools.partial(_as_call, name))
 
     @property
-    def finite(self) -> bool:
-        return all(strategy is None for strategy in self.strategies.values())
+    def every_call(self) -> list[Call] | None:
+        """All calls that can be drawn; None: more than can be enumerated."""
+        found: list[Call] = []
+        for calls in self.alternatives.values():
+            if calls is None:
+                return None
+            found += calls
+        return found if all(s is None for s in self.strategies.values()) or len(found) <= MOST_CALLS else None
 
     def simplest(self) -> dict[str, Call]:
         return {
@@ -75,6 +87,13 @@ class Operations:
         one = st.one_of(*(st.just(Call(n)) if s is None else s for n, s in self.strategies.items()))
         thread = st.lists(one, min_size=1, max_size=max_ops).map(tuple)
         return st.lists(thread, min_size=threads, max_size=threads).map(tuple)
+
+
+def _alternatives(name: str, arguments: Any) -> list[Call] | None:
+    if arguments is None:
+        return [Call(name)]
+    found = finite.values(arguments)
+    return None if found is None else [_as_call(name, drawn) for drawn in found]
 
 
 def _public(cls: Any) -> list[str]:
@@ -110,7 +129,7 @@ def _given(name: str, strategy: Any) -> Any:
         raise UsageError(
             f"operations[{name!r}] is not a Hypothesis strategy", "give a strategy of the argument or a tuple"
         )
-    return strategy.map(functools.partial(_as_call, name))
+    return strategy
 
 
 def _as_call(name: str, drawn: Any) -> Call:
@@ -149,7 +168,7 @@ def _default(cls: Any, name: str) -> Any:
         drawn.append(_strategy(cls, name, hint))
     if not drawn:
         return None
-    return hypothesis().strategies.tuples(*drawn).map(functools.partial(_as_call, name))
+    return hypothesis().strategies.tuples(*drawn)
 
 
 def _strategy(cls: Any, name: str, hint: Any) -> Any:

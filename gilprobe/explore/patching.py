@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from gilprobe.explore import primitives
+from gilprobe.explore import primitives, restoring
 from gilprobe.explore.points import UnderTest
 from gilprobe.explore.primitives import ModelLock, ModelRLock, PatchedThread, current
 
@@ -292,7 +292,7 @@ class Patches:
             else:
                 self._walk(value)
                 if self.restoring and type(value) in _PLAIN and not name.startswith("__"):
-                    self.restorers.append(functools.partial(_restore_attr, cls, name, value))
+                    self.restorers.append(functools.partial(restoring.restore_attr, cls, name, value))
         self.restoring = before
         for base in cls.__bases__:
             self._walk(base)
@@ -350,18 +350,18 @@ class Patches:
         if module is not None:
             for key, item in list(value.items()):
                 if type(item) in _PLAIN and not key.startswith("__"):
-                    self.restorers.append(functools.partial(_restore_key, value, key, item))
+                    self.restorers.append(functools.partial(restoring.restore_key, value, key, item))
             return
         if len(value) > _MAX_ITEMS:
             return
         if isinstance(value, dict):
-            self.restorers.append(functools.partial(_restore_dict, value, dict(value)))
+            self.restorers.append(functools.partial(restoring.restore_dict, value, dict(value)))
         elif isinstance(value, list):
-            self.restorers.append(functools.partial(_restore_list, value, list(value)))
+            self.restorers.append(functools.partial(restoring.restore_list, value, list(value)))
         elif isinstance(value, collections.deque):
-            self.restorers.append(functools.partial(_restore_deque, value, list(value)))
+            self.restorers.append(functools.partial(restoring.restore_deque, value, list(value)))
         elif isinstance(value, set):
-            self.restorers.append(functools.partial(_restore_set, value, set(value)))
+            self.restorers.append(functools.partial(restoring.restore_set, value, set(value)))
 
 
 _PLAIN = (int, float, str, bytes, bool, type(None), tuple)
@@ -371,40 +371,3 @@ _ATOMS = {int, float, str, bytes, bool, type(None), complex, CodeType, range, sl
 def _slots(kind: type) -> list[str]:
     slots = vars(kind).get("__slots__", ())
     return [slots] if isinstance(slots, str) else [s for s in slots if s not in ("__dict__", "__weakref__")]
-
-
-def _restore_key(space: dict[str, Any], key: str, value: Any) -> None:
-    if space.get(key) is not value:
-        space[key] = value
-
-
-def _restore_attr(owner: Any, name: str, value: Any) -> None:
-    if getattr(owner, name, None) is not value:
-        setattr(owner, name, value)
-
-
-def _same(a: Iterable[Any], b: Iterable[Any]) -> bool:
-    return all(x is y for x, y in zip(a, b, strict=False))
-
-
-def _restore_dict(space: dict[Any, Any], was: dict[Any, Any]) -> None:
-    if len(space) != len(was) or not _same(space.values(), was.values()) or not _same(space, was):
-        space.clear()
-        space.update(was)
-
-
-def _restore_list(space: list[Any], was: list[Any]) -> None:
-    if len(space) != len(was) or not _same(space, was):
-        space[:] = was
-
-
-def _restore_deque(space: collections.deque[Any], was: list[Any]) -> None:
-    if len(space) != len(was) or not _same(space, was):
-        space.clear()
-        space.extend(was)
-
-
-def _restore_set(space: set[Any], was: set[Any]) -> None:
-    if len(space) != len(was) or not all(x in was for x in space):
-        space.clear()
-        space.update(was)

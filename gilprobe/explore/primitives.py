@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from gilprobe.explore.scheduler import Abandon, Run, Task, get_ident
+from gilprobe.explore.pool import Abandon, Task
+from gilprobe.explore.real import get_ident
+from gilprobe.explore.scheduler import Run
 
 
 class Active:

@@ -25,8 +25,9 @@ from typing import Any
 
 from gilprobe.explore.engine import Outcome
 from gilprobe.explore.observe import Key, Observer
+from gilprobe.explore.pool import Task
 from gilprobe.explore.result import ReplayMismatch
-from gilprobe.explore.scheduler import Run, Task
+from gilprobe.explore.scheduler import Run
 from gilprobe.explore.schedules import Execute
 from gilprobe.explore.search import Deviations, Fixed
 

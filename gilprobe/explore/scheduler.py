@@ -6,21 +6,15 @@ which orders the accesses without the GIL too; after giving the baton away a thr
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import sys
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Protocol
 
-# Taken before anything is patched: the scheduler itself must never run on its own models.
-raw_lock: Final = _thread.allocate_lock
-raw_thread: Final = _thread.start_new_thread
-raw_monotonic: Final = time.monotonic
-raw_sleep: Final = time.sleep
-get_ident: Final = _thread.get_ident
+from gilprobe.explore.pool import Abandon, Pool, Task
+from gilprobe.explore.real import get_ident, raw_lock
 
 FREE: Final = (
     1 << 60
@@ -31,10 +25,6 @@ POINT_LIMIT: Final = 2_000_000  # change points in one run, decisions or not: an
 SELF_WAKES: Final = 2  # sleeps of a thread that may end at once while others could run; more would never end a poll
 
 
-class Abandon(BaseException):
-    """Unwinds a thread of a run that is over."""
-
-
 class Strategy(Protocol):
     """What decides at each point where more than one thread could go on."""
 
@@ -43,122 +33,6 @@ class Strategy(Protocol):
     def begin(self, run: Run) -> None: ...
 
     def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task: ...
-
-
-class Task:
-    """One thread of the code under test, on whichever OS thread of the pool runs it."""
-
-    __slots__ = (
-        "bit",
-        "body",
-        "deadline",
-        "done",
-        "error",
-        "ident",
-        "index",
-        "name",
-        "on_done",
-        "op",
-        "priority",
-        "sleeps",
-        "steps",
-        "thread",
-        "timed_out",
-        "wait_site",
-        "waiting_for",
-        "worker",
-    )  # fmt: skip
-
-    def __init__(self, index: int, name: str, body: Callable[[], Any], worker: Worker) -> None:
-        self.index = index
-        self.bit = 1 << index
-        self.name = name
-        self.body = body
-        self.worker = worker
-        self.ident = worker.ident
-        self.done = False
-        self.error: BaseException | None = None
-        self.waiting_for: Any = None
-        self.wait_site: list[tuple[str, str, int]] = []
-        self.deadline: float | None = None
-        self.timed_out = False
-        self.sleeps = 0
-        self.steps = 0  # change points passed, all of them counted
-        self.priority = 0.0
-        self.op = -1  # index of the operation it is in
-        self.thread: threading.Thread | None = None
-        self.on_done: list[Task] = []
-
-
-class Worker:
-    """A pooled OS thread."""
-
-    def __init__(self, pool: Pool, index: int) -> None:
-        self.pool = pool
-        self.index = index
-        self.gate = raw_lock()
-        self.gate.acquire()
-        self.task: Task | None = None
-        self.run: Run | None = None
-        self.ident = 0
-        self.native_id = 0
-        self.thread = threading.Thread(name=f"explored-{index}", daemon=True)
-        born = raw_lock()
-        born.acquire()
-        raw_thread(self._loop, (born,))
-        born.acquire()
-
-    def _loop(self, born: Any) -> None:
-        self.ident = get_ident()
-        self.native_id = _thread.get_native_id()
-        threading._active[self.ident] = self.thread  # type: ignore[attr-defined]
-        self.thread._ident = self.ident  # type: ignore[attr-defined]
-        born.release()
-        while True:
-            self.gate.acquire()
-            run, task = self.run, self.task
-            if run is None or task is None:
-                return
-            for local in run.locals:
-                local.__dict__.clear()
-            if run.tracer is not None:
-                sys.settrace(run.tracer)
-            try:
-                if not run.dead:
-                    task.body()
-            except Abandon:
-                pass
-            except BaseException as error:
-                task.error = error
-            if run.tracer is not None:
-                sys.settrace(None)
-            self.task = self.run = None
-            run.finish(task)
-            del run, task
-
-
-class Pool:
-    """The OS threads, kept between runs; one that is stuck in a call nobody controls is left behind."""
-
-    def __init__(self) -> None:
-        self.workers: list[Worker] = []
-
-    def worker(self, index: int) -> Worker:
-        while len(self.workers) <= index:
-            self.workers.append(Worker(self, len(self.workers)))
-        return self.workers[index]
-
-    def forget(self, worker: Worker) -> None:
-        self.workers[worker.index] = Worker(self, worker.index)
-        with contextlib.suppress(RuntimeError):
-            worker.gate.release()  # should it ever come back, it ends
-
-    def close(self) -> None:
-        for worker in self.workers:
-            worker.task = worker.run = None
-            worker.gate.release()
-            threading._active.pop(worker.ident, None)  # type: ignore[attr-defined]
-        self.workers = []
 
 
 class Run:
@@ -192,6 +66,9 @@ class Run:
         self.finished = raw_lock()
         self.finished.acquire()
         self.timeouts_fired = 0
+        self.early = False  # timeouts may end while others could go on
+        self.capped = False  # some ended no earlier, for a poll would never end
+        self.timed_waits = 0  # waits with a timeout that began while others could go on
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
 
     # -- building
@@ -294,6 +171,10 @@ class Run:
             if target.deadline is not None and target.deadline > self.now:
                 self.now = target.deadline
             target.deadline = None
+            if target in self.timed:
+                self.timed.remove(target)
+                target.timed_out = True
+                self.timeouts_fired += 1
 
     def block(self, task: Task, on: Any, timeout: float | None) -> bool:
         """Until `unblock`; False when `timeout` (s, virtual) ran out, which happens only if no thread can go on."""
@@ -305,6 +186,15 @@ class Run:
         if timeout is not None and timeout >= 0:
             task.deadline = self.now + timeout
             self.timed.append(task)
+            if task.index:
+                self.timed_waits += self.enabled & ~self.sleeping & ~1 != 0
+                if self.early and task.sleeps >= SELF_WAKES:
+                    self.capped = True
+                elif self.early:
+                    task.sleeps += 1
+                    # Like a sleeper: whoever chooses it lets its timeout end.
+                    self.enabled |= task.bit
+                    self.sleeping |= task.bit
         else:
             task.deadline = None
         task.wait_site = _stack(sys._getframe(1))
@@ -314,6 +204,7 @@ class Run:
 
     def unblock(self, task: Task) -> None:
         self.enabled |= task.bit
+        self.sleeping &= ~task.bit
         if task.deadline is not None:
             task.deadline = None
             if task in self.timed:
@@ -376,11 +267,11 @@ class Run:
         if awake:
             default = self.tasks[_next_bit(awake, start)]
         else:
-            timed = [t for t in self.tasks if t.bit & self.sleeping] + self.timed
+            timed = [t for t in self.tasks if t.bit & self.sleeping and t not in self.timed] + self.timed
             if not timed:
                 return None
             default = min(timed, key=lambda t: (t.deadline or 0.0, t.index))
-            if not default.bit & choices:
+            if default in self.timed and not default.bit & choices:
                 self.timed.remove(default)
                 self.now = max(self.now, default.deadline or self.now)
                 default.deadline = None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gilprobe.explore.engine import Outcome
-from gilprobe.explore.scheduler import Run, Strategy, Task, raw_monotonic
+from gilprobe.explore.pool import Task
+from gilprobe.explore.real import raw_monotonic
+from gilprobe.explore.scheduler import Run, Strategy
 from gilprobe.explore.search import Deviations, Fixed
 
 Execute = Callable[[Strategy, Any], Outcome]

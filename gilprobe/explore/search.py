@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 from gilprobe.explore.engine import Outcome
 from gilprobe.explore.points import Site
-from gilprobe.explore.scheduler import FREE, Run, Strategy, Task, raw_monotonic
+from gilprobe.explore.pool import Task
+from gilprobe.explore.real import raw_monotonic
+from gilprobe.explore.scheduler import FREE, Run, Strategy
 
 Deviations = tuple[tuple[int, int], ...]
 Execute = Callable[[Strategy], Outcome]
@@ -153,6 +155,9 @@ class Found:
     complete: bool = False  # every level asked for was
     length: int = 0  # decisions in the longest schedule
     inconclusive: int = 0
+    timed: bool = False  # a thread waited with a timeout while others could go on
+    capped: bool = False  # not all timeouts that could end early did
+    early: Outcome | None = None  # what fails only if a timeout ends while others could go on
     passed: list[Deviations] = field(default_factory=list)
 
 
@@ -216,6 +221,8 @@ def _ends(outcome: Outcome, deviations: Deviations, found: Found, accept: Callab
     if outcome.inconclusive:
         found.inconclusive += 1
     found.length = max(found.length, outcome.run.index)
+    found.timed |= outcome.run.timed_waits > 0
+    found.capped |= outcome.run.capped
     if outcome.uncontrolled is not None or (outcome.failed and (accept is None or accept(outcome))):
         found.outcome = outcome
         found.deviations = deviations

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from gilprobe.explore.engine import Outcome
 from gilprobe.explore.observe import Event, Observer, conflict
+from gilprobe.explore.pool import Task
 from gilprobe.explore.primitives import LockSite
 from gilprobe.explore.result import Place
-from gilprobe.explore.scheduler import Run, Task
+from gilprobe.explore.scheduler import Run
 
 _WIDTH = 46
 _MAX_LINES = 120

@@ -12,7 +12,8 @@ from gilprobe.explore.engine import Bodies, Outcome, Session
 from gilprobe.explore.freeze import Freezer, canonical, shape
 from gilprobe.explore.linearize import Operation, order_of
 from gilprobe.explore.operations import Call, Scenario
-from gilprobe.explore.scheduler import Strategy, Task
+from gilprobe.explore.pool import Task
+from gilprobe.explore.scheduler import Strategy
 from gilprobe.explore.search import Fixed
 
 BLOCKED = ("blocked",)

@@ -1,0 +1,142 @@
+"""The OS threads that the code under test runs on, kept between runs, and what each is running."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gilprobe.explore.real import get_ident, raw_lock, raw_thread
+
+
+class Abandon(BaseException):
+    """Unwinds a thread of a run that is over."""
+
+
+class Work(Protocol):
+    """What a worker asks of the run it serves."""
+
+    dead: bool
+    tracer: Any
+    locals: list[threading.local]
+
+    def finish(self, task: Task) -> None: ...
+
+
+class Task:
+    """One thread of the code under test, on whichever OS thread of the pool runs it."""
+
+    __slots__ = (
+        "bit",
+        "body",
+        "deadline",
+        "done",
+        "error",
+        "ident",
+        "index",
+        "name",
+        "on_done",
+        "op",
+        "priority",
+        "sleeps",
+        "steps",
+        "thread",
+        "timed_out",
+        "wait_site",
+        "waiting_for",
+        "worker",
+    )  # fmt: skip
+
+    def __init__(self, index: int, name: str, body: Callable[[], Any], worker: Worker) -> None:
+        self.index = index
+        self.bit = 1 << index
+        self.name = name
+        self.body = body
+        self.worker = worker
+        self.ident = worker.ident
+        self.done = False
+        self.error: BaseException | None = None
+        self.waiting_for: Any = None
+        self.wait_site: list[tuple[str, str, int]] = []
+        self.deadline: float | None = None
+        self.timed_out = False
+        self.sleeps = 0
+        self.steps = 0  # change points passed, all of them counted
+        self.priority = 0.0
+        self.op = -1  # index of the operation it is in
+        self.thread: threading.Thread | None = None
+        self.on_done: list[Task] = []
+
+
+class Worker:
+    """A pooled OS thread."""
+
+    def __init__(self, pool: Pool, index: int) -> None:
+        self.pool = pool
+        self.index = index
+        self.gate = raw_lock()
+        self.gate.acquire()
+        self.task: Task | None = None
+        self.run: Work | None = None
+        self.ident = 0
+        self.native_id = 0
+        self.thread = threading.Thread(name=f"explored-{index}", daemon=True)
+        born = raw_lock()
+        born.acquire()
+        raw_thread(self._loop, (born,))
+        born.acquire()
+
+    def _loop(self, born: Any) -> None:
+        self.ident = get_ident()
+        self.native_id = _thread.get_native_id()
+        threading._active[self.ident] = self.thread  # type: ignore[attr-defined]
+        self.thread._ident = self.ident  # type: ignore[attr-defined]
+        born.release()
+        while True:
+            self.gate.acquire()
+            run, task = self.run, self.task
+            if run is None or task is None:
+                return
+            for local in run.locals:
+                local.__dict__.clear()
+            if run.tracer is not None:
+                sys.settrace(run.tracer)
+            try:
+                if not run.dead:
+                    task.body()
+            except Abandon:
+                pass
+            except BaseException as error:
+                task.error = error
+            if run.tracer is not None:
+                sys.settrace(None)
+            self.task = self.run = None
+            run.finish(task)
+            del run, task
+
+
+class Pool:
+    """The OS threads, kept between runs; one that is stuck in a call nobody controls is left behind."""
+
+    def __init__(self) -> None:
+        self.workers: list[Worker] = []
+
+    def worker(self, index: int) -> Worker:
+        while len(self.workers) <= index:
+            self.workers.append(Worker(self, len(self.workers)))
+        return self.workers[index]
+
+    def forget(self, worker: Worker) -> None:
+        self.workers[worker.index] = Worker(self, worker.index)
+        with contextlib.suppress(RuntimeError):
+            worker.gate.release()  # should it ever come back, it ends
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.task = worker.run = None
+            worker.gate.release()
+            threading._active.pop(worker.ident, None)  # type: ignore[attr-defined]
+        self.workers = []

@@ -1,0 +1,97 @@
+"""EXHAUSTED for operations with few arguments, and of code with timeouts only where none that ends early matters."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from gilprobe.explore import check, run
+
+
+class Switch:
+    def __init__(self) -> None:
+        self._on = False
+        self._lock = threading.Lock()
+
+    def set(self, on: bool) -> bool:
+        with self._lock:
+            before, self._on = self._on, on
+            return before
+
+
+class BareSwitch(Switch):
+    def set(self, on: bool) -> bool:
+        before = self._on
+        self._on = on
+        return before
+
+
+class Third(Switch):
+    """Wrong only with the last of its arguments, in both threads."""
+
+    def set(self, on: int) -> bool:  # type: ignore[override]
+        return BareSwitch.set(self, True) if on == 2 else Switch.set(self, True)  # type: ignore[arg-type]
+
+
+def test_all_calls_with_few_arguments_are_exhausted() -> None:
+    pytest.importorskip("hypothesis", reason="check() draws arguments with hypothesis, which is not installed")
+    result = check(Switch, max_ops=1, budget_s=30)
+    assert (result.verdict, result.bound) == ("EXHAUSTED", 2)
+    assert result.schedules > 3  # set(False) and set(True) in three pairs
+
+
+def test_none_of_the_few_arguments_is_left_out() -> None:
+    strategies = pytest.importorskip("hypothesis.strategies", reason="hypothesis is not installed")
+    result = check(BareSwitch, max_ops=1)
+    assert result.failed and result.operations == (("set(True)",), ("set(True)",))
+    assert check(Third, operations={"set": strategies.sampled_from([0, 1, 2])}, max_ops=1).failed
+
+
+def test_values_that_are_not_few_are_drawn() -> None:
+    strategies = pytest.importorskip("hypothesis.strategies", reason="hypothesis is not installed")
+    for many in (strategies.integers(0, 100), strategies.booleans().map(str), strategies.integers()):
+        assert check(Switch, operations={"set": many}, max_ops=1, budget_s=0.5).verdict == "NOT_FOUND"
+
+
+class Cell:
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.value = 0
+        self.seen = -1
+
+    def put(self) -> None:
+        self.value = 1
+        self.ready.set()
+
+
+def trusting(cell: Cell) -> None:
+    cell.ready.wait(1)
+    cell.seen = cell.value
+
+
+def asking(cell: Cell) -> None:
+    cell.seen = cell.value if cell.ready.wait(1) else 1
+
+
+def patient(cell: Cell) -> None:
+    """Wrong only if three timeouts end early."""
+    cell.seen = 1 if any(cell.ready.wait(1) for _ in range(3)) else cell.value
+
+
+def seen(cell: Any) -> None:
+    assert cell.seen == 1
+
+
+@pytest.mark.parametrize("body", [trusting, patient])
+def test_code_that_a_timeout_breaks_is_not_exhausted(body: Any) -> None:
+    assert run(body, Cell.put, state=Cell, final=seen).verdict == "NOT_FOUND"
+
+
+def test_a_failure_that_takes_an_early_timeout_is_told() -> None:
+    assert "if a timeout ends" in run(trusting, Cell.put, state=Cell, final=seen).story
+
+
+def test_code_that_asks_how_its_wait_ended_is_exhausted() -> None:
+    assert run(asking, Cell.put, state=Cell, final=seen).verdict == "EXHAUSTED"
