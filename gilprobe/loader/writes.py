@@ -67,7 +67,7 @@ class WriteWatch:
             return
         with self._lock:
             first = self._first.get(target)
-            if first is not None and first[0] == worker_id:
+            if target in self._found or (first is not None and first[0] == worker_id):
                 return
             stack = "".join(traceback.format_stack()[-_STACK_MAX:-1])
             if first is None:
