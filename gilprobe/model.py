@@ -50,14 +50,8 @@ class Frame:
 
 
 LIBRARY_PARTS = (
-    "/threading.py",
-    "/queue.py",
-    "/concurrent/futures/",
-    "/logging/",
-    "/contextlib.py",
-    "<frozen ",
-    "/multiprocessing/",
-)
+    "/threading.py", "/queue.py", "/concurrent/futures/", "/logging/", "/contextlib.py", "<frozen ", "/multiprocessing/"
+)  # fmt: skip
 
 
 def own_frame(stack: Sequence[Frame]) -> Frame | None:

@@ -22,8 +22,8 @@ from gilprobe.analysis.gpu_timeline import (
 )
 from gilprobe.model import Evidence, Finding, NotObserved
 from gilprobe.recording import Recording
+from gilprobe.recording.cuda_schema import CudaContextEvent, CudaStep, GpuWorkKind
 from gilprobe.recording.ladder import KINETO_SUFFIX, read_ladder, read_nvml
-from gilprobe.recording.schema import CudaContextEvent, CudaStep, GpuWorkKind
 
 LEAST_SHARE = 0.01
 MOST_ROWS = 200

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gilprobe.recording import Recording
-from gilprobe.recording.schema import CudaStep
+from gilprobe.recording.cuda_schema import CudaStep
 
 WITH_SWITCHES = 130100
 UNKNOWN_DRIVER = 999

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gilprobe.recording.schema import GpuMarkKind
+from gilprobe.recording.cuda_schema import GpuMarkKind
 
 Times = NDArray[np.int64]
 

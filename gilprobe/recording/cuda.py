@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gilprobe.recording import schema
+from gilprobe.recording import cuda_schema as schema
 from gilprobe.recording.schema import RecordType
 
 CUDA_RECORDS: dict[int, np.dtype[Any]] = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gilprobe.errors import RecordingError
-from gilprobe.recording import schema
+from gilprobe.recording import cuda_schema, schema
 from gilprobe.recording.chunks import chunks
 from gilprobe.recording.contents import Recording
 from gilprobe.recording.records import fields_of, read_records
@@ -108,9 +108,9 @@ def _read_extents(recording: Recording, data: mmap.mmap) -> None:
         elif kind == ChunkKind.SPANS:
             recording.span_events.append(_array(data, schema.SPAN_EVENT_RECORD, start, length))
         elif kind == ChunkKind.GPU_WORK:
-            recording.cuda.work.append(_array(data, schema.GPU_WORK, start, length))
+            recording.cuda.work.append(_array(data, cuda_schema.GPU_WORK, start, length))
         elif kind == ChunkKind.GPU_MARKS:
-            recording.cuda.marks.append(_array(data, schema.GPU_MARK, start, length))
+            recording.cuda.marks.append(_array(data, cuda_schema.GPU_MARK, start, length))
         elif kind == ChunkKind.HOLDS:
             recording.gil_holds.append(_array(data, schema.GIL_HOLD_RECORD, start, length))
         else:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gilprobe.recording import schema
-from gilprobe.recording.schema import ChunkKind, CudaStep, EndKind, GpuMarkKind, RecordType
+from gilprobe.recording import cuda_schema, schema
+from gilprobe.recording.cuda_schema import CudaStep, GpuMarkKind
+from gilprobe.recording.schema import ChunkKind, EndKind, RecordType
 
 KERNELS, PROCESSES, BAR_S = 1_000_000, 16, 10.0
 SECOND = 1_000_000_000
@@ -43,15 +44,15 @@ def _write(folder: Path, number: int, kernels: int) -> None:
     """One process whose kernels come by turns with the others', each with the GPU's switches around it."""
     slot_ns = 10_000
     start = SECOND + (np.arange(kernels, dtype=np.uint64) * PROCESSES + number) * slot_ns
-    work = np.zeros(kernels, schema.GPU_WORK)
+    work = np.zeros(kernels, cuda_schema.GPU_WORK)
     work["start_ns"], work["end_ns"] = start, start + 8_000
-    work["context"], work["stream"], work["kind"] = 1, 7, schema.GpuWorkKind.KERNEL
+    work["context"], work["stream"], work["kind"] = 1, 7, cuda_schema.GpuWorkKind.KERNEL
     work["correlation"] = np.arange(1, kernels + 1)
-    marks = np.zeros(2 * kernels, schema.GPU_MARK)
+    marks = np.zeros(2 * kernels, cuda_schema.GPU_MARK)
     marks["time_ns"][0::2], marks["time_ns"][1::2] = start - 500, start + 8_500
     marks["kind"][0::2], marks["kind"][1::2] = GpuMarkKind.SWITCH_START, GpuMarkKind.SWITCH_END
     marks["context"] = 1
-    state = np.zeros((), schema.CUDA_STATE_RECORD)
+    state = np.zeros((), cuda_schema.CUDA_STATE_RECORD)
     state["type"], state["bytes"] = RecordType.CUDA_STATE, state.dtype.itemsize
     state["step"], state["version"], state["replay"] = CudaStep.ON, 130500, 1
     header = np.zeros((), schema.FILE_HEADER)
@@ -76,7 +77,11 @@ def _extent(kind: ChunkKind, payload: bytes) -> bytes:
     payload += bytes(-len(payload) % 8)
     size = schema.CHUNK_HEADER.itemsize + len(payload)
     whole = -(-(size + schema.EXTENT_HEADER.itemsize) // 4096) * 4096
-    extent["magic"], extent["bytes"], extent["used"] = schema.EXTENT_MAGIC, whole, schema.EXTENT_HEADER.itemsize + size
+    extent["magic"], extent["bytes"], extent["used"] = (
+        schema.EXTENT_MAGIC,
+        whole,
+        schema.EXTENT_HEADER.itemsize + size,
+    )
     chunk["magic"], chunk["kind"], chunk["bytes"], chunk["length"] = schema.CHUNK_MAGIC, kind, size, len(payload)
     return (extent.tobytes() + chunk.tobytes() + payload).ljust(whole, b"\0")
 

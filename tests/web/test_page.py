@@ -414,12 +414,15 @@ def axe() -> str:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_no_serious_fault(chromium: Browser, recorded: Profile, tmp_path: Path, dark: bool) -> None:
+@pytest.mark.parametrize("which", ["recorded", "loaded"])
+def test_axe_finds_no_serious_fault(
+    chromium: Browser, request: pytest.FixtureRequest, tmp_path: Path, which: str, dark: bool
+) -> None:
     source = axe()
-    opened(chromium, recorded, tmp_path, dark=dark)
+    opened(chromium, request.getfixturevalue(which), tmp_path, dark=dark)
     chromium.run(source + "; 1")
     rules = "{ runOnly: ['color-contrast'] }" if dark else "{}"  # the rest is the same in either theme
-    for view in views(chromium):
+    for view in views(chromium) if which == "recorded" else ("loader", "spans"):
         chromium.run(f"location.hash = '#{view}'")
         chromium.wait(f"!document.getElementById('{view}').hidden")
         chromium.frames()

@@ -15,8 +15,8 @@ from gilprobe.analysis.gpu_timeline import (
     residency_of,
     union_of,
 )
-from gilprobe.recording import schema
-from gilprobe.recording.schema import GpuMarkKind
+from gilprobe.recording import cuda_schema as schema
+from gilprobe.recording.cuda_schema import GpuMarkKind
 
 Part = tuple[list[int], list[int], int]
 parts = st.lists(
