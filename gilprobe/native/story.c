@@ -23,6 +23,7 @@ typedef struct {
 static char text_data[MOST_TEXT], json_data[MOST_JSON];
 static Out text = {text_data, 0, MOST_TEXT}, json = {json_data, 0, MOST_JSON};
 static Slot *own_slot;
+static bool standing_still;
 
 static __attribute__((format(printf, 2, 3))) void put(Out *out, const char *format, ...) {
     va_list list;
@@ -279,6 +280,17 @@ static void tell_holds(const Graph *graph, Node *node, const char *indent) {
     put(&json, "]");
 }
 
+/* Told where nothing runs any more: a notification that came too early may be what is missing. */
+static void tell_notified(const Node *node) {
+    uint64_t before_ns = node->thread && node->need == GP_NEED_CONDITION && node->stable
+                             ? gp_notified_before_ns(node->thread, node->condition)
+                             : 0;
+    if (!before_ns)
+        return;
+    put(&text, "    which was last notified %.3f s before that wait began: a lost wakeup?\n", (double)before_ns / 1e9);
+    put(&json, ",\"notified_before_s\":%.6f", (double)before_ns / 1e9);
+}
+
 static void tell_thread(Graph *graph, int at, bool first) {
     Node *node = &graph->nodes[at];
     char name[GP_NAME_BYTES], what[160], by[GP_NAME_BYTES] = "";
@@ -307,6 +319,8 @@ static void tell_thread(Graph *graph, int at, bool first) {
     tell_frames(places, count, "      ");
     put(&json, ",");
     tell_holds(graph, node, "    ");
+    if (standing_still)
+        tell_notified(node);
     put(&json, "}");
 }
 
@@ -498,7 +512,9 @@ void gp_tell_standstill(Graph *graph, uint64_t waited_ns) {
     for (int i = 0, count = 0; i < graph->count && count < 32; i++) {
         if (graph->nodes[i].ghost)
             continue;
+        standing_still = true;
         tell_thread(graph, i, first);
+        standing_still = false;
         first = false;
         count++;
     }
