@@ -508,6 +508,7 @@ enum Which {
     RLOCK_ENTER,
     RLOCK_EXIT,
     RLOCK_REINIT,
+    RLOCK_IS_OWNED,
     HANDLE_JOIN,
     ALLOCATE_LOCK,
     ALLOCATE,
@@ -601,6 +602,8 @@ static FAST void *acquire(int flags, Method original, enum LockKind kind, void *
         Place place;
         if (place_here(&place) & INTERNAL && !is_wait_code(place.code[0]))
             learn_wait_code(place.code[0]);
+        if (how & GP_ASK_TRY)
+            gp_asked_owner(lock);
     }
     ask(thread, lock, kind, how);
     void *result = GP_RARE(gp_watch.on_deadlock == GP_RAISE && !(how & ~GP_ASK_AGAIN))
@@ -689,6 +692,12 @@ RELEASE(RLOCK_RELEASE_SAVE, GP_RLOCK, true)
 REINIT(LOCK_REINIT)
 REINIT(RLOCK_REINIT)
 
+static void *wrap_RLOCK_IS_OWNED(void *self, void *a, void *b, void *c) {
+    if (gp_locks_watching())
+        gp_asked_owner((uint64_t)self);
+    return swapped[RLOCK_IS_OWNED].original(self, a, b, c);
+}
+
 /* state: (count, owner), as _release_save gave it. */
 static void *wrap_RLOCK_ACQUIRE_RESTORE(void *self, void *a, void *b, void *c) {
     Method original = swapped[RLOCK_ACQUIRE_RESTORE].original;
@@ -732,28 +741,20 @@ static void *wrap_HANDLE_JOIN(void *self, void *a, void *b, void *c) {
 }
 
 #define ENTRY(which) [which] = (void *)wrap_##which
-static void *const wrappers[METHODS] = {ENTRY(LOCK_ACQUIRE_LOCK),
-                                        ENTRY(LOCK_ACQUIRE),
-                                        ENTRY(LOCK_RELEASE_LOCK),
-                                        ENTRY(LOCK_RELEASE),
-                                        ENTRY(LOCK_ENTER),
-                                        ENTRY(LOCK_EXIT),
-                                        ENTRY(LOCK_REINIT),
-                                        ENTRY(RLOCK_ACQUIRE),
-                                        ENTRY(RLOCK_RELEASE),
-                                        ENTRY(RLOCK_ACQUIRE_RESTORE),
-                                        ENTRY(RLOCK_RELEASE_SAVE),
-                                        ENTRY(RLOCK_ENTER),
-                                        ENTRY(RLOCK_EXIT),
-                                        ENTRY(RLOCK_REINIT),
-                                        ENTRY(HANDLE_JOIN),
-                                        ENTRY(ALLOCATE_LOCK),
-                                        ENTRY(ALLOCATE)};
+static void *const wrappers[METHODS] = {ENTRY(LOCK_ACQUIRE_LOCK),  ENTRY(LOCK_ACQUIRE),
+                                        ENTRY(LOCK_RELEASE_LOCK),  ENTRY(LOCK_RELEASE),
+                                        ENTRY(LOCK_ENTER),         ENTRY(LOCK_EXIT),
+                                        ENTRY(LOCK_REINIT),        ENTRY(RLOCK_ACQUIRE),
+                                        ENTRY(RLOCK_RELEASE),      ENTRY(RLOCK_ACQUIRE_RESTORE),
+                                        ENTRY(RLOCK_RELEASE_SAVE), ENTRY(RLOCK_ENTER),
+                                        ENTRY(RLOCK_EXIT),         ENTRY(RLOCK_REINIT),
+                                        ENTRY(RLOCK_IS_OWNED),     ENTRY(HANDLE_JOIN),
+                                        ENTRY(ALLOCATE_LOCK),      ENTRY(ALLOCATE)};
 
 static const char *const names[METHODS] = {
-    "acquire_lock",    "acquire",         "release_lock", "release",          "__enter__",     "__exit__",
-    "_at_fork_reinit", "acquire",         "release",      "_acquire_restore", "_release_save", "__enter__",
-    "__exit__",        "_at_fork_reinit", "join",         "allocate_lock",    "allocate"};
+    "acquire_lock", "acquire", "release_lock",     "release",       "__enter__", "__exit__", "_at_fork_reinit",
+    "acquire",      "release", "_acquire_restore", "_release_save", "__enter__", "__exit__", "_at_fork_reinit",
+    "_is_owned",    "join",    "allocate_lock",    "allocate"};
 
 /* ---- the tables */
 

@@ -1,140 +1,18 @@
-/* What the watchdog found, told twice: in words on stderr at once, and as JSON for the recording and the program. */
+/* The watchdog's reports: deadlocks, stalls, lock orders. */
 #define _GNU_SOURCE
 #include "graph.h"
 
 #include <dlfcn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "python.h"
+#include "tell.h"
 
-#define MOST_TEXT (64u << 10)
-#define MOST_JSON (128u << 10)
 #define MOST_FRAMES 40
-#define SHOWN_FRAMES 6
 
-typedef struct {
-    char *data;
-    uint32_t used, room;
-} Out;
-
-static char text_data[MOST_TEXT], json_data[MOST_JSON];
-static Out text = {text_data, 0, MOST_TEXT}, json = {json_data, 0, MOST_JSON};
-static Slot *own_slot;
-
-static __attribute__((format(printf, 2, 3))) void put(Out *out, const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    int wrote = vsnprintf(out->data + out->used, out->room - out->used, format, list);
-    va_end(list);
-    if (wrote > 0)
-        out->used += (uint32_t)wrote < out->room - out->used ? (uint32_t)wrote : out->room - out->used - 1;
-}
-
-static void put_string(const char *value) {
-    put(&json, "\"");
-    for (; *value; value++) {
-        unsigned char c = (unsigned char)*value;
-        if (c == '"' || c == '\\')
-            put(&json, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            put(&json, "\\u%04x", c);
-        else
-            put(&json, "%c", c);
-    }
-    put(&json, "\"");
-}
-
-static const char *file_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
-static void put_printable(const char *value) {
-    for (; *value; value++)
-        put(&text, "%c", (unsigned char)*value < 0x20 || *value == 0x7f ? '?' : *value);
-}
-
-/* The frames by which every Thread runs its target say nothing. */
-static bool is_bootstrap(const FrameText *frame) {
-    return !strcmp(frame->function, "Thread.run") || !strcmp(frame->function, "Thread._bootstrap_inner") ||
-           !strcmp(frame->function, "Thread._bootstrap");
-}
-
-/* One frame in words, with its source line. */
-static void say_frame(const FrameText *frame, const char *indent) {
-    char place[360], source[160];
-    snprintf(place, sizeof place, "%s:%d in %s", file_name(frame->file), frame->line, frame->function);
-    put(&text, "%s", indent);
-    put_printable(place);
-    if (gp_source_line(frame->file, frame->line, source, sizeof source)) {
-        put(&text, "%*s", (int)(strlen(place) < 36 ? 38 - strlen(place) : 2), "");
-        put_printable(source);
-    }
-    put(&text, "\n");
-}
-
-static void json_frame(const FrameText *frame, bool first) {
-    put(&json, first ? "{\"function\":" : ",{\"function\":");
-    put_string(frame->function);
-    put(&json, ",\"file\":");
-    put_string(frame->file);
-    put(&json, ",\"line\":%d,\"position\":[%d,%d,%d,%d]}", frame->line, frame->line, frame->end_line, frame->column,
-        frame->end_column);
-}
-
-static bool is_library(const FrameText *frame) {
-    static const char *const parts[] = {"/threading.py", "/queue.py",      "/concurrent/futures/",
-                                        "/logging/",     "/contextlib.py", "<frozen "};
-    for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        if (strstr(frame->file, parts[i]))
-            return true;
-    return false;
-}
-
-static void tell_frames(const Place *places, int count, const char *indent) {
-    FrameText frame;
-    int shown = 0;
-    bool first = true, own_seen = false;
-    put(&json, "[");
-    for (int i = 0; i < count; i++) {
-        if (!gp_frame_text(places[i].code[0], places[i].instruction[0], &frame))
-            break;
-        own_seen |= !is_library(&frame);
-        if ((shown < SHOWN_FRAMES || !own_seen) && !(own_seen && is_bootstrap(&frame))) {
-            say_frame(&frame, indent);
-            shown += own_seen;
-        }
-        json_frame(&frame, first);
-        first = false;
-    }
-    put(&json, "]");
-}
-
-static void tell_place(const Place *place, const char *indent) {
-    Place frames[GP_PLACE_FRAMES];
-    int count = 0;
-    while (count < GP_PLACE_FRAMES && place->code[count]) {
-        frames[count].code[0] = place->code[count];
-        frames[count].instruction[0] = place->instruction[count];
-        count++;
-    }
-    FrameText frame;
-    bool first = true;
-    put(&json, "[");
-    for (int i = 0; i < count && gp_frame_text(frames[i].code[0], frames[i].instruction[0], &frame); i++) {
-        json_frame(&frame, first);
-        first = false;
-        say_frame(&frame, indent);
-        if (!is_library(&frame))
-            indent = NULL;
-        if (!indent)
-            break;
-    }
-    put(&json, "]");
-}
+static bool standing_still;
 
 /* ---- names */
 
@@ -244,10 +122,10 @@ static void tell_holds(const Graph *graph, Node *node, const char *indent) {
     bool first = true;
     char name[128], deeper[16];
     snprintf(deeper, sizeof deeper, "%s  ", indent);
-    put(&json, "\"holds\":[");
+    gp_put(&gp_json_out, "\"holds\":[");
     if (node->slot && node->slot->record->gil_since_ticks) {
-        put(&text, "%sholds the GIL\n", indent);
-        put(&json, "{\"name\":\"the GIL\",\"taken\":[]}");
+        gp_put(&gp_text_out, "%sholds the GIL\n", indent);
+        gp_put(&gp_json_out, "{\"name\":\"the GIL\",\"taken\":[]}");
         first = false;
     }
     for (int i = 0; i < graph->count; i++) {
@@ -256,10 +134,10 @@ static void tell_holds(const Graph *graph, Node *node, const char *indent) {
             (other->need != GP_NEED_MUTEX && other->need != GP_NEED_IMPORT))
             continue;
         lock_name(other, name, sizeof name);
-        put(&text, "%sholds %s\n", indent, name);
-        put(&json, first ? "{\"name\":" : ",{\"name\":");
-        put_string(name);
-        put(&json, ",\"taken\":[]}");
+        gp_put(&gp_text_out, "%sholds %s\n", indent, name);
+        gp_put(&gp_json_out, first ? "{\"name\":" : ",{\"name\":");
+        gp_put_string(name);
+        gp_put(&gp_json_out, ",\"taken\":[]}");
         first = false;
         break;
     }
@@ -268,15 +146,27 @@ static void tell_holds(const Graph *graph, Node *node, const char *indent) {
         if (!held.lock || held.internal)
             continue;
         held_name(&held, name, sizeof name);
-        put(&text, "%sholds %s, taken at\n", indent, name);
-        put(&json, first ? "{\"name\":" : ",{\"name\":");
-        put_string(name);
-        put(&json, ",\"address\":%llu,\"taken\":", (unsigned long long)held.lock);
-        tell_place(&held.taken, deeper);
-        put(&json, "}");
+        gp_put(&gp_text_out, "%sholds %s, taken at\n", indent, name);
+        gp_put(&gp_json_out, first ? "{\"name\":" : ",{\"name\":");
+        gp_put_string(name);
+        gp_put(&gp_json_out, ",\"address\":%llu,\"taken\":", (unsigned long long)held.lock);
+        gp_put_place(&held.taken, deeper);
+        gp_put(&gp_json_out, "}");
         first = false;
     }
-    put(&json, "]");
+    gp_put(&gp_json_out, "]");
+}
+
+/* Told where nothing runs any more: a notification that came too early may be what is missing. */
+static void tell_notified(const Node *node) {
+    uint64_t before_ns = node->thread && node->need == GP_NEED_CONDITION && node->stable
+                             ? gp_notified_before_ns(node->thread, node->condition)
+                             : 0;
+    if (!before_ns)
+        return;
+    gp_put(&gp_text_out, "    which was last notified %.3f s before that wait began: a lost wakeup?\n",
+           (double)before_ns / 1e9);
+    gp_put(&gp_json_out, ",\"notified_before_s\":%.6f", (double)before_ns / 1e9);
 }
 
 static void tell_thread(Graph *graph, int at, bool first) {
@@ -286,127 +176,49 @@ static void tell_thread(Graph *graph, int at, bool first) {
     lock_name(node, what, sizeof what);
     if (node->target >= 0)
         gp_node_name(&graph->nodes[node->target], by);
-    put(&text, "  ");
-    put_printable(name);
-    put(&text, node->need == GP_NEED_NOTHING ? " runs" : " waits for %s", what);
+    gp_put(&gp_text_out, "  ");
+    gp_put_printable(name);
+    gp_put(&gp_text_out, node->need == GP_NEED_NOTHING ? " runs" : " waits for %s", what);
     if (*by && node->need == GP_NEED_JOIN)
-        put(&text, ", %s", by);
+        gp_put(&gp_text_out, ", %s", by);
     else if (*by)
-        put(&text, ", which %s %s", by, node->whom == GP_GONE ? "held when the process was forked" : "has");
-    put(&text, "\n");
-    put(&json, first ? "{\"name\":" : ",{\"name\":");
-    put_string(name);
-    put(&json, ",\"waits_for\":{\"kind\":\"%s\",\"name\":", kind_of(node));
-    put_string(what);
-    put(&json, ",\"address\":%llu,\"held_by\":", (unsigned long long)(node->condition ? node->condition : node->lock));
-    put_string(by);
-    put(&json, "},\"stack\":");
+        gp_put(&gp_text_out, ", which %s %s", by, node->whom == GP_GONE ? "held when the process was forked" : "has");
+    gp_put(&gp_text_out, "\n");
+    gp_put(&gp_json_out, first ? "{\"name\":" : ",{\"name\":");
+    gp_put_string(name);
+    gp_put(&gp_json_out, ",\"waits_for\":{\"kind\":\"%s\",\"name\":", kind_of(node));
+    gp_put_string(what);
+    gp_put(&gp_json_out,
+           ",\"address\":%llu,\"held_by\":", (unsigned long long)(node->condition ? node->condition : node->lock));
+    gp_put_string(by);
+    gp_put(&gp_json_out, "},\"stack\":");
     Place places[MOST_FRAMES];
     uint64_t outermost;
     int count = gp_frames_of(state_of(node), places, MOST_FRAMES, &outermost);
-    tell_frames(places, count, "      ");
-    put(&json, ",");
+    gp_put_frames(places, count, "      ");
+    gp_put(&gp_json_out, ",");
     tell_holds(graph, node, "    ");
-    put(&json, "}");
-}
-
-/* ---- out */
-
-/* For the program itself, until it asks. */
-#define MOST_REMEMBERED 1024
-static struct {
-    _Atomic int type;
-    char *text;
-} remembered[MOST_REMEMBERED];
-static uint32_t remembered_count;
-
-static void remember(enum RecordType type) {
-    char *copy = remembered_count < MOST_REMEMBERED ? gp_memory(json.used + 1) : NULL;
-    if (!copy)
-        return;
-    memcpy(copy, json.data, json.used);
-    remembered[remembered_count].text = copy;
-    /* Release: who sees the type sees the text. */
-    atomic_store_explicit(&remembered[remembered_count++].type, type, memory_order_release);
-}
-
-/* The at-th of all that was told, oldest first; NULL when there are no more. */
-GP_EXPORT const char *gilprobe_watch_told(unsigned at, int *type) {
-    *type = at < MOST_REMEMBERED ? atomic_load_explicit(&remembered[at].type, memory_order_acquire) : 0;
-    return *type ? remembered[at].text : NULL;
-}
-
-static void begin(void) {
-    text.used = json.used = 0;
-    text.data[0] = json.data[0] = 0;
-    put(&json, "{\"after_s\":%.3f,", (double)(gp_now() - gp_header->start_ns) / 1e9);
-}
-
-static void write_record(enum RecordType type) {
-    if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
-        return;
-    if (!own_slot)
-        own_slot = gp_slot_unlisted();
-    WatchRecord *record = own_slot ? gp_record_begin(own_slot, type, sizeof *record + json.used) : NULL;
-    if (!record)
-        return;
-    record->text_bytes = json.used;
-    record->time_ns = gp_now();
-    memcpy(record + 1, json.data, json.used);
-    gp_record_done(own_slot);
-}
-
-/* The recording first: who reads of it on stderr may kill the process. */
-static void end(enum RecordType type) {
-    put(&json, "}");
-    write_record(type);
-    remember(type);
-    for (uint32_t at = 0; at < text.used;) {
-        long wrote = gp_syscall3(SYS_write, 2, text.data + at, text.used - at);
-        if (wrote <= 0)
-            break;
-        at += (uint32_t)wrote;
-    }
-}
-
-/* How much was left out, when the recording ends. */
-void gp_tell_state(void) {
-    text.used = json.used = 0;
-    put(&json, "{\"holds_dropped\":%llu,\"births_dropped\":%llu,\"orders_dropped\":%llu}",
-        (unsigned long long)atomic_load(&gp_locks_dropped), (unsigned long long)atomic_load(&gp_births_dropped),
-        (unsigned long long)atomic_load(&gp_order_dropped));
-    write_record(GP_WATCH_STATE);
-}
-
-static _Atomic bool telling;
-
-bool gp_story_try(void) {
-    bool free = false;
-    return atomic_compare_exchange_strong(&telling, &free, true);
-}
-
-void gp_story_done(void) { atomic_store(&telling, false); }
-
-void gp_story_forked(void) {
-    own_slot = NULL;
-    atomic_store(&telling, false);
+    if (standing_still)
+        tell_notified(node);
+    gp_put(&gp_json_out, "}");
 }
 
 void gp_tell_deadlock(Graph *graph, const Cycle *cycle) {
-    begin();
+    gp_story_begin();
     const Node *only = &graph->nodes[cycle->members[0]];
     if (cycle->count > 1)
-        put(&text, "\ngilprobe: deadlock: %d threads wait for each other\n", cycle->count);
+        gp_put(&gp_text_out, "\ngilprobe: deadlock: %d threads wait for each other\n", cycle->count);
     else if (only->whom == GP_GONE)
-        put(&text, "\ngilprobe: deadlock: a thread waits for a lock that was held when the process was forked\n");
+        gp_put(&gp_text_out,
+               "\ngilprobe: deadlock: a thread waits for a lock that was held when the process was forked\n");
     else
-        put(&text, "\ngilprobe: deadlock: a thread waits for what only itself could give\n");
-    put(&json, "\"pid\":%u,\"evidence\":\"%s\",\"threads\":[", gp_header->pid,
-        cycle->likely ? "estimated" : "measured");
+        gp_put(&gp_text_out, "\ngilprobe: deadlock: a thread waits for what only itself could give\n");
+    gp_put(&gp_json_out, "\"pid\":%u,\"evidence\":\"%s\",\"threads\":[", gp_header->pid,
+           cycle->likely ? "estimated" : "measured");
     for (int i = 0; i < cycle->count; i++)
         tell_thread(graph, cycle->members[i], i == 0);
-    put(&json, "]");
-    end(GP_DEADLOCK);
+    gp_put(&gp_json_out, "]");
+    gp_story_end(GP_DEADLOCK);
 }
 
 /* The function that native code is in, by the last sample or by where its system call came from. */
@@ -439,16 +251,16 @@ static void native_function(const Node *node, char *out, size_t room) {
                 dladdr((void *)words[i], &info) && info.dli_sname && info.dli_fname &&
                 !strstr(info.dli_fname, "libc.so") && !strstr(info.dli_fname, "libpthread") &&
                 !strstr(info.dli_fname, "libgilprobe") && !strstr(info.dli_fname, "ld-linux")) {
-                snprintf(out, room, "%s (%s)", info.dli_sname, file_name(info.dli_fname));
+                snprintf(out, room, "%s (%s)", info.dli_sname, gp_file_name(info.dli_fname));
                 return;
             }
     if (pc && dladdr((void *)pc, &info) && info.dli_fname)
-        snprintf(out, room, "%s (%s)", info.dli_sname ? info.dli_sname : "?", file_name(info.dli_fname));
+        snprintf(out, room, "%s (%s)", info.dli_sname ? info.dli_sname : "?", gp_file_name(info.dli_fname));
 }
 
 static void tell_gil(Graph *graph) {
     char name[GP_NAME_BYTES], function[256];
-    put(&json, "\"gil\":");
+    gp_put(&gp_json_out, "\"gil\":");
     for (int i = 0; i < graph->count; i++) {
         Node *node = &graph->nodes[i];
         uint64_t since = node->slot ? node->slot->record->gil_since_ticks : 0;
@@ -459,52 +271,54 @@ static void tell_gil(Graph *graph) {
             elapsed_ticks ? (double)(gp_ticks() - since) * (double)elapsed_ns / (double)elapsed_ticks / 1e9 : 0;
         gp_node_name(node, name);
         native_function(node, function, sizeof function);
-        put(&text, "  the GIL is held by %s for %.1f s%s%s, called from\n", name, held_s, *function ? ", in " : "",
-            function);
-        put(&json, "{\"holder\":");
-        put_string(name);
-        put(&json, ",\"held_s\":%.3f,\"native_function\":", held_s);
-        put_string(function);
-        put(&json, ",\"stack\":");
+        gp_put(&gp_text_out, "  the GIL is held by %s for %.1f s%s%s, called from\n", name, held_s,
+               *function ? ", in " : "", function);
+        gp_put(&gp_json_out, "{\"holder\":");
+        gp_put_string(name);
+        gp_put(&gp_json_out, ",\"held_s\":%.3f,\"native_function\":", held_s);
+        gp_put_string(function);
+        gp_put(&gp_json_out, ",\"stack\":");
         Place places[MOST_FRAMES];
         uint64_t outermost;
-        tell_frames(places, gp_frames_of(state_of(node), places, MOST_FRAMES, &outermost), "      ");
-        put(&json, "}");
+        gp_put_frames(places, gp_frames_of(state_of(node), places, MOST_FRAMES, &outermost), "      ");
+        gp_put(&gp_json_out, "}");
         return;
     }
-    put(&json, "null");
+    gp_put(&gp_json_out, "null");
 }
 
 void gp_tell_stall(Graph *graph, int at, uint64_t waited_ns) {
     char name[GP_NAME_BYTES];
-    begin();
+    gp_story_begin();
     gp_node_name(&graph->nodes[at], name);
-    put(&text, "\ngilprobe: stall: %s has waited for %.1f s\n", name, (double)waited_ns / 1e9);
-    put(&json, "\"pid\":%u,\"waited_s\":%.3f,\"threads\":[", gp_header->pid, (double)waited_ns / 1e9);
+    gp_put(&gp_text_out, "\ngilprobe: stall: %s has waited for %.1f s\n", name, (double)waited_ns / 1e9);
+    gp_put(&gp_json_out, "\"pid\":%u,\"waited_s\":%.3f,\"threads\":[", gp_header->pid, (double)waited_ns / 1e9);
     tell_thread(graph, at, true);
     int target = graph->nodes[at].target;
     if (target >= 0 && target != at)
         tell_thread(graph, target, false);
-    put(&json, "],");
+    gp_put(&gp_json_out, "],");
     tell_gil(graph);
-    end(GP_STALL);
+    gp_story_end(GP_STALL);
 }
 
 void gp_tell_standstill(Graph *graph, uint64_t waited_ns) {
-    begin();
-    put(&text, "\ngilprobe: stall: nothing has run for %.1f s; all threads wait\n", (double)waited_ns / 1e9);
-    put(&json, "\"pid\":%u,\"waited_s\":%.3f,\"threads\":[", gp_header->pid, (double)waited_ns / 1e9);
+    gp_story_begin();
+    gp_put(&gp_text_out, "\ngilprobe: stall: nothing has run for %.1f s; all threads wait\n", (double)waited_ns / 1e9);
+    gp_put(&gp_json_out, "\"pid\":%u,\"waited_s\":%.3f,\"threads\":[", gp_header->pid, (double)waited_ns / 1e9);
     bool first = true;
     for (int i = 0, count = 0; i < graph->count && count < 32; i++) {
         if (graph->nodes[i].ghost)
             continue;
+        standing_still = true;
         tell_thread(graph, i, first);
+        standing_still = false;
         first = false;
         count++;
     }
-    put(&json, "],");
+    gp_put(&gp_json_out, "],");
     tell_gil(graph);
-    end(GP_STALL);
+    gp_story_end(GP_STALL);
 }
 
 char gp_allowed_orders[4096];
@@ -514,7 +328,7 @@ static bool is_allowed(const Place *made) {
     FrameText frame;
     char place[400];
     for (int i = 0; i < GP_PLACE_FRAMES && gp_frame_text(made->code[i], made->instruction[i], &frame); i++) {
-        snprintf(place, sizeof place, "%s:%d", file_name(frame.file), frame.line);
+        snprintf(place, sizeof place, "%s:%d", gp_file_name(frame.file), frame.line);
         for (const char *at = gp_allowed_orders; *at;) {
             size_t bytes = strcspn(at, "\n");
             if ((bytes == strlen(place) && !strncmp(at, place, bytes)) ||
@@ -530,12 +344,12 @@ static void tell_lock(const char *word, uint64_t lock, uint8_t kind, const Place
     Held held = {.lock = lock, .kind = kind};
     char name[128];
     held_name(&held, name, sizeof name);
-    put(&text, "%s %s, at\n", word, name);
-    put(&json, "{\"name\":");
-    put_string(name);
-    put(&json, ",\"address\":%llu,\"taken\":", (unsigned long long)lock);
-    tell_place(place, indent);
-    put(&json, "}");
+    gp_put(&gp_text_out, "%s %s, at\n", word, name);
+    gp_put(&gp_json_out, "{\"name\":");
+    gp_put_string(name);
+    gp_put(&gp_json_out, ",\"address\":%llu,\"taken\":", (unsigned long long)lock);
+    gp_put_place(place, indent);
+    gp_put(&gp_json_out, "}");
 }
 
 void gp_tell_inversion(const OrderWay *const *ways, int count) {
@@ -545,27 +359,27 @@ void gp_tell_inversion(const OrderWay *const *ways, int count) {
         allowed = gp_made_at(ways[i]->first, &made) && is_allowed(&made);
     if (allowed)
         return;
-    begin();
-    put(&text, "\ngilprobe: lock order: %d threads that meet here would deadlock\n", count);
-    put(&json, "\"pid\":%u,\"ways\":[", gp_header->pid);
+    gp_story_begin();
+    gp_put(&gp_text_out, "\ngilprobe: lock order: %d threads that meet here would deadlock\n", count);
+    gp_put(&gp_json_out, "\"pid\":%u,\"ways\":[", gp_header->pid);
     for (int i = 0; i < count; i++) {
-        put(&text, "  ");
-        put_printable(ways[i]->thread_name);
-        put(&json, i ? ",{\"thread\":" : "{\"thread\":");
-        put_string(ways[i]->thread_name);
-        put(&json, ",\"takes\":");
+        gp_put(&gp_text_out, "  ");
+        gp_put_printable(ways[i]->thread_name);
+        gp_put(&gp_json_out, i ? ",{\"thread\":" : "{\"thread\":");
+        gp_put_string(ways[i]->thread_name);
+        gp_put(&gp_json_out, ",\"takes\":");
         tell_lock(" takes", ways[i]->second, ways[i]->second_kind, &ways[i]->second_taken, "      ");
-        put(&json, ",\"holds\":");
+        gp_put(&gp_json_out, ",\"holds\":");
         tell_lock("    while it holds", ways[i]->first, ways[i]->first_kind, &ways[i]->first_taken, "      ");
-        put(&json, ",\"made\":");
-        Out kept = text; /* where it was made is for the recording */
+        gp_put(&gp_json_out, ",\"made\":");
+        Out kept = gp_text_out; /* where it was made is for the recording */
         if (gp_made_at(ways[i]->first, &made))
-            tell_place(&made, "");
+            gp_put_place(&made, "");
         else
-            put(&json, "[]");
-        text = kept;
-        put(&json, "}");
+            gp_put(&gp_json_out, "[]");
+        gp_text_out = kept;
+        gp_put(&gp_json_out, "}");
     }
-    put(&json, "]");
-    end(GP_INVERSION);
+    gp_put(&gp_json_out, "]");
+    gp_story_end(GP_INVERSION);
 }

@@ -53,6 +53,7 @@ typedef struct LockThread {
     uint64_t read_sequence, condition;
     /* up to here */
     uint64_t last_released;
+    uint64_t wait_ns; /* when it last began to wait for a condition */
     uint32_t depth;
     uint64_t dropped;    /* takings that found no room in `held` */
     uint64_t plain_code; /* the last code object that was found to release other threads' locks by design */
@@ -94,6 +95,10 @@ void gp_locks_pause(bool pause);
 void gp_place_here(Place *place);
 bool gp_is_wait_code(uint64_t code);
 extern _Atomic uint64_t gp_locks_dropped;
+
+/* notified.c */
+void gp_asked_owner(uint64_t lock);
+uint64_t gp_notified_before_ns(const LockThread *thread, uint64_t lock);
 
 /* births.c */
 void gp_born(uint64_t lock);

@@ -45,3 +45,23 @@ def test_a_program_in_which_nothing_runs_is_told_as_a_stall_and_no_deadlock(watc
     outcome = run(watched_python, "stalls.py", "standstill", limit_s=0.5, until="gilprobe: stall: nothing")
     assert outcome.told_ns
     assert outcome.profile.deadlocks == ()
+
+
+@pytest.mark.parametrize("case", ["lost_wakeup", "lost_wakeup_of_a_plain_lock"])
+def test_a_condition_notified_before_the_wait_is_told_when_nothing_runs(watched_python: Python, case: str) -> None:
+    outcome = run(watched_python, "stalls.py", case, limit_s=0.5, until="a lost wakeup?")
+    assert outcome.told_ns
+    (told,) = (thread for thread in outcome.profile.stalls[0]["threads"] if "notified_before_s" in thread)
+    assert told["name"] == "waits"
+    assert any(frame["line"] in marked("stalls.py", "lost_wakeup")["waits"]["waits"] for frame in told["stack"])
+
+
+def test_no_wakeup_is_lost_where_the_flag_is_looked_at_first(watched_python: Python) -> None:
+    outcome = run(watched_python, "stalls.py", "wakeup_kept", limit_s=0.5)
+    assert (outcome.status, outcome.profile.stalls) == (0, ())
+
+
+def test_a_wakeup_that_came_is_not_lost(watched_python: Python) -> None:
+    outcome = run(watched_python, "stalls.py", "wakeup_after_a_wait", limit_s=0.5, until="gilprobe: stall: nothing")
+    assert outcome.told_ns
+    assert "wakeup?" not in outcome.stderr

@@ -51,4 +51,47 @@ def standstill():
     threading.Event().wait()
 
 
+def lost_wakeup(check=False, make=threading.RLock):
+    condition, ready = threading.Condition(make()), []
+
+    def waits():
+        time.sleep(0.1)
+        with condition:
+            if not (check and ready):
+                condition.wait()  # waits: waits
+
+    thread = threading.Thread(target=waits, name="waits")
+    thread.start()
+    with condition:
+        ready.append(1)
+        condition.notify_all()
+    thread.join()
+
+
+def lost_wakeup_of_a_plain_lock():
+    lost_wakeup(make=threading.Lock)
+
+
+def wakeup_kept():
+    lost_wakeup(check=True)
+
+
+def wakeup_after_a_wait():
+    """Notified while it waited; then it waits for something that nobody was ever to notify."""
+    condition, other = threading.Condition(), threading.Condition()
+
+    def waits():
+        with condition:
+            condition.wait()
+        with other:
+            other.wait()
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    time.sleep(0.1)
+    with condition:
+        condition.notify_all()
+    thread.join()
+
+
 globals()[sys.argv[1]]()
