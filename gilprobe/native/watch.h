@@ -82,9 +82,6 @@ bool gp_locks_install(void);
 void gp_locks_learn_types(void); /* with the GIL */
 bool gp_is_stale(const Held *held);
 void gp_locks_uninstall(void);
-LockThread *gp_lock_threads(void);
-void gp_locks_forked(void);
-bool gp_lock_is_handed_over(uint64_t lock);
 static inline uint32_t gp_touched_at(uint64_t lock) {
     return (uint32_t)((lock >> 4) * 0x9E3779B97F4A7C15u >> (64 - GP_TOUCHED_BITS));
 }
@@ -95,6 +92,16 @@ void gp_locks_pause(bool pause);
 void gp_place_here(Place *place);
 bool gp_is_wait_code(uint64_t code);
 extern _Atomic uint64_t gp_locks_dropped;
+
+/* lock_threads.c */
+LockThread *gp_lock_threads(void);
+LockThread *gp_lock_thread_new(void); /* for this thread; NULL where it can have none */
+void gp_lock_threads_setup(void);
+void gp_locks_forked(void);
+
+/* handed.c */
+bool gp_lock_is_handed_over(uint64_t lock);
+void gp_released_by_another(LockThread *thread, uint64_t lock);
 
 /* notified.c */
 void gp_asked_owner(uint64_t lock);
