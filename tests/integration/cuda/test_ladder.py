@@ -144,7 +144,9 @@ def test_the_command_says_why_there_is_no_gpu_and_gives_no_figure(tmp_path: Path
 def test_the_command_finds_driver_and_labels_a_replay(fake: Fake, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    done = gilprobe("--cuda=cupti", "-o", tmp_path / "r", script, 3, 1000, 1, **fake.environment())
+    # Not the environment's own Python, whose packages may bring NVIDIA's libcupti.
+    python = Path(sys.executable).resolve()
+    done = gilprobe("--cuda=cupti", "--python", python, "-o", tmp_path / "r", script, 3, 1000, 1, **fake.environment())
     assert done.returncode == 0 and done.stdout == "done\n"
     assert "REPLAY" in done.stderr and "rung A" in done.stderr
     report = subprocess.run(
