@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+SIDE = range(1, 6)
 SCRIPT = """
 import sys, threading, time
 lock = threading.Lock()
@@ -28,12 +29,13 @@ def gilprobe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """before-1, before-2 hold the lock for 12 ms at a time; after-1, after-2 for 1 ms; other is another script."""
+    """before-1 to -5 hold the lock for 12 ms at a time; after-1 to -5 for 1 ms; other is another script."""
     folder = tmp_path_factory.mktemp("recordings")
     for name, script, hold_s in (
-        ("before-1", "run.py", 0.012), ("before-2", "run.py", 0.012), ("after-1", "run.py", 0.001),
-        ("after-2", "run.py", 0.001), ("other", "walk.py", 0.001),
-    ):  # fmt: skip
+        *((f"before-{number}", "run.py", 0.012) for number in SIDE),
+        *((f"after-{number}", "run.py", 0.001) for number in SIDE),
+        ("other", "walk.py", 0.001),
+    ):
         (folder / script).write_text(SCRIPT.replace("HOLD_S", str(hold_s)))
         done = gilprobe("profile", "-q", "-o", name, script, cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -41,7 +43,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_planted_change_is_found_with_its_line(recordings: Path) -> None:
-    done = gilprobe("diff", "before-1", "before-2", "--", "after-1", "after-2", cwd=recordings)
+    before, after = ([f"{side}-{number}" for number in SIDE] for side in ("before", "after"))
+    done = gilprobe("diff", *before, "--", *after, cwd=recordings)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Wall time") and " less (95 %: -" in lines[0]
