@@ -9,6 +9,8 @@
 #include "python.h"
 
 #define CODE_SLOTS (1u << 16)
+#define CODE_PROBES 32
+#define CODE_HEAD_BYTES 512 /* more than any PyCodeObject has before its bytecode */
 #define MOST_TEXT 2000u
 #define MOST_LINETABLE 20000u
 #define MOST_OWN_FRAMES 8
@@ -89,6 +91,30 @@ static void walk(RawStack *stack) {
     }
 }
 
+static uint64_t check_of(uint64_t linetable, uint64_t qualname) {
+    return gp_mix(gp_mix(linetable, qualname), atomic_load_explicit(&gp_generation, memory_order_relaxed));
+}
+
+static CodeEntry *code_entry(uint64_t code, uint32_t i) {
+    return &codes[((uint32_t)(gp_mix(0, code) >> 48) + i) & (CODE_SLOTS - 1)];
+}
+
+/* 0: not written yet, or about another code object at this address. */
+static uint32_t known_id(uint64_t code, uint64_t check) {
+    for (uint32_t i = 0; i < CODE_PROBES; i++) {
+        const CodeEntry *entry = code_entry(code, i);
+        uint64_t key = atomic_load_explicit(&entry->code, memory_order_relaxed);
+        if (!key)
+            return 0;
+        if (key != code)
+            continue;
+        /* Acquire: pairs with the release in code_id; the check read after it belongs to this id or a later one. */
+        uint32_t id = atomic_load_explicit(&entry->id, memory_order_acquire);
+        return id && atomic_load_explicit(&entry->check, memory_order_relaxed) == check ? id : 0;
+    }
+    return 0;
+}
+
 /* The frames of interrupted code, copied a window at a time: one system call reads what up to 20 frames need. */
 typedef struct {
     uint64_t start;
@@ -127,6 +153,28 @@ static bool bytecode_start_safely(uint64_t code, const char *frame, uint64_t *st
     return true;
 }
 
+static bool has_type(uint64_t object, uint64_t type) {
+    uint64_t own;
+    return object && !(object & 7) && gp_read_safely(&own, object + gp_python.object_type, 8) && own == type;
+}
+
+/* A stack that is being changed may hold what was there before: up to 3.12 a call into the interpreter is the current
+ * one before it has a frame (CPython Python/ceval.c, _PyEval_EvalFrameDefault: its _PyCFrame is not yet filled in). */
+static bool is_code(uint64_t code, uint64_t *linetable) {
+    char head[CODE_HEAD_BYTES];
+    uint64_t bytes;
+    if (!gp_read_safely(head, code, gp_python.code_bytes) ||
+        GP_AT(uint64_t, head, gp_python.object_type) != gp_python.code_type)
+        return false;
+    *linetable = GP_AT(uint64_t, head, gp_python.code_linetable);
+    uint64_t qualname = GP_AT(uint64_t, head, gp_python.code_qualname);
+    if (known_id(code, check_of(*linetable, qualname)))
+        return true;
+    return has_type(qualname, gp_python.text_type) &&
+           has_type(GP_AT(uint64_t, head, gp_python.code_file), gp_python.text_type) && !(*linetable & 7) &&
+           gp_read_safely(&bytes, *linetable + gp_python.bytes_size, 8) && bytes <= MOST_LINETABLE;
+}
+
 static void walk_safely(RawStack *stack) {
     stack->count = 0;
     stack->truncated = false;
@@ -149,10 +197,8 @@ static void walk_safely(RawStack *stack) {
             stack->truncated = true;
             break;
         }
-        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull, start, linetable, bytes;
-        if (!code || !gp_read_safely(&linetable, code + gp_python.code_linetable, 8) || linetable & 7 ||
-            !gp_read_safely(&bytes, linetable + gp_python.bytes_size, 8) || bytes > MOST_LINETABLE ||
-            !bytecode_start_safely(code, frame, &start))
+        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull, start, linetable;
+        if (!code || !is_code(code, &linetable) || !bytecode_start_safely(code, frame, &start))
             break;
         uint32_t offset = (uint32_t)(GP_AT(uint64_t, frame, gp_python.frame_instruction) - start);
         stack->frames[stack->count++] = (RawFrame){(const char *)code, offset};
@@ -189,28 +235,26 @@ static uint32_t write_code(Slot *slot, const char *code) {
 /* Two threads that meet a code object at once may both write it, under two ids: no one waits. */
 static uint32_t code_id(Slot *slot, const char *code) {
     uint64_t check =
-        gp_mix(gp_mix(GP_AT(uint64_t, code, gp_python.code_linetable), GP_AT(uint64_t, code, gp_python.code_qualname)),
-               atomic_load_explicit(&gp_generation, memory_order_relaxed));
-    uint32_t start = (uint32_t)(gp_mix(0, (uint64_t)code) >> 48);
-    for (uint32_t i = 0; i < 32; i++) {
-        CodeEntry *entry = &codes[(start + i) & (CODE_SLOTS - 1)];
+        check_of(GP_AT(uint64_t, code, gp_python.code_linetable), GP_AT(uint64_t, code, gp_python.code_qualname));
+    uint32_t known = known_id((uint64_t)code, check);
+    if (known)
+        return known;
+    uint32_t fresh = write_code(slot, code);
+    for (uint32_t i = 0; fresh && i < CODE_PROBES; i++) {
+        CodeEntry *entry = code_entry((uint64_t)code, i);
         uint64_t key = atomic_load_explicit(&entry->code, memory_order_relaxed);
         if (!key && atomic_compare_exchange_strong(&entry->code, &key, (uint64_t)code))
             key = (uint64_t)code;
         if (key != (uint64_t)code)
             continue;
-        /* Acquire: pairs with the release below; the check read after it belongs to this id or a later one. */
-        uint32_t id = atomic_load_explicit(&entry->id, memory_order_acquire);
-        if (id && atomic_load_explicit(&entry->check, memory_order_relaxed) == check)
-            return id;
-        uint32_t fresh = write_code(slot, code);
-        if (fresh && atomic_compare_exchange_strong(&entry->id, &id, 0)) {
+        uint32_t before = atomic_load_explicit(&entry->id, memory_order_relaxed);
+        if (atomic_compare_exchange_strong(&entry->id, &before, 0)) {
             atomic_store_explicit(&entry->check, check, memory_order_relaxed);
             atomic_store_explicit(&entry->id, fresh, memory_order_release);
         }
-        return fresh;
+        break;
     }
-    return write_code(slot, code);
+    return fresh;
 }
 
 typedef struct {
@@ -347,7 +391,8 @@ __attribute__((noinline)) uint32_t gp_stack_here(Slot *slot, void *return_addres
 uint32_t gp_stack_in_signal(Slot *slot) {
     RawStack stack;
     walk_safely(&stack);
-    if (GP_RARE(!slot->named) && stack.outermost && !stack.truncated)
+    /* An outermost frame that has called another is whole; the innermost may be being made or taken down. */
+    if (GP_RARE(!slot->named) && stack.count > 1 && !stack.truncated)
         gp_name_thread(slot, stack.outermost);
     return stack.count ? stack_id(slot, &stack, NULL) : 0;
 }

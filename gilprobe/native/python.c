@@ -164,6 +164,8 @@ void gp_python_setup(void) {
     layout.thread_state = (void *(*)(void))thread_state;
     layout.acquire_lock = dlsym(RTLD_DEFAULT, "PyThread_acquire_lock_timed");
     layout.type_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyType_Type");
+    layout.code_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyCode_Type");
+    layout.text_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyUnicode_Type");
     Dl_info where;
     ElfW(Sym) *symbol = NULL;
     if (dladdr1(runtime, &where, (void **)&symbol, RTLD_DL_SYMENT) && symbol)

@@ -23,7 +23,7 @@ typedef struct {
     int16_t managed_dict; /* of an object, before it */
     uint64_t runtime, runtime_bytes;
     void *(*thread_state)(void); /* PyGILState_GetThisThreadState: valid while the thread is detached */
-    uint64_t type_type;
+    uint64_t type_type, code_type, text_type;
     void *acquire_lock; /* PyThread_acquire_lock_timed */
 } PythonLayout;
 
