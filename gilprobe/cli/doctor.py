@@ -9,8 +9,8 @@ from dataclasses import asdict
 import click
 
 from gilprobe.launch import inspect
-from gilprobe.launch.interpreter import library
 from gilprobe.launch.probes import Check, interpreter_facts, preloading, sampling, spying, tracing
+from gilprobe.native_library import library
 
 MARKS = {"ok": "ok", "limited": "--", "missing": "NO"}
 

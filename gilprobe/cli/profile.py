@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from gilprobe.cli.baseline import baseline_options
 from gilprobe.cli.prove import check_build, prove_recording
 from gilprobe.errors import GilprobeError, OutputError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
@@ -84,18 +85,7 @@ class ProfileCommand(click.Command):
     help="py-spy: run it beside the script, too; auto: with --events, where it is installed. perf, timer: what the "
     "native one runs on.",
 )
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    help="A recording of the same script with one worker: what the speed-up was lost to.",
-)
-@click.option(
-    "--work",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
-    help="With --baseline: this run's work, in units of the baseline's.",
-)
+@baseline_options
 @click.option(
     "--watchdog",
     callback=limit_of,

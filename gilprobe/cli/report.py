@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gilprobe.cli.baseline import baseline_options
 from gilprobe.errors import UsageError
 from gilprobe.render import FORMATS, format_of, render_to, write_report
 
@@ -20,18 +21,7 @@ from gilprobe.render import FORMATS, format_of, render_to, write_report
 @click.option(
     "--against", type=click.Path(path_type=Path), help="html: flame graphs show what changed since this recording."
 )
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    help="A recording of the same script with one worker: what the speed-up was lost to.",
-)
-@click.option(
-    "--work",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
-    help="With --baseline: this run's work, in units of the baseline's.",
-)
+@baseline_options
 @click.option("--salvage", is_flag=True, help="Report on what can be read of a damaged recording.")
 @click.option("--follow", is_flag=True, help="Show what the threads of a program that still runs do now.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import stat
 import struct
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gilprobe.errors import PlatformError, TargetError
+from gilprobe.errors import TargetError
 
-LIBRARY = Path(__file__).parent.parent / "native" / "libgilprobe.so"
 X86_64, PT_DYNAMIC, PT_INTERP = 62, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     path: Path
-
-
-def library() -> Path:
-    """The recorder. Raises PlatformError where it cannot work or has not been built."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise PlatformError(
-            f"recording needs Linux on x86-64, this is {sys.platform} on {platform.machine()}",
-            "Recordings made elsewhere can be reported on here: gilprobe report FILE.",
-        )
-    if not LIBRARY.exists():
-        raise PlatformError(f"the recorder {LIBRARY.name} is missing", "Install gilprobe's wheel, or run make native.")
-    return LIBRARY
 
 
 def inspect(python: str) -> Interpreter:

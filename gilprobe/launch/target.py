@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType
 
 from gilprobe.errors import TargetError
-from gilprobe.launch.interpreter import Interpreter, library
+from gilprobe.launch.interpreter import Interpreter
 from gilprobe.launch.py_spy import PySpy
 from gilprobe.launch.witness import Witness
+from gilprobe.native_library import library
 
 # Sent to gilprobe alone by a supervisor: the script is the one meant.
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)

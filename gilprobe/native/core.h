@@ -252,8 +252,8 @@ extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not 
 bool gp_slot_usable(Slot *slot);
 Slot *gp_slot_in_signal(void);
 void gp_slots_begin(void);
-uint32_t gp_tasks(void);    /* threads of this process that the kernel knows */
-extern uint32_t gp_session; /* counts the recordings of this process */
+uint32_t gp_tasks(uint32_t *tids, uint32_t room); /* threads of this process that the kernel knows */
+extern uint32_t gp_session;                       /* counts the recordings of this process */
 
 /* The slot of the calling thread, or NULL where hooks must pass through. */
 static inline Slot *gp_slot(void) {

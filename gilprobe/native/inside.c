@@ -52,7 +52,7 @@ static void wait_for_hooks(void) {
 
 /* Threads that the recording has nothing of: they were blocked from before it began. */
 static void note_unseen(void) {
-    uint32_t seen = 0, tasks = gp_tasks();
+    uint32_t seen = 0, tasks = gp_tasks(NULL, 0);
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
         seen += atomic_load(&slot->in_use) && slot->session == gp_session && !slot->over;
     Slot *slot = gp_slot();

@@ -203,26 +203,20 @@ void gp_sampler_stop_all(void) {
 void gp_sampler_greet(void) {
     if (!on)
         return;
+    static uint32_t tids[MOST_GREETED];
+    uint32_t count = gp_tasks(tids, MOST_GREETED);
     greeted_count = 0;
-    char entries[4096];
-    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
-    for (long got; fd >= 0 && (got = gp_syscall3(SYS_getdents64, fd, entries, sizeof entries)) > 0;)
-        for (long at = 0; at < got; at += *(uint16_t *)(entries + at + 16)) {
-            uint32_t tid = 0;
-            for (const char *digit = entries + at + 19; *digit >= '0' && *digit <= '9'; digit++)
-                tid = tid * 10 + (uint32_t)(*digit - '0');
-            if (!tid || greeted_count == MOST_GREETED || (gp_slot_here && tid == gp_slot_here->tid))
-                continue;
-            /* The kernel's clock of another thread (linux/posix-timers.h, MAKE_THREAD_CPUCLOCK with CPUCLOCK_SCHED). */
-            int timer = start_timer(tid, (clockid_t)(~tid << 3 | 6));
-            if (timer < 0)
-                continue;
-            greeted[greeted_count].timer = timer;
-            atomic_store(&greeted[greeted_count].tid, tid);
-            greeted_count++;
-        }
-    if (fd >= 0)
-        gp_syscall3(SYS_close, fd, 0, 0);
+    for (uint32_t i = 0; i < count && i < MOST_GREETED; i++) {
+        if (gp_slot_here && tids[i] == gp_slot_here->tid)
+            continue;
+        /* The kernel's clock of another thread (linux/posix-timers.h, MAKE_THREAD_CPUCLOCK with CPUCLOCK_SCHED). */
+        int timer = start_timer(tids[i], (clockid_t)(~tids[i] << 3 | 6));
+        if (timer < 0)
+            continue;
+        greeted[greeted_count].timer = timer;
+        atomic_store(&greeted[greeted_count].tid, tids[i]);
+        greeted_count++;
+    }
 }
 
 /* The child has the parent's perf descriptors, which count the parent; timers it has none. */

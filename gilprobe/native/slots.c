@@ -298,13 +298,21 @@ Slot *gp_slot_in_signal(void) {
     return slot->over ? NULL : slot;
 }
 
-uint32_t gp_tasks(void) {
+/* The ids of this process's threads, as many as there is room for; returns how many there are. */
+uint32_t gp_tasks(uint32_t *tids, uint32_t room) {
     uint32_t count = 0;
     char entries[4096];
     long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
     for (long got; fd >= 0 && (got = gp_syscall3(SYS_getdents64, fd, entries, sizeof entries)) > 0;)
-        for (long at = 0; at < got; at += *(uint16_t *)(entries + at + 16))
-            count += entries[at + 19] != '.';
+        /* struct linux_dirent64: d_reclen at 16, d_name at 19 */
+        for (long at = 0; at < got; at += *(uint16_t *)(entries + at + 16)) {
+            const char *name = entries + at + 19;
+            if (*name == '.')
+                continue;
+            if (count < room)
+                tids[count] = (uint32_t)number(&name);
+            count++;
+        }
     if (fd >= 0)
         gp_syscall3(SYS_close, fd, 0, 0);
     return count;
@@ -315,7 +323,7 @@ void gp_slots_begin(void) {
     gp_session++;
     atomic_store(&next_thread, 0);
     /* One stands for all that were there before: they are counted when they are seen. */
-    atomic_store(&gp_live_threads, gp_tasks() > 1 ? 1 : 0);
+    atomic_store(&gp_live_threads, gp_tasks(NULL, 0) > 1 ? 1 : 0);
 }
 
 /* In the child of fork: only the calling thread lives; all else is forgotten, its memory with it. */

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import threading
 from pathlib import Path
@@ -11,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from gilprobe.errors import GilprobeError, PlatformError, UsageError
+from gilprobe.native_library import library
 from gilprobe.record import spans
 from gilprobe.record.folder import default_name, make_folder
 
-LIBRARY = Path(__file__).parent.parent / "native" / "libgilprobe.so"
 DEFAULT_HZ, MOST_HZ = 100, 5000
 BUSY, NO_PYTHON = 16, 38  # errno's EBUSY, ENOSYS
 
@@ -130,19 +129,12 @@ def _program() -> str:
 
 
 def _load() -> Any:
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise PlatformError(
-            f"recording needs Linux on x86-64, this is {sys.platform} on {platform.machine()}",
-            "Recordings made elsewhere can be reported on here: gilprobe report FILE.",
-        )
-    if not LIBRARY.exists():
-        raise PlatformError(f"the recorder {LIBRARY.name} is missing", "Install gilprobe's wheel, or run make native.")
     import ctypes
 
     # PyDLL keeps the GIL: only the threads that run already are to take turns.
-    library = ctypes.PyDLL(str(LIBRARY))
-    library.gilprobe_start.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
-    return library
+    loaded = ctypes.PyDLL(str(library()))
+    loaded.gilprobe_start.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+    return loaded
 
 
 def _remove_empty(folder: Path) -> None:

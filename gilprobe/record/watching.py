@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from gilprobe.errors import PlatformError, UsageError
+from gilprobe.native_library import library
 
-LIBRARY = Path(__file__).parent.parent / "native" / "libgilprobe.so"
 LEAST_LIMIT_S, MOST_LIMIT_S = 0.2, 86400.0
 MOST_ALLOWED_BYTES = 4095
 REACTIONS = ("report", "raise", "abort")
@@ -54,7 +53,7 @@ class watchdog:
         self._on = False
 
     def __enter__(self) -> watchdog:
-        native = library()
+        native = _watching()
         self._events, self._first = [], _count(native)
         answer = _starter()(self._limit_ms, self._reaction, self._allowed)
         if answer == ON_ALREADY:
@@ -67,7 +66,7 @@ class watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        library().gilprobe_watch_stop()
+        _watching().gilprobe_watch_stop()
         self._collect()
         self._on = False
 
@@ -93,26 +92,20 @@ class watchdog:
     def _collect(self) -> None:
         import ctypes
 
-        native, kind = library(), ctypes.c_int()
+        native, kind = _watching(), ctypes.c_int()
         while text := native.gilprobe_watch_told(self._first + len(self._events), ctypes.byref(kind)):
             event = json.loads(text.decode("utf-8", "replace"))
             _without_positions(event)
             self._events.append((kind.value, event))
 
 
-def library() -> Any:
+def _watching() -> Any:
     """The recorder's library, loaded on first use. Raises PlatformError where there is none."""
     import ctypes
 
     global _library
     if _library is None:
-        try:
-            native = ctypes.CDLL(str(LIBRARY))
-        except OSError as error:
-            raise PlatformError(
-                f"the watchdog needs {LIBRARY.name}, which cannot be loaded: {error}",
-                "It is built for Linux on x86-64: install gilprobe's wheel there, or run make native.",
-            ) from error
+        native = ctypes.CDLL(str(library()))
         native.gilprobe_watch_told.argtypes = [ctypes.c_uint, ctypes.POINTER(ctypes.c_int)]
         native.gilprobe_watch_told.restype = ctypes.c_char_p
         _library = native
@@ -126,7 +119,7 @@ def _starter() -> Any:
     """Called with the GIL, which the stopping, that waits for the watchdog's thread, must not be."""
     import ctypes
 
-    start = ctypes.PyDLL(str(LIBRARY)).gilprobe_watch_start
+    start = ctypes.PyDLL(str(library())).gilprobe_watch_start
     start.argtypes = [ctypes.c_uint, ctypes.c_int, ctypes.c_char_p]
     return start
 
@@ -156,6 +149,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import ctypes
 
-    native = ctypes.PyDLL(str(LIBRARY))
+    native = ctypes.PyDLL(str(library()))
     native.gilprobe_deadlock_error.restype = ctypes.py_object
     return native.gilprobe_deadlock_error()

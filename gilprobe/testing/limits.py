@@ -7,9 +7,9 @@ from pathlib import PurePath
 from typing import Any
 
 from gilprobe.errors import UsageError
+from gilprobe.model import WaitKind, own_frame
 
-KINDS = ("lock", "gil", "object", "native", "stop-the-world", "import")
-LIBRARY_FILES = ("/threading.py", "/queue.py", "/concurrent/futures/thread.py")
+KINDS = tuple(kind.value for kind in WaitKind)
 
 
 def limits_of(arguments: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, float]:
@@ -66,7 +66,7 @@ def _blame(wait: Any) -> list[str]:
 
 
 def _place(stack: Any) -> str:
-    frame = next((f for f in stack if not f.file.endswith(LIBRARY_FILES)), stack[0] if stack else None)
+    frame = own_frame(stack)
     return f"{PurePath(frame.file).name}:{frame.line} in {frame.function}" if frame else "native code"
 
 
