@@ -26,6 +26,7 @@
 #endif
 
 #define MOST_GREETED 4096
+#define LEAST_PENDING 1024u
 
 static bool on;
 
@@ -96,7 +97,18 @@ static bool few_descriptors(long fd) {
            (uint64_t)fd - HIGH_DESCRIPTOR > limit.rlim_cur / 4;
 }
 
+/* A signal that finds no room in the queue of pending ones comes as SIGIO instead, which ends a program that has no
+ * handler for it (fcntl(2), F_SETSIG). */
+static bool few_pending_signals(void) {
+    struct rlimit limit;
+    return gp_syscall6(SYS_prlimit64, 0, RLIMIT_SIGPENDING, 0, (long)&limit, 0, 0) || limit.rlim_cur < LEAST_PENDING;
+}
+
 static bool start_perf(Slot *slot) {
+    if (few_pending_signals()) {
+        gp_header->sampler_errno = EAGAIN;
+        return false;
+    }
     struct perf_event_attr attributes;
     memset(&attributes, 0, sizeof attributes);
     attributes.size = sizeof attributes;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -273,3 +274,16 @@ def test_thread_names_of_any_script(any_python: Python, tmp_path: Path) -> None:
     )
     found = [thread.name for thread in profile.threads][1:]
     assert found[:3] == names[:3] and found[3] == "a" * 96, os.fspath(tmp_path)
+
+
+def test_without_room_for_pending_signals_perf_does_not_end_the_script(any_python: Python, tmp_path: Path) -> None:
+    script = tmp_path / "burn.py"
+    script.write_text("import time\nwhile time.process_time() < 0.3: pass\nprint('whole')\n")
+    command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "500", "-o", str(tmp_path / "r")]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -i 0; exec "$@"', "bash", *command, "--python", any_python.executable, script],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
+    missing = [item.what for item in load(tmp_path / "r").not_observed]
+    assert any(what.startswith(("perf in", "CPU samples of")) for what in missing), missing
