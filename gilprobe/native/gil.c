@@ -142,9 +142,8 @@ void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *dea
     GilSlice *slice = &slot->gil_slice;
     uint64_t due_ns = (uint64_t)deadline->tv_sec * 1000000000u + (uint64_t)deadline->tv_nsec;
     slice->end_ns = gp_now();
-    slice->posted_ns = gp_posted_after((const void *)condition, slice->start_ns, slice->ahead);
     if (!timed_out)
-        due_ns = slice->posted_ns;
+        due_ns = gp_posted_after((const void *)condition, slice->start_ns, slice->ahead);
     else if (due_ns < slice->start_ns || due_ns - slice->start_ns > FAR_NS)
         due_ns = 0;
     else
