@@ -67,8 +67,8 @@ typedef struct {
 /* One of the timed waits that together are a wait for the GIL. */
 typedef struct {
     uint64_t start_ns, end_ns;
-    uint64_t ready_ns;  /* from when it could have gone on until it did */
-    uint32_t ahead;     /* waiters that came before */
+    uint64_t ready_ns; /* from when it could have gone on until it did */
+    uint32_t ahead;    /* waiters that came before */
 } GilSlice;
 
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
