@@ -11,7 +11,7 @@ from gilprobe.recording import Recording
 from gilprobe.recording.schema import EndKind, HeaderFlag
 
 # A free-threaded build takes its GIL at start-up, before it turns it off, and while it imports an extension module
-# (CPython Python/import.c, import_run_extension): 15 times on 3.13.5, for 10 % of the CPU in `import torch`.
+# (CPython Python/import.c, import_run_extension): both mostly in the main thread.
 FEW_GIL_HOLDS = 5
 GIL_SHARE = 0.5
 
