@@ -53,13 +53,6 @@ static const char *bytecode_start(const char *code, const char *frame) {
     return code + gp_python.code_bytes;
 }
 
-static const char *current_frame(const char *state) {
-    if (!gp_python.state_cframe)
-        return GP_AT(const char *, state, gp_python.state_frame);
-    const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
-    return cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
-}
-
 static void walk(RawStack *stack) {
     stack->count = 0;
     stack->truncated = false;
@@ -69,7 +62,7 @@ static void walk(RawStack *stack) {
     if (!state)
         return;
     gp_slot_here->state = (uint64_t)state;
-    for (const char *frame = current_frame(state); frame;
+    for (const char *frame = gp_current_frame(state); frame;
          frame = GP_AT(const char *, frame, gp_python.frame_previous)) {
         if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
             continue;
@@ -184,7 +177,7 @@ static void walk_safely(RawStack *stack) {
     if (!state)
         return;
     Window window = {0};
-    uint64_t address = (uint64_t)current_frame(state);
+    uint64_t address = (uint64_t)gp_current_frame(state);
     for (int seen = 0; address && seen < 2 * GP_MAX_PYTHON_FRAMES; seen++) {
         const char *frame = address >= 65536 && !(address & 7) ? frame_in_window(&window, address) : NULL;
         if (!frame)

@@ -55,12 +55,7 @@ static FAST bool is_shim(uint64_t code) {
 
 static FAST const char *frame_here(void) {
     const char *state = attached_state(); /* a method runs: it is attached, and dearer ways need not be taken */
-    if (!state)
-        return NULL;
-    if (!gp_python.state_cframe)
-        return GP_AT(const char *, state, gp_python.state_frame);
-    const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
-    return cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : NULL;
+    return state ? gp_current_frame(state) : NULL;
 }
 
 static FAST uint64_t code_of(const char *frame) { return GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull; }

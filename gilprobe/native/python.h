@@ -31,6 +31,14 @@ extern PythonLayout gp_python;
 
 #define GP_AT(type, base, offset) (*(type const volatile *)((const char *)(uintptr_t)(base) + (int64_t)(offset)))
 
+/* The innermost frame of the calling thread, whose state this is; NULL if it has none. */
+static inline const char *gp_current_frame(const char *state) {
+    if (!gp_python.state_cframe)
+        return GP_AT(const char *, state, gp_python.state_frame);
+    const char *cframe = GP_AT(const char *, state, gp_python.state_cframe);
+    return cframe ? GP_AT(const char *, cframe, gp_python.cframe_frame) : (const char *)0;
+}
+
 /* UTF-8 of a str object, at most `room` bytes; returns the bytes written. */
 uint32_t gp_text(const char *object, char *out, uint32_t room);
 /* An upper bound for gp_text, at most `most`. */
