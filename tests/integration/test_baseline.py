@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from commands import gilprobe
 from pythons import Python
 
 CRUNCH = """
@@ -26,22 +26,15 @@ print("crunched")
 """
 
 
-def gilprobe(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gilprobe", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-
-
 def profiled(folder: Path, python: Python, workers: int, body: str, *options: str) -> None:
     (folder / "crunch.py").write_text(CRUNCH)
     run = ("profile", "-q", "-o", f"{body}{workers}", "--python", python.executable, *options)
-    done = gilprobe(folder, *run, "crunch.py", str(workers), body)
+    done = gilprobe(*run, "crunch.py", str(workers), body, cwd=folder)
     assert (done.returncode, done.stdout) == (0, "crunched\n"), done.stderr
 
 
 def lost_to(folder: Path, body: str) -> dict[str, float]:
-    done = gilprobe(folder, "report", f"{body}2", "--baseline", f"{body}1", "-f", "json")
+    done = gilprobe("report", f"{body}2", "--baseline", f"{body}1", "-f", "json", cwd=folder)
     waterfall: dict[str, Any] = json.loads(done.stdout)["waterfall"]
     assert waterfall["ideal"] == 2.0
     steps = {step["name"]: step["speedup"] for step in waterfall["steps"]}
@@ -66,21 +59,18 @@ def test_free_threaded_workers_lose_nothing_to_the_gil(free_threaded_python: Pyt
 
 def test_every_report_shows_it_and_a_baseline_of_another_program_is_refused(tmp_path: Path) -> None:
     profiled(tmp_path, Python(sys.executable, "3.11", False), 1, "native_code")
-    done = gilprobe(
-        tmp_path, "profile", "-o", "two", "--baseline", "native_code1", "crunch.py", "2", "native_code"
-    )  # fmt: skip
+    done = gilprobe("profile", "-o", "two", "--baseline", "native_code1", "crunch.py", "2", "native_code", cwd=tmp_path)
     assert done.returncode == 0
     assert "ideal: 2 workers" in done.stderr and "unaccounted" in done.stderr
-    assert (
-        "| unaccounted |" in gilprobe(tmp_path, "report", "two", "--baseline", "native_code1", "-f", "markdown").stdout
-    )
-    done = gilprobe(tmp_path, "profile", "-o", "other", "--baseline", "native_code1", "-c", "print('ran')")
+    done = gilprobe("report", "two", "--baseline", "native_code1", "-f", "markdown", cwd=tmp_path)
+    assert "| unaccounted |" in done.stdout
+    done = gilprobe("profile", "-o", "other", "--baseline", "native_code1", "-c", "print('ran')", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert "another program: crunch.py, not -c print" in done.stderr
 
 
 def test_a_baseline_with_two_workers_is_refused_before_the_script_runs(tmp_path: Path) -> None:
     profiled(tmp_path, Python(sys.executable, "3.11", False), 2, "native_code")
-    done = gilprobe(tmp_path, "profile", "-o", "o", "--baseline", "native_code2", "crunch.py", "2", "native_code")
+    done = gilprobe("profile", "-o", "o", "--baseline", "native_code2", "crunch.py", "2", "native_code", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert "has 2 workers, not one" in done.stderr

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from commands import gilprobe
 from pythons import Python
 from readers import sarif_schema
 from recordings import Written, chunk, extent, thread
@@ -32,11 +31,6 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
 TWIN = SCRIPT.replace("def work():", "def work():\n    lock = threading.Lock()")
-
-
-def gilprobe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gilprobe", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import gilprobe
 from pythons import ROOT, Python
 
 SCRIPT = """
@@ -25,14 +25,6 @@ for t in threads: t.join()
 print(sys.argv[1:], sys.stdin.read())
 sys.exit(9)
 """
-
-
-def gilprobe(*arguments: object, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gilprobe", *map(str, arguments)]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, env=variables, **more
-    )  # type: ignore[call-overload,no-any-return]
 
 
 def test_profile_gives_the_scripts_output_status_and_a_summary(any_python: Python, tmp_path: Path) -> None:

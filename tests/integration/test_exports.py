@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from commands import gilprobe
 from pythons import Python
 from readers import read_by_speedscope, sarif_schema
 from readers.gecko import read_gecko, stack_of
@@ -35,17 +36,16 @@ for thread in threads: thread.join()
 FORMATS = ("run.json", "run.speedscope.json", "run.gecko.json", "run.trace.json", "run.sarif")
 
 
-def gilprobe(*arguments: str, cwd: Path) -> None:
-    command = [sys.executable, "-m", "gilprobe", *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+def whole(*arguments: str, cwd: Path) -> None:
+    done = gilprobe(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
 
 
 def test_every_format_of_a_real_recording_is_read_by_its_reader(any_python: Python, tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text(SCRIPT)
     python = ("--python", any_python.executable)
-    gilprobe("profile", "-q", "--events", "--sampler", "native", "-o", "r", *python, "run.py", cwd=tmp_path)
-    gilprobe("report", "r", "-f", "pprof", "-o", "run.pb.gz", cwd=tmp_path)
+    whole("profile", "-q", "--events", "--sampler", "native", "-o", "r", *python, "run.py", cwd=tmp_path)
+    whole("report", "r", "-f", "pprof", "-o", "run.pb.gz", cwd=tmp_path)
     profile = load(tmp_path / "r")
     for name in FORMATS:
         write_report(profile, format_of(Path(name)), tmp_path / name)
