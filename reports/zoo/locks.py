@@ -121,9 +121,7 @@ def logging_local():
     _log_through([SlowHandler() for _ in range(threads)])
 
 
-def queue_mutex():
-    """Many threads on one queue that is never empty or full: they contend for its mutex, and not for work."""
-    shared = queue.Queue()
+def _pass_on(shared):
     for number in range(1000):
         shared.put(number)
 
@@ -131,21 +129,17 @@ def queue_mutex():
         for _ in range(200 * rounds):
             shared.put(shared.get())
 
-    together(*[body] * threads)
+    return body
 
 
-def queue_batched():
-    """The same items, two hundred to a put."""
-    shared = queue.Queue()
-    for number in range(1000):
-        shared.put([number])
+def queue_mutex():
+    """Many threads on one queue that is never empty or full: they contend for its mutex, and not for work."""
+    together(*[_pass_on(queue.Queue())] * threads)
 
-    def body():
-        for _ in range(rounds):
-            shared.put([0] * 200)
-            sum(shared.get())
 
-    together(*[body] * threads)
+def queue_local():
+    """The same, each with a queue of its own."""
+    together(*[_pass_on(queue.Queue()) for _ in range(threads)])
 
 
 def _import_together(modules, *, before=()):

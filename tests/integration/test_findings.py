@@ -15,7 +15,7 @@ EVERYWHERE = [
 ]
 WITH_GIL = [("busy.py", "gil", "native_code", (0.7,), "gil", "code that releases the GIL")]
 FREE_THREADED = [
-    ("locks.py", "queue_mutex", "queue_batched", (2, 5, 1000), "lock", "lists of items"),
+    ("locks.py", "queue_mutex", "queue_local", (2, 5, 1000), "lock", "lists of items"),
     ("busy.py", "list_append", "list_append_local", (0.7,), "object", "extend"),
     ("busy.py", "dict_set", "dict_set_local", (0.7,), "object", "split it by key"),
     ("busy.py", "collect", "collect_never", (0.7,), "stop-the-world", "gc.freeze"),
