@@ -3,6 +3,7 @@
 #include "core.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -34,7 +35,7 @@ void *gp_memory(size_t bytes) {
 
 /* Reserve on the disk, then map: a full disk would otherwise be a SIGBUS at some later store. The file is opened anew
  * each time, so that a script that closes every descriptor can neither break us nor be hurt by us. */
-static void *map_range(uint64_t offset, uint64_t bytes, bool create, int *error) {
+static void *map_unmasked(uint64_t offset, uint64_t bytes, bool create, int *error) {
     struct rlimit limit;
     if (!gp_syscall6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0) && limit.rlim_cur < offset + bytes) {
         *error = EFBIG; /* the kernel would send SIGXFSZ */
@@ -68,6 +69,15 @@ static void *map_range(uint64_t offset, uint64_t bytes, bool create, int *error)
         }
     }
     gp_syscall3(SYS_close, fd, 0, 0);
+    return memory;
+}
+
+/* With every signal held back: one that is pending may end fallocate (EINTR), on a tmpfs of older kernels for one. */
+static void *map_range(uint64_t offset, uint64_t bytes, bool create, int *error) {
+    uint64_t all = ~0ull, before;
+    gp_syscall6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof all, 0, 0);
+    void *memory = map_unmasked(offset, bytes, create, error);
+    gp_syscall6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof before, 0, 0);
     return memory;
 }
 
@@ -132,7 +142,8 @@ void gp_lose(Slot *slot, int error) {
 ChunkHeader *gp_chunk_new(uint32_t slot, enum ChunkKind kind, uint32_t bytes) {
     if (gp_header == &no_header)
         return NULL;
-    for (int tries = 0; tries < 8; tries++) {
+    /* Ends: each round that does not return finds that another thread has put a new extent in place. */
+    for (;;) {
         ExtentHeader *extent = atomic_load_explicit(&current_extent, memory_order_acquire);
         if (extent) {
             uint64_t at = __atomic_fetch_add(&extent->used, bytes, __ATOMIC_RELAXED);
@@ -155,7 +166,6 @@ ChunkHeader *gp_chunk_new(uint32_t slot, enum ChunkKind kind, uint32_t bytes) {
         /* The loser's extent stays empty in the file: two threads rarely run out at once. */
         atomic_compare_exchange_strong(&current_extent, &extent, fresh);
     }
-    return NULL;
 }
 
 static bool cursor_room(Slot *slot, Cursor *cursor, enum ChunkKind kind, uint32_t bytes, uint32_t chunk_bytes) {

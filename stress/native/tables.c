@@ -69,7 +69,8 @@ void gp_name_thread(Slot *slot, const char *frame) { (void)slot, (void)frame; }
 static _Atomic bool over;
 
 static void wrong(const char *what) {
-    fprintf(stderr, "TABLES: %s\n", what);
+    fprintf(stderr, "TABLES: %s (%llu lost, errno %d)\n", what, (unsigned long long)gp_header->lost_records,
+            (int)gp_header->lost_errno);
     _exit(3);
 }
 
