@@ -144,7 +144,7 @@ typedef struct Slot {
     GilHoldRecord *last_hold; /* in the file; still its chunk's last */
     Index waits, stacks, types;
     ThreadRecord scratch;
-    struct Slot *next_free;
+    _Atomic(struct Slot *) next_free;
     struct Slot *next_all;
     _Atomic bool in_use;
     int sampler_fd;

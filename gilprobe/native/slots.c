@@ -32,9 +32,9 @@ static Slot *slot_at(uint64_t tagged) { return (Slot *)(tagged & ((1ull << ADDRE
 static void push_free(Slot *slot) {
     uint64_t head = atomic_load_explicit(&free_slots, memory_order_relaxed), fresh;
     do {
-        slot->next_free = slot_at(head);
+        atomic_store_explicit(&slot->next_free, slot_at(head), memory_order_relaxed);
         fresh = (uint64_t)slot | ((head >> ADDRESS_BITS) + 1) << ADDRESS_BITS;
-        /* Release: pairs with the acquire in pop_free, which reads next_free. */
+        /* Release: pairs with the acquire in pop_free. */
     } while (
         !atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_release, memory_order_relaxed));
 }
@@ -46,7 +46,9 @@ static Slot *pop_free(void) {
         slot = slot_at(head);
         if (!slot)
             return NULL;
-        fresh = (uint64_t)slot->next_free | ((head >> ADDRESS_BITS) + 1) << ADDRESS_BITS;
+        /* May be of a later time, when another thread has popped this slot meanwhile: then the exchange fails. */
+        Slot *next = atomic_load_explicit(&slot->next_free, memory_order_relaxed);
+        fresh = (uint64_t)next | ((head >> ADDRESS_BITS) + 1) << ADDRESS_BITS;
     } while (
         !atomic_compare_exchange_weak_explicit(&free_slots, &head, fresh, memory_order_acquire, memory_order_acquire));
     return slot;
