@@ -16,6 +16,7 @@ import time
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,7 +72,7 @@ def count(case: Case, setup: Setup, runs: int) -> tuple[int, list[str]]:
 
 def run_once(setup: Setup) -> str | None:
     state = setup.keywords["state"]()
-    errors = run_threads([lambda body=body: body(state) for body in setup.positional])
+    errors = run_threads([partial(body, state) for body in setup.positional])
     if errors:
         return errors[0]
     final = setup.keywords.get("final")
@@ -122,7 +123,9 @@ def check_once(setup: Setup, threads: int = 2, max_ops: int = 3) -> str | None:
     operations = list(operations_of(make))
     programs = [[Call(*random.choice(operations)) for _ in range(random.randint(1, max_ops))] for _ in range(threads)]
     target = make(*args)
-    run_threads([lambda program=program: perform(target, program) for program in programs])
+    errors = run_threads([partial(perform, target, program) for program in programs])
+    if errors:
+        return errors[0]
     calls = [f"{call.method}{call.arguments}={call.outcome}" for program in programs for call in program]
     invariant = setup.keywords.get("invariant")
     if invariant is not None and not invariant(target):
