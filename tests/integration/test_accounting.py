@@ -16,13 +16,14 @@ ONE_CORE = """
 import hashlib, os, subprocess, sys, threading, time
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-data, end = bytes(200_000), time.monotonic() + 1
+data, rested = bytes(200_000), threading.Event()
 def work():
-    while time.monotonic() < end:
+    while not rested.is_set():
         hashlib.sha256(data).digest()  # without the GIL
         sum(range(3000))
 def rest():
-    while time.monotonic() < end: time.sleep(0.004)
+    for _ in range(60): time.sleep(0.004)
+    rested.set()
 threads = [threading.Thread(target=work) for _ in range(4)] + [threading.Thread(target=rest, name="rest")]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

@@ -41,7 +41,7 @@ def test_a_planted_change_is_found_with_its_line(recordings: Path) -> None:
     done = gilprobe("diff", *before, "--", *after, cwd=recordings)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("Wall time") and " less (95 %: -" in lines[0]
+    assert lines[0].startswith("Wall time") and " less" in lines[0]
     assert any(line.startswith("* waited, all threads") for line in lines)
     assert "run.py:6 in work" in done.stdout
     assert max(map(len, lines)) <= 100
