@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gilprobe.loader import torch_seams
+from gilprobe.loader.codecs import CodecWatch
 from gilprobe.loader.isolation import Replicas
 from gilprobe.loader.stats import WorkerClock
 from gilprobe.loader.torch_seams import Failure
@@ -62,6 +63,7 @@ class Job:
     epoch: int = 0
     stopped: bool = False
     watch: WriteWatch | None = None
+    codecs: CodecWatch | None = None
 
 
 class Worker:
@@ -174,6 +176,7 @@ class _Fetcher:
         self.clock = clock
         self.samples: Iterator[Any] | None = iter(dataset) if job.iterable else None
         self.ended = False
+        self.codecs = job.codecs
 
     def fetch(self, index: Any) -> Any:
         clock, recorded = self.clock, self.clock.recorded
@@ -187,6 +190,8 @@ class _Fetcher:
                 clock.in_dataset.__exit__(None, None, None)
             middle = monotonic_ns()
             clock.dataset_ns += middle - start
+        if self.codecs is not None:
+            self._look_for_codecs()
         if recorded:
             clock.in_collate.__enter__()
         try:
@@ -207,7 +212,14 @@ class _Fetcher:
             if job.stopped:
                 raise _Stopped
             samples.append(dataset[one])
+            if self.codecs is not None:
+                self._look_for_codecs()
         return samples
+
+    def _look_for_codecs(self) -> None:
+        assert self.codecs is not None
+        self.codecs.look(self.dataset)
+        self.codecs = None
 
     def _iterable_samples(self, index: Any) -> Any:
         assert self.samples is not None
