@@ -163,6 +163,7 @@ class ThreadDataLoader(DataLoader[T_co]):
             drop_last=self.drop_last,
             base_seed=base_seed,
             num_workers=self.num_workers,
+            prefetch=self.prefetch_factor or 0,
             accelerator=accelerator,
             watch=self._watch,
             device_index=torch.accelerator.current_device_index() if accelerator else None,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gilprobe.loader import torch_seams
+from gilprobe.loader import rows, torch_seams
 from gilprobe.loader.codecs import CodecWatch
 from gilprobe.loader.isolation import Replicas
 from gilprobe.loader.stats import WorkerClock
@@ -57,6 +57,7 @@ class Job:
     drop_last: bool
     base_seed: int
     num_workers: int
+    prefetch: int
     accelerator: str | None
     device_index: int | None
     results: SimpleQueue[tuple[int, int, int, Any]] = field(default_factory=SimpleQueue)
@@ -177,6 +178,8 @@ class _Fetcher:
         self.samples: Iterator[Any] | None = iter(dataset) if job.iterable else None
         self.ended = False
         self.codecs = job.codecs
+        # What is outstanding of this worker's, and what the consumer holds.
+        self.pool = rows.Pool(job.prefetch + 1)
 
     def fetch(self, index: Any) -> Any:
         clock, recorded = self.clock, self.clock.recorded
@@ -195,7 +198,7 @@ class _Fetcher:
         if recorded:
             clock.in_collate.__enter__()
         try:
-            return self.job.collate_fn(samples)
+            return samples.batch() if type(samples) is rows.Rows else self.job.collate_fn(samples)
         finally:
             if recorded:
                 clock.in_collate.__exit__(None, None, None)
@@ -208,13 +211,44 @@ class _Fetcher:
         if hasattr(dataset, "__getitems__") and dataset.__getitems__:
             return dataset.__getitems__(index)
         job, samples = self.job, []
+        batch: rows.Rows | None = None
         for one in index:
             if job.stopped:
                 raise _Stopped
-            samples.append(dataset[one])
-            if self.codecs is not None:
-                self._look_for_codecs()
-        return samples
+            sample = dataset[one]
+            if batch is None:
+                samples.append(sample)
+                if len(samples) == 1:
+                    batch = self._first_sample(sample, index)
+                    if batch is not None:
+                        samples.clear()
+            elif not self._add(batch, sample):
+                samples, batch = [*batch.samples(), sample], None
+        return samples if batch is None else batch
+
+    def _first_sample(self, sample: Any, index: Any) -> rows.Rows | None:
+        if self.codecs is not None:
+            self._look_for_codecs()
+        batch = rows.begin(sample, len(index), self.job.collate_fn, self.pool) if hasattr(index, "__len__") else None
+        if batch is not None:
+            self._add(batch, sample)
+        return batch
+
+    def _add(self, batch: rows.Rows, sample: Any) -> bool:
+        """Counts as collate, though it comes between samples."""
+        clock, recorded = self.clock, self.clock.recorded
+        start = monotonic_ns()
+        if recorded:
+            clock.in_dataset.__exit__(None, None, None)
+            clock.in_collate.__enter__()
+        added = batch.add(sample)
+        if recorded:
+            clock.in_collate.__exit__(None, None, None)
+            clock.in_dataset.__enter__()
+        taken = monotonic_ns() - start
+        clock.collate_ns += taken
+        clock.dataset_ns -= taken
+        return added
 
     def _look_for_codecs(self) -> None:
         assert self.codecs is not None
