@@ -104,6 +104,8 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
     where = f"in DataLoader worker thread {worker_id}"
     init_failure: Failure | None = None
     fetcher: _Fetcher | None = None
+    # What is outstanding of this worker's, and what the consumer holds.
+    pool = rows.Pool(job.prefetch + 1)
     try:
         dataset, init_fn = job.replicas.take()
         set_worker_info(torch_seams.worker_info(worker_id, job.num_workers, job.base_seed, dataset))
@@ -111,7 +113,7 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
             torch.accelerator.set_device_index(job.device_index)
         if init_fn is not None:
             init_fn(worker_id)
-        fetcher = _Fetcher(job, dataset, clock)
+        fetcher = _Fetcher(job, dataset, clock, pool)
     except BaseException:
         init_failure = torch_seams.failure(where)
 
@@ -134,7 +136,7 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
             ended = False
             if fetcher is not None:
                 try:
-                    fetcher = _Fetcher(job, fetcher.dataset, clock)
+                    fetcher = _Fetcher(job, fetcher.dataset, clock, pool)
                 except BaseException:
                     init_failure, fetcher = torch_seams.failure(where), None
             continue
@@ -171,15 +173,14 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
 class _Fetcher:
     """Samples, then collate, each on its own clock."""
 
-    def __init__(self, job: Job, dataset: Any, clock: WorkerClock) -> None:
+    def __init__(self, job: Job, dataset: Any, clock: WorkerClock, pool: rows.Pool) -> None:
         self.job = job
         self.dataset = dataset
         self.clock = clock
         self.samples: Iterator[Any] | None = iter(dataset) if job.iterable else None
         self.ended = False
         self.codecs = job.codecs
-        # What is outstanding of this worker's, and what the consumer holds.
-        self.pool = rows.Pool(job.prefetch + 1)
+        self.pool = pool
 
     def fetch(self, index: Any) -> Any:
         clock, recorded = self.clock, self.clock.recorded
