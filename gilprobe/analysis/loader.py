@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gilprobe.model import Evidence, HotObject, NotObserved, Span, Wait, own_frame
+from gilprobe.model import Evidence, Finding, HotObject, NotObserved, Span, Wait, own_frame
 
 PREFIX = "loader."
 WORKER_PARTS = {
@@ -21,8 +21,10 @@ WORKER_PARTS = {
     "loader.output-wait": "output wait",
 }
 STARVED = "loader.starved"
+SHARED_CODEC = "shared codec"
 # Waiting for an index is waiting for the consumer: no loss of the worker's own.
 WORK = ("dataset", "collate", "output wait")
+_SHARED_CODEC = "loader.shared-codec "
 _TOUCH = re.compile(r"loader\.touch-(new|again)-(\d+)")
 
 Seconds = dict[str, float]
@@ -33,10 +35,11 @@ def loader_of(spans: Sequence[Span], waits: Sequence[Wait], hot_objects: Sequenc
 
     `parts` and each worker's: seconds by class (cpu [useful], atomic stall, page faults, spin, ready, sleep-io, other
     and each kind of wait or idling); they add up to wall. `causes`: what the workers lost, by falling share of the
-    seconds they had work (dataset, collate, output wait).
+    seconds they had work (dataset, collate, output wait). Before them stands a codec that workers must not share: its
+    seconds are all those in the dataset, as none of their images is sure.
     """
     mine = [span for span in spans if span.name.startswith(PREFIX)]
-    if not any(span.name in WORKER_PARTS for span in mine):
+    if not any(span.name in WORKER_PARTS or span.name.startswith(_SHARED_CODEC) for span in mine):
         return {}
     fault_s = fault_cost_s(mine)
     workers: dict[tuple[int, int], dict[str, Any]] = {}
@@ -67,8 +70,37 @@ def loader_of(spans: Sequence[Span], waits: Sequence[Wait], hot_objects: Sequenc
         "batches": sum(worker["batches"] for worker in workers.values()),
         "work_s": work_s,
         "fault_cost_us": fault_s * 1e6,
-        "causes": _causes(parts, work_s, names, waits, hot_objects),
+        "causes": [*_shared_codecs(mine, parts, work_s), *_causes(parts, work_s, names, waits, hot_objects)],
     }
+
+
+def loader_findings(loader: dict[str, Any]) -> Iterator[Finding]:
+    """Before all others: what loses images, or the process. share: of the workers' work, as in the causes."""
+    for cause in loader.get("causes", ()):
+        if cause["kind"] == SHARED_CODEC:
+            yield Finding(
+                title=f"The loader's workers share {cause['name']}",
+                share=cause["share"],
+                evidence=cause["evidence"],
+                sites=(),
+                cure="Give each worker a Decoder of its own: made in worker_init_fn, or at the first sample in a "
+                "threading.local.",
+                kind=SHARED_CODEC,
+                detail="All workers reach it; version 0.9.0 crashes or loses images when two threads use one Decoder.",
+            )
+
+
+def _shared_codecs(spans: Sequence[Span], parts: dict[str, Seconds], work_s: float) -> list[dict[str, Any]]:
+    paths = dict.fromkeys(
+        span.name.removeprefix(_SHARED_CODEC) for span in spans if span.name.startswith(_SHARED_CODEC)
+    )
+    at_risk_s = parts.get("dataset", {}).get("wall", 0.0)
+    cause = {"part": "dataset", "kind": SHARED_CODEC, "seconds": at_risk_s, "sites": [], "evidence": Evidence.MEASURED}
+    share = at_risk_s / work_s if work_s > 0 else 0.0
+    return [
+        {**cause, "share": share, "name": f"{path}, a Decoder of nvImageCodec: it crashes or loses images"}
+        for path in paths
+    ]
 
 
 def no_loader(loader: dict[str, Any]) -> Iterator[NotObserved]:

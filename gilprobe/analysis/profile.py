@@ -13,7 +13,7 @@ from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
 from gilprobe.analysis.gpu_waits import gpu_of
 from gilprobe.analysis.hot import hot_of
-from gilprobe.analysis.loader import loader_of, no_loader
+from gilprobe.analysis.loader import loader_findings, loader_of, no_loader
 from gilprobe.analysis.overview import overview_of
 from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
@@ -78,7 +78,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         spans=spans,
         loader=loader,
         accounting=accounting,
-        findings=(*with_proof(causes, proof), *cuda_findings(gpu)),
+        findings=(*loader_findings(loader), *with_proof(causes, proof), *cuda_findings(gpu)),
         proof=proof,
         not_observed=not_observed,
         cpu_stacks=cpu_stacks_of(recordings),

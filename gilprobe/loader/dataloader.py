@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from gilprobe.errors import GilprobeError, UsageError
 from gilprobe.loader import fault_cost, torch_seams, worker_info
+from gilprobe.loader.codecs import CodecWatch
 from gilprobe.loader.isolation import Isolation, Mode, Replicas, check_mode
 from gilprobe.loader.iterator import ThreadIterator
 from gilprobe.loader.stats import ConsumerClock, LoaderStats
@@ -162,10 +163,14 @@ class ThreadDataLoader(DataLoader[T_co]):
             drop_last=self.drop_last,
             base_seed=base_seed,
             num_workers=self.num_workers,
+            prefetch=self.prefetch_factor or 0,
             accelerator=accelerator,
             watch=self._watch,
             device_index=torch.accelerator.current_device_index() if accelerator else None,
         )
+        if self.num_workers > 1:
+            job.codecs = CodecWatch(self.collate_fn, own_attributes=replicas.isolation.mode == "copy")
+            job.codecs.look(self.dataset)
         fault_cost.measure_once()
         self._clock = ConsumerClock(self.num_workers)
         return ThreadIterator(self, job, self._clock)

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from gilprobe.loader import torch_seams
+from gilprobe.loader import rows, torch_seams
+from gilprobe.loader.codecs import CodecWatch
 from gilprobe.loader.isolation import Replicas
 from gilprobe.loader.stats import WorkerClock
 from gilprobe.loader.torch_seams import Failure
@@ -56,12 +57,14 @@ class Job:
     drop_last: bool
     base_seed: int
     num_workers: int
+    prefetch: int
     accelerator: str | None
     device_index: int | None
     results: SimpleQueue[tuple[int, int, int, Any]] = field(default_factory=SimpleQueue)
     epoch: int = 0
     stopped: bool = False
     watch: WriteWatch | None = None
+    codecs: CodecWatch | None = None
 
 
 class Worker:
@@ -101,6 +104,8 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
     where = f"in DataLoader worker thread {worker_id}"
     init_failure: Failure | None = None
     fetcher: _Fetcher | None = None
+    # What is outstanding of this worker's, and what the consumer holds.
+    pool = rows.Pool(job.prefetch + 1)
     try:
         dataset, init_fn = job.replicas.take()
         set_worker_info(torch_seams.worker_info(worker_id, job.num_workers, job.base_seed, dataset))
@@ -108,7 +113,7 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
             torch.accelerator.set_device_index(job.device_index)
         if init_fn is not None:
             init_fn(worker_id)
-        fetcher = _Fetcher(job, dataset, clock)
+        fetcher = _Fetcher(job, dataset, clock, pool)
     except BaseException:
         init_failure = torch_seams.failure(where)
 
@@ -131,7 +136,7 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
             ended = False
             if fetcher is not None:
                 try:
-                    fetcher = _Fetcher(job, fetcher.dataset, clock)
+                    fetcher = _Fetcher(job, fetcher.dataset, clock, pool)
                 except BaseException:
                     init_failure, fetcher = torch_seams.failure(where), None
             continue
@@ -168,12 +173,14 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
 class _Fetcher:
     """Samples, then collate, each on its own clock."""
 
-    def __init__(self, job: Job, dataset: Any, clock: WorkerClock) -> None:
+    def __init__(self, job: Job, dataset: Any, clock: WorkerClock, pool: rows.Pool) -> None:
         self.job = job
         self.dataset = dataset
         self.clock = clock
         self.samples: Iterator[Any] | None = iter(dataset) if job.iterable else None
         self.ended = False
+        self.codecs = job.codecs
+        self.pool = pool
 
     def fetch(self, index: Any) -> Any:
         clock, recorded = self.clock, self.clock.recorded
@@ -187,10 +194,12 @@ class _Fetcher:
                 clock.in_dataset.__exit__(None, None, None)
             middle = monotonic_ns()
             clock.dataset_ns += middle - start
+        if self.codecs is not None:
+            self._look_for_codecs()
         if recorded:
             clock.in_collate.__enter__()
         try:
-            return self.job.collate_fn(samples)
+            return samples.batch() if type(samples) is rows.Rows else self.job.collate_fn(samples)
         finally:
             if recorded:
                 clock.in_collate.__exit__(None, None, None)
@@ -203,11 +212,49 @@ class _Fetcher:
         if hasattr(dataset, "__getitems__") and dataset.__getitems__:
             return dataset.__getitems__(index)
         job, samples = self.job, []
+        batch: rows.Rows | None = None
         for one in index:
             if job.stopped:
                 raise _Stopped
-            samples.append(dataset[one])
-        return samples
+            sample = dataset[one]
+            if batch is None:
+                samples.append(sample)
+                if len(samples) == 1:
+                    batch = self._first_sample(sample, index)
+                    if batch is not None:
+                        samples.clear()
+            elif not self._add(batch, sample):
+                samples, batch = [*batch.samples(), sample], None
+        return samples if batch is None else batch
+
+    def _first_sample(self, sample: Any, index: Any) -> rows.Rows | None:
+        if self.codecs is not None:
+            self._look_for_codecs()
+        batch = rows.begin(sample, len(index), self.job.collate_fn, self.pool) if hasattr(index, "__len__") else None
+        if batch is not None:
+            self._add(batch, sample)
+        return batch
+
+    def _add(self, batch: rows.Rows, sample: Any) -> bool:
+        """Counts as collate, though it comes between samples."""
+        clock, recorded = self.clock, self.clock.recorded
+        start = monotonic_ns()
+        if recorded:
+            clock.in_dataset.__exit__(None, None, None)
+            clock.in_collate.__enter__()
+        added = batch.add(sample)
+        if recorded:
+            clock.in_collate.__exit__(None, None, None)
+            clock.in_dataset.__enter__()
+        taken = monotonic_ns() - start
+        clock.collate_ns += taken
+        clock.dataset_ns -= taken
+        return added
+
+    def _look_for_codecs(self) -> None:
+        assert self.codecs is not None
+        self.codecs.look(self.dataset)
+        self.codecs = None
 
     def _iterable_samples(self, index: Any) -> Any:
         assert self.samples is not None

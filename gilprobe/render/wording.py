@@ -124,6 +124,8 @@ def answer(profile: Profile) -> str:
     top = profile.findings[0] if profile.findings else None
     if top is None or top.kind == "none":
         return f"{first} No contention was found."
+    if top.kind == "shared codec":
+        return f"{first} {plain(top.title)}."
     where = f" ({place(top.sites[0])})" if top.sites else ""
     return f"{first} {plain(top.title)} takes {percent(top.share)} of the time they wanted to run{where}."
 

@@ -6,6 +6,8 @@ Run under gilprobe profile as `planted.py CAUSE planted|fixed`; `python -m repor
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import io
 import sys
 import threading
 import warnings
@@ -16,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gilprobe.loader import ThreadDataLoader
+from gilprobe.loader.study.dataset import NvImageCodec
 
 WORKERS = 2
 BATCHES, BATCH = 40, 4
@@ -39,6 +42,9 @@ class Planted(Dataset[Any]):
 
     def __getitem__(self, index: int) -> int:
         return int(self.sample(index))
+
+    def start(self, worker_id: int) -> None:
+        """Called in each worker before its first sample."""
 
     def sample(self, index: int) -> Any:
         raise NotImplementedError
@@ -88,13 +94,13 @@ class Allocator(Planted):
     def __init__(self, fixed: bool) -> None:
         self.own = threading.local() if fixed else None
 
+    def start(self, worker_id: int) -> None:
+        if self.own is not None:
+            self.own.buffer = torch.zeros(LARGE_BYTES, dtype=torch.uint8)
+            self.own.buffer.fill_(1)  # zeros alone may be the kernel's, not touched yet
+
     def sample(self, index: int) -> int:
-        if self.own is None:
-            buffer = torch.empty(LARGE_BYTES, dtype=torch.uint8)
-        else:
-            buffer = getattr(self.own, "buffer", None)
-            if buffer is None:
-                buffer = self.own.buffer = torch.empty(LARGE_BYTES, dtype=torch.uint8)
+        buffer = torch.empty(LARGE_BYTES, dtype=torch.uint8) if self.own is None else self.own.buffer
         return int(buffer.fill_(index & 255)[-1])
 
 
@@ -127,12 +133,37 @@ class SharedCodec(Planted):
         return len(codec.compress(self.data))
 
 
+class SharedDecoder(Planted):
+    """One nvImageCodec Decoder for all workers: images are lost, or the process. Fixed: one a worker."""
+
+    def __init__(self, fixed: bool) -> None:
+        from PIL import Image
+
+        self.own = threading.local() if fixed else None
+        self.decoder = None if fixed else NvImageCodec()
+        written = io.BytesIO()
+        Image.radial_gradient("L").convert("RGB").save(written, "jpeg")
+        self.file = written.getvalue()
+
+    def start(self, worker_id: int) -> None:
+        if self.own is not None:
+            self.own.decoder = NvImageCodec()
+
+    def sample(self, index: int) -> int:
+        decoder = self.decoder if self.own is None else self.own.decoder
+        try:
+            return int(decoder(self.file)[0, 0, 0])  # type: ignore[misc]
+        except RuntimeError:
+            return -1
+
+
 CAUSES: dict[str, type[Any]] = {
     "shared-dict": SharedDict,
     "shared-lock": SharedLock,
     "allocator": Allocator,
     "holds-the-gil": HoldsGil,
     "shared-codec": SharedCodec,
+    "shared-decoder": SharedDecoder,
 }
 # What the first cause in Profile.loader may be called: kind, and a word of its name.
 EXPECTED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -141,11 +172,16 @@ EXPECTED: dict[str, tuple[tuple[str, ...], str]] = {
     "allocator": (("page faults",), ""),
     "holds-the-gil": (("gil",), ""),
     "shared-codec": (("lock",), "codec"),
+    "shared-decoder": (("shared codec",), "dataset.decoder.decoder"),
 }
 
 
 def applies(cause: str, *, gil: bool) -> bool:
     """With the GIL threads do not contend for a dict; without it none is held."""
+    if cause == "shared-decoder":
+        return (
+            importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.nvimgcodec") is not None
+        )
     return {"shared-dict": not gil, "holds-the-gil": gil}.get(cause, True)
 
 
@@ -153,7 +189,11 @@ def main(cause: str, fixed: bool) -> None:
     warnings.simplefilter("ignore")
     dataset = CAUSES[cause](fixed)
     loader = ThreadDataLoader(
-        dataset, batch_size=BATCH if dataset.length > BATCHES else 1, num_workers=WORKERS, isolate="share"
+        dataset,
+        batch_size=BATCH if dataset.length > BATCHES else 1,
+        num_workers=WORKERS,
+        isolate="share",
+        worker_init_fn=dataset.start,
     )
     for _ in loader:
         pass

@@ -26,7 +26,7 @@ def measure(profiler: str, only: list[str] | None) -> dict[str, Any]:
             planted, fixed = (loader_of(profiler, sys.executable, cause, twin) for twin in ("planted", "fixed"))
             first = planted["causes"][0] if planted["causes"] else None
             found[cause] = {
-                "outcome": "met" if is_ranked_first(cause, planted) and is_less(cause, planted, fixed) else "missed",
+                "outcome": "met" if is_ranked_first(cause, planted) and is_silent(cause, fixed) else "missed",
                 "first": _short(first),
                 "seconds": seconds_of(cause, planted),
                 "twin_first": _short(fixed["causes"][0] if fixed["causes"] else None),
@@ -50,7 +50,8 @@ def loader_of(profiler: str, python: str, cause: str, twin: str) -> dict[str, An
         )
         report = [profiler, "-m", "gilprobe", "report", str(recording), "-f", "json"]
         said = subprocess.run(report, capture_output=True, text=True, check=False, env=environment)
-    if ran.returncode or said.returncode:
+    # A shared Decoder may end the process with SIGABRT or SIGSEGV: that is its cause at work.
+    if said.returncode or (ran.returncode and (cause, twin) != ("shared-decoder", "planted")):
         raise RuntimeError(f"{cause}, {twin}: {ran.stderr[-2000:]}{said.stderr[-2000:]}")
     loader: dict[str, Any] = json.loads(said.stdout)["loader"]
     return loader
@@ -62,9 +63,14 @@ def is_ranked_first(cause: str, loader: dict[str, Any]) -> bool:
     return bool(causes) and causes[0]["kind"] in kinds and word in causes[0]["name"]
 
 
+def is_silent(cause: str, fixed: dict[str, Any]) -> bool:
+    """Nothing of the cause's kinds takes 1 % of the twin's work."""
+    return not {found["kind"] for found in fixed["causes"]} & set(EXPECTED[cause][0])
+
+
 def is_less(cause: str, planted: dict[str, Any], fixed: dict[str, Any]) -> bool:
-    """The twin has at most a third of it: its first touch of memory and a crowded core are its own."""
-    return seconds_of(cause, fixed) < seconds_of(cause, planted) / 3
+    """At most a fifth: on crowded cores a thread that is put off with the GIL makes others wait, planted or not."""
+    return seconds_of(cause, fixed) < seconds_of(cause, planted) / 5
 
 
 def seconds_of(cause: str, loader: dict[str, Any]) -> float:
