@@ -28,7 +28,19 @@ def calibrate(python: str, folder: Path, environment: dict[str, str]) -> dict[st
     alone = _run([python, script, "solo"], environment)
     turns = alone["turns"]
     start_ns = time.monotonic_ns() + int(START_AFTER_S * 1e9)
-    command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "0", "--cuda=cupti", "--cuda-raw", "500"]
+    command = [
+        sys.executable,
+        "-m",
+        "gilprobe",
+        "profile",
+        "-q",
+        "--force",
+        "--rate",
+        "0",
+        "--cuda=cupti",
+        "--cuda-raw",
+        "500",
+    ]
     command += ["--python", python]
     children = [
         subprocess.Popen(
