@@ -37,7 +37,7 @@ again:
 """
 
 
-WARM_UP, KEPT_WARM_NS = 20, 2_000_000_000
+WARM_UP, KEPT_WARM_NS = 20, 400_000_000
 
 
 class Spin:

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST = 4096, ROOM = 256 };
+enum { MOST = 16384, ROOM = 256 };
 typedef struct {
     uint32_t bytes;
     uint8_t data[ROOM];
@@ -163,22 +163,26 @@ int cuptiActivityFlushAll(uint32_t flag) {
     if (!complete)
         return 0;
     read_replay();
-    uint8_t *buffer = NULL;
-    size_t room = 0, most = 0, used = 0;
-    request(&buffer, &room, &most);
     pthread_mutex_lock(&mutex);
-    for (uint32_t i = 0; i < count; i++) {
-        const Record *record = &records[number("FAKE_CUPTI_DISORDER", 0) ? count - 1 - i : i];
-        size_t whole = 8 + ((record->bytes + 7) & ~7u);
-        if (used + whole > room)
+    for (uint32_t i = 0; i < count || !i;) {
+        uint8_t *buffer = NULL;
+        size_t room = 0, most = 0, used = 0;
+        request(&buffer, &room, &most);
+        for (; i < count; i++) {
+            const Record *record = &records[number("FAKE_CUPTI_DISORDER", 0) ? count - 1 - i : i];
+            size_t whole = 8 + ((record->bytes + 7) & ~7u);
+            if (used + whole > room)
+                break;
+            *(uint32_t *)(buffer + used) = record->bytes;
+            memcpy(buffer + used + 8, record->data, record->bytes);
+            used += whole;
+        }
+        complete(NULL, 0, buffer, room, used);
+        if (!count)
             break;
-        *(uint32_t *)(buffer + used) = record->bytes;
-        memcpy(buffer + used + 8, record->data, record->bytes);
-        used += whole;
     }
     count = 0;
     pthread_mutex_unlock(&mutex);
-    complete(NULL, 0, buffer, room, used);
     return 0;
 }
 

@@ -97,7 +97,8 @@ class GpuStudy:
         """Measures what `answers` lacks, then what failed before, until there is no more time; `keep` is told each
         answer at once."""
         failed = [cell for cell in wanted if "error" in answers.get(cell.key, {})]
-        for cell in [*(cell for cell in wanted if cell.key not in answers), *failed]:
+        missing = [cell for cell in dict.fromkeys(wanted) if cell.key not in answers]
+        for cell in [*missing, *dict.fromkeys(failed)]:
             if out_of_time():
                 return
             answers[cell.key] = self.measure(cell)
