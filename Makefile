@@ -77,8 +77,8 @@ page: setup ## how fast the report page is made, opened and zoomed, into reports
 accuracy: setup ## how right it is, into reports/accuracy
 	@$(VENV)/python -m reports.accuracy
 
-gpu-carry: setup ## what the GPU study needs on a bare machine, into build/gpu-carry (CUDA=12 for older drivers)
-	@$(VENV)/python -m reports.gpu_study.carry --cuda $(or $(CUDA),13)
+gpu-carry: setup ## what the GPU study needs on a bare machine, into build/gpu-carry
+	@$(VENV)/python -m reports.gpu_study.carry
 
 gpu-study: ## the decode study on this machine's NVIDIA GPU, into reports/gpu-nvimagecodec
 	@$(GPU_PYTHON) -m reports.gpu_study $(if $(CALL),--call $(CALL)) $(if $(OUT),--out $(OUT))

@@ -24,9 +24,11 @@ from gilprobe.model import Evidence, Finding, NotObserved
 from gilprobe.recording import Recording
 from gilprobe.recording.cuda_schema import CudaContextEvent, CudaStep, GpuWorkKind
 from gilprobe.recording.ladder import KINETO_SUFFIX, read_ladder, read_nvml
+from gilprobe.recording.schema import EndKind
 
 LEAST_SHARE = 0.01
 MOST_ROWS = 200
+UNDER_MPS = 2  # CUPTI_ACTIVITY_COMPUTE_API_CUDA_MPS
 
 
 @dataclass(slots=True)
@@ -50,12 +52,17 @@ class Context:
     set_current: int = 0
     pushed: int = 0
 
+    @property
+    def gpu_owner(self) -> int:
+        """What the GPU switches between: all clients of MPS on a device are one to it."""
+        return -1 - self.device if self.api_kind == UNDER_MPS else self.owner
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "pid": self.pid,
             "context": self.number,
             "device": self.device,
-            "mps": {0: None, 2: True}.get(self.api_kind, False),
+            "mps": {0: None, UNDER_MPS: True}.get(self.api_kind, False),
             "kernels": self.kernels,
             "copies": self.copies,
             "copied_bytes": self.copied_bytes,
@@ -124,11 +131,13 @@ def _from_cupti(
     resident: list[tuple[Any, Any, int]] = []
     bounds: list[tuple[int | None, int | None]] = []
     unpaired = 0
+    # Before the work: CUPTI's own list of contexts tells which of them MPS serves.
+    for recording in recordings:
+        _lives(contexts, recording)
     for recording in recordings:
         if not recording.cuda.states:
             continue
         all_work, marks = recording.cuda.all_work(), recording.cuda.all_marks()
-        _lives(contexts, recording)
         work += _work(contexts, recording, all_work)
         if rung.letter == "A":
             spans, alone = residency_of(marks)
@@ -136,15 +145,17 @@ def _from_cupti(
             for number, (start, end) in spans.items():
                 context = _context(contexts, recording, number)
                 context.resident_ns = int((end - start).sum())
-                resident.append((start, end, context.owner))
+                resident.append((start, end, context.gpu_owner))
         if len(all_work) or len(marks):
             bounds.append(clock_bounds(all_work, marks))
-    devices = {context.owner: context.device for context in contexts.values()}
+    devices = {context.gpu_owner: context.device for context in contexts.values()}
     on_gpu = intervals_of(work)
     switches = intervals_of(resident)
     use_switches = len(switches) > 0
     report["evidence"] = Evidence.ESTIMATED if rung.replay else Evidence.MEASURED
     report["contexts"] = [context.to_dict() for context in contexts.values()][:MOST_ROWS]
+    report["contexts_left_out"] = max(0, len(contexts) - MOST_ROWS)
+    report["under_mps"] = any(context.api_kind == UNDER_MPS for context in contexts.values())
     report["processes"] = _processes(contexts.values())
     report |= ownership(switches if use_switches else on_gpu, on_gpu, devices)
     report["switch_evidence"] = (
@@ -158,7 +169,25 @@ def _from_cupti(
     report["set_current_per_s"] = total / wall_s if wall_s else 0.0
     states = [state for recording in recordings for state in recording.cuda.states]
     report["lost"] = {name: sum(state[name] for state in states) for name in ("dropped", "unread", "lost")}
+    report["cut_short"] = [
+        r.header["pid"] for r in recordings if r.cuda.states and r.header["end_kind"] == EndKind.NONE
+    ]
+    report["figures"] = _figures(report, shared=len(devices) > len(set(devices.values())))
     return union_of(on_gpu.start, on_gpu.end)
+
+
+def _figures(report: dict[str, Any], *, shared: bool) -> dict[str, Evidence]:
+    """How each figure was got. shared: several owners on one device, when a kernel's time may hold that of others."""
+    seen, switches = report["evidence"], report["switch_evidence"]
+    resident = any(context["resident_s"] is not None for context in report["contexts"])
+    return {
+        **dict.fromkeys(("contexts", "kernels", "copies", "threads", "set_current", "set_current_per_s"), seen),
+        "busy_s": seen,
+        "contexts_busy_s": Evidence.ESTIMATED if shared else seen,
+        **dict.fromkeys(("changes", "changes_per_s", "gaps"), switches),
+        "resident_s": switches if resident else Evidence.UNAVAILABLE,
+        "clock_error_s": Evidence.UNAVAILABLE if report["clock_error_s"] is None else seen,
+    }
 
 
 def _context(contexts: dict[tuple[int, int], Context], recording: Recording, number: int) -> Context:
@@ -198,7 +227,7 @@ def _work(contexts: dict[tuple[int, int], Context], recording: Recording, work: 
         by_start = np.argsort(own["start_ns"], kind="stable")
         start, end = union_of(own["start_ns"][by_start].astype(np.int64), own["end_ns"][by_start].astype(np.int64))
         context.busy_ns = int(np.maximum(end - start, 0).sum())
-        parts.append((own["start_ns"], own["end_ns"], context.owner))
+        parts.append((own["start_ns"], own["end_ns"], context.gpu_owner))
     return parts
 
 
@@ -244,7 +273,7 @@ def cuda_findings(report: dict[str, Any]) -> tuple[Finding, ...]:
         Finding(
             title=(
                 f"{len(processes)} processes hold {contexts} CUDA contexts; the GPU changed hands "
-                f"{report['changes_per_s']:.0f} times a second"
+                f"{report['changes_per_s']:.0f} times a second; gaps cost {share:.1%} of GPU time"
             ),
             share=share,
             evidence=report["switch_evidence"],
@@ -254,7 +283,7 @@ def cuda_findings(report: dict[str, Any]) -> tuple[Finding, ...]:
                 "NVIDIA's MPS runs their work side by side."
             ),
             kind="cuda",
-            detail=f"the GPU lay still between owners for {share:.1%} of its time; idling for lack of work is in it",
+            detail="at most: what the GPU idled between two owners for lack of work is in the gaps",
         ),
     )
 
@@ -272,6 +301,10 @@ def cuda_not_observed(report: dict[str, Any]) -> tuple[NotObserved, ...]:
         missing += [NotObserved(f"cuda in process {item['pid']}", item["reason"]) for item in report["failures"]]
     if report["rung"] in "BC" and report["reason"]:
         missing.append(NotObserved("cuda: context switches", report["reason"]))
+    for pid in report.get("cut_short", ()):
+        missing.append(
+            NotObserved(f"cuda: the last work of process {pid}", "it was killed before CUPTI handed it over")
+        )
     for name, count in report.get("lost", {}).items():
         if count:
             what = {"dropped": "GPU records", "unread": "GPU buffers", "lost": "CUDA calls and GPU records"}[name]

@@ -128,7 +128,11 @@ typedef struct Slot {
     } past; /* of the thread before it was recorded */
     HandledSignals handled;
     CudaUseRecord *cuda_use; /* of the context used last, NULL = none yet */
-    uint32_t cuda_launches, cuda_last_correlation;
+    uint32_t cuda_launches;
+    uint32_t cuda_runtime_call; /* CUPTI's number of the runtime's launch that the thread is in, 0 = none */
+    struct {
+        uint32_t driver, runtime;
+    } cuda_last; /* numbers of the last launch, 0 = none */
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */

@@ -2,8 +2,8 @@
  *
  * The driver calls InitializeInjection in the library that CUDA_INJECTION64_PATH names, at the program's first CUDA
  * call: a program that makes none never loads libcupti. No header of NVIDIA's is used: numbers and offsets below are
- * those of CUPTI 12.9 and 13.5, and of every version between them. CUPTI's callbacks run in the thread that made the
- * call, or in CUPTI's own, and never touch the interpreter. */
+ * those of CUPTI 12.0 to 13.5 (held against the headers of eleven of them). CUPTI's callbacks run in the thread that
+ * made the call, or in CUPTI's own, and never touch the interpreter. */
 #define _GNU_SOURCE
 #include "core.h"
 
@@ -16,7 +16,7 @@
 
 /* A launch is marked, to bound the clock's error, when its thread changes context, and every so many. */
 #define LAUNCHES_A_MARK 64
-#define FLUSH_MS 1000
+#define FLUSH_MS 1000 /* of buffers that are full; others wait for the end */
 
 static CuptiFunctions cupti;
 static CudaStateRecord no_state; /* stands in until there is a record */
@@ -53,20 +53,49 @@ static void mark(Slot *slot, uint32_t kind, uint64_t time_ns, uint32_t context, 
     gp_array_done(&slot->gpu_marks, sizeof *made);
 }
 
+/* A kernel's record bears the number of the call that launched it. Where that is a call of the runtime, which calls the
+ * driver, CUPTI does not say whose: both are marked, and the one that no record bears is of no account. */
+static void mark_launch(Slot *slot, uint32_t kind, uint64_t time_ns, uint32_t context) {
+    mark(slot, kind, time_ns, context, slot->cuda_last.driver, slot->thread);
+    if (slot->cuda_last.runtime && slot->cuda_last.runtime != slot->cuda_last.driver)
+        mark(slot, kind, time_ns, context, slot->cuda_last.runtime, slot->thread);
+}
+
 static void launched(Slot *slot, const CuptiCallbackData *data) {
     CudaUseRecord *before = slot->cuda_use;
     bool changed = !before || before->context != data->context_id;
+    slot->cuda_last.driver = data->correlation;
+    slot->cuda_last.runtime = slot->cuda_runtime_call;
     if (changed || slot->cuda_launches % LAUNCHES_A_MARK == 0) {
         uint64_t now_ns = gp_now();
         CudaUseRecord *use = use_of(slot, data->context_id, now_ns);
         if (!use)
             return;
         use->last_ns = now_ns;
-        mark(slot, GP_HOST_LAUNCH, now_ns, data->context_id, data->correlation, slot->thread);
+        mark_launch(slot, GP_HOST_LAUNCH, now_ns, data->context_id);
     }
     slot->cuda_use->launches++;
     slot->cuda_launches++;
-    slot->cuda_last_correlation = data->correlation;
+}
+
+static uint32_t call_error(const CuptiCallbackData *data) {
+    return data->return_value ? *(const uint32_t *)data->return_value : 0;
+}
+
+/* The context that a call names by its first argument, else the thread's current one; 0 = none. */
+static uint32_t named_context(const CuptiCallbackData *data) {
+    if (!data->parameters)
+        return data->context_id;
+    void *context = *(void *const *)data->parameters;
+    uint32_t context_id = 0;
+    if (context && cupti.get_context_id(context, &context_id))
+        return data->context_id;
+    return context_id;
+}
+
+static void synchronized(Slot *slot, uint32_t context) {
+    if (slot->cuda_last.driver && slot->cuda_use && slot->cuda_use->context == context)
+        mark_launch(slot, GP_HOST_SYNCHRONIZED, gp_now(), context);
 }
 
 static void called(Slot *slot, uint32_t function, const CuptiCallbackData *data) {
@@ -74,20 +103,24 @@ static void called(Slot *slot, uint32_t function, const CuptiCallbackData *data)
     switch (function) {
     case CUPTI_LAUNCH:
     case CUPTI_LAUNCH_PTSZ:
+    case CUPTI_LAUNCH_COOPERATIVE:
+    case CUPTI_LAUNCH_COOPERATIVE_PTSZ:
     case CUPTI_LAUNCH_EX:
     case CUPTI_LAUNCH_EX_PTSZ:
         if (!leaving)
             launched(slot, data);
         return;
-    case CUPTI_SYNCHRONIZE:
-        if (leaving && slot->cuda_last_correlation && slot->cuda_use && slot->cuda_use->context == data->context_id)
-            mark(slot, GP_HOST_SYNCHRONIZED, gp_now(), data->context_id, slot->cuda_last_correlation, slot->thread);
+    }
+    if (!leaving || call_error(data))
+        return;
+    if (function == CUPTI_SYNCHRONIZE || function == CUPTI_SYNCHRONIZE_CONTEXT) {
+        synchronized(slot, function == CUPTI_SYNCHRONIZE ? data->context_id : named_context(data));
         return;
     }
-    if (!leaving)
-        return;
+    /* cuCtxPopCurrent's argument is where the popped one goes: what counts is the one that is current again. */
+    uint32_t context = function == CUPTI_POP ? data->context_id : named_context(data);
     uint64_t now_ns = gp_now();
-    CudaUseRecord *use = use_of(slot, data->context_id, now_ns);
+    CudaUseRecord *use = use_of(slot, context, now_ns);
     if (!use)
         return;
     use->last_ns = now_ns;
@@ -124,11 +157,15 @@ static void on_callback(void *user, int domain, uint32_t id, const void *data) {
     Slot *slot = gp_slot();
     if (!slot) {
         lose();
+        errno = error;
         return;
     }
     slot->busy = 1;
     if (domain == CUPTI_DOMAIN_DRIVER) {
         called(slot, id, data);
+    } else if (domain == CUPTI_DOMAIN_RUNTIME) {
+        const CuptiCallbackData *launch = data;
+        slot->cuda_runtime_call = launch->site == CUPTI_ENTER ? launch->correlation : 0;
     } else if (domain == CUPTI_DOMAIN_RESOURCE) {
         void *context = ((const CuptiResourceData *)data)->context;
         uint32_t context_id = 0, device = 0;
@@ -144,15 +181,34 @@ static void on_callback(void *user, int domain, uint32_t id, const void *data) {
 
 /* ---- what the GPU did */
 
-static void take_record(Slot *slot, const void *record) {
-    uint32_t kind = CUPTI_AT(uint32_t, record, 0);
+static size_t bytes_read(uint32_t kind) {
+    switch (kind) {
+    case CUPTI_KIND_CONCURRENT_KERNEL:
+    case CUPTI_KIND_KERNEL:
+        return CUPTI_KERNEL_READ;
+    case CUPTI_KIND_MEMCPY:
+    case CUPTI_KIND_MEMSET:
+        return CUPTI_COPY_READ;
+    case CUPTI_KIND_CONTEXT_SWITCH:
+        return CUPTI_SWITCH_READ;
+    case CUPTI_KIND_CONTEXT:
+        return state->version >= CUPTI_WITH_PROCESS ? CUPTI_CONTEXT_PROCESS + 4 : CUPTI_CONTEXT_READ;
+    }
+    return sizeof kind;
+}
+
+/* False: the buffer ends within it. */
+static bool take_record(Slot *slot, const void *record, size_t left) {
+    uint32_t kind = left >= sizeof kind ? CUPTI_AT(uint32_t, record, 0) : 0;
+    if (left < sizeof kind || left < bytes_read(kind))
+        return false;
     bool kernel = kind == CUPTI_KIND_CONCURRENT_KERNEL || kind == CUPTI_KIND_KERNEL;
     if (kernel || kind == CUPTI_KIND_MEMCPY || kind == CUPTI_KIND_MEMSET) {
         uint32_t ids = kernel ? CUPTI_KERNEL_IDS : CUPTI_COPY_IDS;
         GpuWork *work = gp_array_begin(slot, &slot->gpu_work, GP_CHUNK_GPU_WORK, sizeof *work);
         if (!work) {
             lose();
-            return;
+            return true;
         }
         *work = (GpuWork){
             .start_ns = CUPTI_AT(uint64_t, record, 16),
@@ -175,8 +231,10 @@ static void take_record(Slot *slot, const void *record) {
                  CUPTI_AT(uint32_t, record, 4), 0, 0);
     } else if (kind == CUPTI_KIND_CONTEXT) {
         context_event(slot, GP_CUDA_LISTED, CUPTI_AT(uint32_t, record, 4), CUPTI_AT(uint32_t, record, 8), 0,
-                      CUPTI_AT(uint16_t, record, 12), state->version >= 130000 ? CUPTI_AT(uint32_t, record, 32) : 0);
+                      CUPTI_AT(uint16_t, record, 12),
+                      state->version >= CUPTI_WITH_PROCESS ? CUPTI_AT(uint32_t, record, CUPTI_CONTEXT_PROCESS) : 0);
     }
+    return true;
 }
 
 /* `end`: of the record, or where the next begins. */
@@ -235,22 +293,21 @@ static void on_buffer_completed(void *context, uint32_t stream, uint8_t *buffer,
     const uint8_t *last = NULL;
     int status;
     while (!(status = cupti.next_record(buffer, valid, &record))) {
-        /* The longest field we read ends at byte 96 of a kernel; a switch is 24 bytes long. */
-        size_t left = valid - (size_t)((uint8_t *)record - buffer);
-        if ((uint8_t *)record < buffer || left > valid || left < CUPTI_SHORTEST_RECORD) {
-            status = CUPTI_ERROR_UNKNOWN;
-            break;
-        }
+        size_t at = (size_t)((uint8_t *)record - buffer);
         if (!slot) {
             lose();
             continue;
         }
         slot->busy = 1;
-        take_record(slot, record);
+        bool whole = at < valid && take_record(slot, record, valid - at);
         if (last)
-            keep_raw(slot, last, record);
-        last = record;
+            keep_raw(slot, last, whole ? record : buffer + valid);
+        last = whole ? record : NULL;
         slot->busy = 0;
+        if (!whole) {
+            status = CUPTI_ERROR_UNKNOWN;
+            break;
+        }
     }
     if (slot && last) {
         slot->busy = 1;
@@ -265,9 +322,16 @@ static void on_buffer_completed(void *context, uint32_t stream, uint8_t *buffer,
 
 /* ---- beginning and end */
 
+static void *subscriber;
+
 static int fail(uint32_t step, int error) {
     state->step = step;
     state->error = error;
+    /* Others (torch.profiler) cannot subscribe while we are. */
+    if (error && subscriber && cupti.unsubscribe) {
+        cupti.unsubscribe(subscriber);
+        subscriber = NULL;
+    }
     return error;
 }
 
@@ -278,7 +342,6 @@ static int subscribe(void) {
     state->version = version;
     if (error)
         return fail(GP_CUDA_VERSION, error);
-    void *subscriber = NULL;
     if ((error = cupti.subscribe(&subscriber, on_callback, NULL)))
         return fail(GP_CUDA_SUBSCRIBE, error);
     if ((error = cupti.register_clock(gp_now_for_cupti)))
@@ -291,15 +354,29 @@ static int subscribe(void) {
         return fail(GP_CUDA_ENABLE, kernels);
     cupti.enable(CUPTI_KIND_MEMSET);
     cupti.enable(CUPTI_KIND_CONTEXT);
-    state->switches_error = version >= 130100 ? cupti.enable(CUPTI_KIND_CONTEXT_SWITCH) : CUPTI_ERROR_NOT_SUPPORTED;
-    static const uint32_t functions[] = {CUPTI_LAUNCH,      CUPTI_LAUNCH_PTSZ, CUPTI_LAUNCH_EX, CUPTI_LAUNCH_EX_PTSZ,
-                                         CUPTI_SYNCHRONIZE, CUPTI_SET_CURRENT, CUPTI_PUSH,      CUPTI_POP};
+    state->switches_error =
+        version >= CUPTI_WITH_SWITCHES ? cupti.enable(CUPTI_KIND_CONTEXT_SWITCH) : CUPTI_ERROR_NOT_SUPPORTED;
+    static const uint32_t functions[] = {CUPTI_LAUNCH,
+                                         CUPTI_LAUNCH_PTSZ,
+                                         CUPTI_LAUNCH_COOPERATIVE,
+                                         CUPTI_LAUNCH_COOPERATIVE_PTSZ,
+                                         CUPTI_LAUNCH_EX,
+                                         CUPTI_LAUNCH_EX_PTSZ,
+                                         CUPTI_SYNCHRONIZE,
+                                         CUPTI_SYNCHRONIZE_CONTEXT,
+                                         CUPTI_SET_CURRENT,
+                                         CUPTI_PUSH,
+                                         CUPTI_POP};
+    static const uint32_t launches[] = {CUPTI_RUNTIME_LAUNCH, CUPTI_RUNTIME_LAUNCH_PTSZ, CUPTI_RUNTIME_LAUNCH_EX,
+                                        CUPTI_RUNTIME_LAUNCH_EX_PTSZ};
     for (unsigned i = 0; i < sizeof functions / sizeof functions[0]; i++)
-        cupti.enable_callback(1, subscriber, CUPTI_DOMAIN_DRIVER, functions[i]);
+        cupti.enable_callback(1, subscriber, CUPTI_DOMAIN_DRIVER, functions[i]); /* 12 does not know the newest */
+    for (unsigned i = 0; i < sizeof launches / sizeof launches[0]; i++)
+        cupti.enable_callback(1, subscriber, CUPTI_DOMAIN_RUNTIME, launches[i]);
     cupti.enable_callback(1, subscriber, CUPTI_DOMAIN_RESOURCE, CUPTI_CONTEXT_CREATED);
     cupti.enable_callback(1, subscriber, CUPTI_DOMAIN_RESOURCE, CUPTI_CONTEXT_DESTROYED);
     if (cupti.flush_period)
-        cupti.flush_period(FLUSH_MS); /* a killed process loses a second of it at most */
+        cupti.flush_period(FLUSH_MS);
     return fail(GP_CUDA_ON, 0);
 }
 

@@ -20,14 +20,25 @@ enum {
     CUPTI_KIND_CONTEXT_SWITCH = 57 /* from 13.1: context@4 timestamp@8 operation@16 (1 start, 2 end) */
 };
 
-/* Kernels (version 4 to 13 of the record) and copies (5 to 7) keep start@16 and end@24; device, context and stream
- * follow each other. */
-enum { CUPTI_KERNEL_IDS = 40, CUPTI_KERNEL_CORRELATION = 92, CUPTI_COPY_IDS = 32, CUPTI_SHORTEST_RECORD = 24 };
+/* Kernels (version 4 to 13 of the record), copies (5 to 7) and sets (4 and 5) keep start@16 and end@24; device, context
+ * and stream follow each other. */
+enum { CUPTI_KERNEL_IDS = 40, CUPTI_KERNEL_CORRELATION = 92, CUPTI_COPY_IDS = 32 };
+
+/* Up to where we read. A context's record has 16 bytes in 12.0, 32 in 13.0 and its process from 13.1 on. */
+enum {
+    CUPTI_KERNEL_READ = 96,
+    CUPTI_COPY_READ = 48,
+    CUPTI_SWITCH_READ = 20,
+    CUPTI_CONTEXT_READ = 14,
+    CUPTI_CONTEXT_PROCESS = 32,
+    CUPTI_WITH_PROCESS = 130100,
+    CUPTI_WITH_SWITCHES = 130100
+};
 
 enum { CUPTI_ERROR_MAX_LIMIT_REACHED = 12, CUPTI_ERROR_NOT_SUPPORTED = 27, CUPTI_ERROR_UNKNOWN = 999 };
 
 /* Callbacks: domains, functions of the driver (cupti_driver_cbid), resources */
-enum { CUPTI_DOMAIN_DRIVER = 1, CUPTI_DOMAIN_RESOURCE = 3 };
+enum { CUPTI_DOMAIN_DRIVER = 1, CUPTI_DOMAIN_RUNTIME = 2, CUPTI_DOMAIN_RESOURCE = 3 };
 enum {
     CUPTI_SYNCHRONIZE = 17,
     CUPTI_SET_CURRENT = 303,
@@ -35,14 +46,26 @@ enum {
     CUPTI_PUSH = 323,
     CUPTI_POP = 324,
     CUPTI_LAUNCH_PTSZ = 442,
+    CUPTI_LAUNCH_COOPERATIVE = 477,
+    CUPTI_LAUNCH_COOPERATIVE_PTSZ = 478,
     CUPTI_LAUNCH_EX = 652,
-    CUPTI_LAUNCH_EX_PTSZ = 653
+    CUPTI_LAUNCH_EX_PTSZ = 653,
+    CUPTI_SYNCHRONIZE_CONTEXT = 800 /* from 13.0: of the context that it names */
+};
+/* of the runtime (cupti_runtime_cbid) */
+enum {
+    CUPTI_RUNTIME_LAUNCH = 211,
+    CUPTI_RUNTIME_LAUNCH_PTSZ = 214,
+    CUPTI_RUNTIME_LAUNCH_EX = 430,
+    CUPTI_RUNTIME_LAUNCH_EX_PTSZ = 431
 };
 enum { CUPTI_CONTEXT_CREATED = 1, CUPTI_CONTEXT_DESTROYED = 2 };
 enum { CUPTI_ENTER = 0, CUPTI_EXIT = 1 };
 
 #define CUPTI_LONGEST_RAW 1024u
-#define CUPTI_BUFFER_BYTES (1u << 20) /* its start must lie on 8 bytes */
+/* Its start must lie on 8 bytes. CUPTI gives a buffer back when it is full or flushed: a killed process loses what is
+ * in it, some thousand kernels. */
+#define CUPTI_BUFFER_BYTES (1u << 18)
 
 typedef struct {
     int site;
@@ -72,8 +95,9 @@ typedef struct {
     int (*get_context_id)(void *, uint32_t *);
     int (*get_device_id)(void *, uint32_t *);
     int (*flush)(uint32_t);
-    int (*dropped)(void *, uint32_t, size_t *); /* these two may be missing */
+    int (*dropped)(void *, uint32_t, size_t *); /* from here on they may be missing */
     int (*flush_period)(uint32_t);
+    int (*unsubscribe)(void *);
 } CuptiFunctions;
 
 /* Opens libcupti: the one that the process has, else `wanted`, else by its usual names. `path` tells which; `whole`:

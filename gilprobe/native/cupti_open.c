@@ -19,7 +19,8 @@ static int is_cupti(struct dl_phdr_info *info, size_t bytes, void *argument) {
     (void)bytes;
     Found *found = argument;
     const char *name = info->dlpi_name ? strrchr(info->dlpi_name, '/') : NULL;
-    if (!name || strncmp(name, "/libcupti.so", 12))
+    /* torch's own wheels once named it libcupti-1234abcd.so.12. */
+    if (!name || strncmp(name, "/libcupti", 9) || !strstr(name, ".so"))
         return 0;
     snprintf(found->path, found->bytes, "%s", info->dlpi_name);
     return 1;
@@ -59,8 +60,9 @@ void *gp_cupti_open(CuptiFunctions *functions, const char *wanted, char *path, s
         "cuptiActivityFlushAll",
         "cuptiActivityGetNumDroppedRecords",
         "cuptiActivityFlushPeriod",
+        "cuptiUnsubscribe",
     };
-    enum { COUNT = sizeof names / sizeof names[0], NEEDED = COUNT - 2 };
+    enum { COUNT = sizeof names / sizeof names[0], NEEDED = COUNT - 3 };
     _Static_assert(sizeof *functions == COUNT * sizeof(void *), "one name a function, in their order");
     void *addresses[COUNT];
     *whole = true;

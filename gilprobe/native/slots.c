@@ -127,7 +127,7 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
     slot->cuda_use = NULL;
-    slot->cuda_launches = slot->cuda_last_correlation = 0;
+    slot->cuda_launches = slot->cuda_runtime_call = slot->cuda_last.driver = slot->cuda_last.runtime = 0;
     gp_index_clear(&slot->waits);
     gp_spans_clear(slot);
     ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);

@@ -38,30 +38,39 @@ def _lines(cuda: dict[str, Any]) -> Iterator[str]:
         f"{seconds(gaps['median_s'])}, 95 % below {seconds(gaps['p95_s'])}) [{cuda['switch_evidence']}]"
     )
     yield (
-        "clocks of processes may be apart by " + ("an unknown time" if error is None else f"{seconds(error)} at most")
+        "clocks of processes may be apart by "
+        + ("an unknown time [unavailable]" if error is None else f"{seconds(error)} at most [{cuda['evidence']}]")
     )
+    if cuda.get("under_mps"):
+        yield "MPS serves these processes: to the GPU they are one owner, and work of theirs may run side by side"
+    if "set_current_per_s" in cuda:
+        yield f"contexts were made current {cuda['set_current_per_s']:.0f} times a second [{cuda['evidence']}]"
     if rung == "A" and not cuda.get("calibrated"):
         failed = cuda.get("calibrated") is False
         yield "switches are uncalibrated: the known-answer test (make gpu-study) " + (
             "failed here" if failed else "has not run here"
         )
+    figures, seen = cuda.get("figures", {}), cuda["evidence"]
     for context in cuda.get("contexts", ())[:MOST_CONTEXTS]:
         resident = context.get("resident_s")
         yield (
             f"  process {context['pid']} context {context['context']}: {context['kernels']} kernels, "
-            f"{context['copies']} copies, busy {seconds(context['busy_s'])}"
-            + (f", on the GPU {seconds(resident)}" if resident is not None else "")
+            f"{context['copies']} copies, busy {seconds(context['busy_s'])} [{figures.get('contexts_busy_s', seen)}]"
+            + (f", on the GPU {seconds(resident)} [{cuda['switch_evidence']}]" if resident is not None else "")
             + f", {context['threads']} threads, {context['set_current'] + context['pushed']} times made current"
             + (", under MPS" if context.get("mps") else "")
         )
-    if len(cuda.get("contexts", ())) > MOST_CONTEXTS:
-        yield f"  and {len(cuda['contexts']) - MOST_CONTEXTS} more contexts"
+    contexts = len(cuda.get("contexts", ())) + cuda.get("contexts_left_out", 0)
+    if contexts > MOST_CONTEXTS:
+        yield f"  and {contexts - MOST_CONTEXTS} more contexts"
+    several = len(cuda.get("processes", ())) > 1
     for wait in cuda.get("waits_while_idle", ())[:MOST_WAITS]:
-        yield f"  {_wait(wait)}"
+        yield f"  {_wait(wait, several)} [{seen}]"
 
 
-def _wait(wait: dict[str, Any]) -> str:
-    releaser, waiter = plain(str(wait["releaser"]), 30), plain(str(wait["waiter"]), 30)
+def _wait(wait: dict[str, Any], several: bool) -> str:
+    process = f" of process {wait['pid']}" if several else ""
+    releaser, waiter = plain(str(wait["releaser"]), 30), plain(str(wait["waiter"]), 30) + process
     times = f"{seconds(wait['idle_s'])} in {wait['count']} waits, {seconds(wait['longest_s'])} at most"
     if wait["kind"] == "gil" and releaser:
         return f"{releaser} held the GIL, and {waiter} waited, while the GPU was idle: {times}"

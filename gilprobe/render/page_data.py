@@ -17,6 +17,7 @@ from itertools import islice, repeat
 from typing import Any
 
 from gilprobe.model import Frame, Overview, Profile, Releaser, Thread, Wait, own_frame
+from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.wording import plain
 
 MOST_TEXT = 2000
@@ -64,6 +65,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "lockOrder": clean(list(profile.lock_order)),
         "spans": clean([asdict(span) for span in profile.spans]),
         "cuda": clean(profile.cuda),
+        "cuda_lines": cuda_lines(profile.cuda),
         "loader": clean(profile.loader),
     }
     if before is not None:

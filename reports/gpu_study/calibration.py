@@ -9,11 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from gilprobe.analysis.cuda_rungs import failure
 from gilprobe.analysis.gpu_timeline import residency_of
 from gilprobe.recording import read_folder
+from gilprobe.recording.cuda_schema import CudaStep, GpuMarkKind
 from reports.gpu_study import spin
 
-SPINS, SPIN_S, WARM_UP_S, BAR = 150, 0.001, 0.02, 0.05
+SPINS, BAR = 150, 0.05
 START_AFTER_S = 8
 LIMIT_S = 90
 
@@ -24,7 +28,19 @@ def calibrate(python: str, folder: Path, environment: dict[str, str]) -> dict[st
     alone = _run([python, script, "solo"], environment)
     turns = alone["turns"]
     start_ns = time.monotonic_ns() + int(START_AFTER_S * 1e9)
-    command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "0", "--cuda=cupti", "--cuda-raw", "500"]
+    command = [
+        sys.executable,
+        "-m",
+        "gilprobe",
+        "profile",
+        "-q",
+        "--force",
+        "--rate",
+        "0",
+        "--cuda=cupti",
+        "--cuda-raw",
+        "500",
+    ]
     command += ["--python", python]
     children = [
         subprocess.Popen(
@@ -40,8 +56,14 @@ def calibrate(python: str, folder: Path, environment: dict[str, str]) -> dict[st
             raise RuntimeError(error.strip()[-300:])
         answers.append(json.loads(out.splitlines()[-1]))
     expected_s = SPINS * alone["solo_ms"] / 1e3
-    resident_s = [_resident_s(folder / f"spin-{i}", answer["begin_ns"]) for i, answer in enumerate(answers)]
+    folders = [folder / f"spin-{number}" for number in range(2)]
+    resident_s = [
+        _resident_s(spins, answer["begin_ns"], answer["begin_ns"] + round(answer["wall_s"] * 1e9))
+        for spins, answer in zip(folders, answers, strict=True)
+    ]
     return {
+        "switches": [_described(spins) for spins in folders],
+        "off": next((said for spins in folders if (said := _why_off(spins))), ""),
         "solo_ms": alone["solo_ms"],
         "expected_s": expected_s,
         "resident_s": resident_s,
@@ -62,15 +84,44 @@ def judge(expected_s: float, resident_s: list[float | None]) -> dict[str, Any]:
     return {"calibrated": good, "verdict": said if good else f"uncalibrated: {said}"}
 
 
-def _resident_s(folder: Path, begin_ns: int) -> float | None:
-    """From the first measured launch on: the warm-up before it is not part of the answer."""
+def _resident_s(folder: Path, begin_ns: int, end_ns: int) -> float | None:
+    """From the first measured launch to the last one's end: before is warm-up, and after it an idle context may stay
+    on the GPU until another wants it."""
     found = None
     for recording in read_folder(folder):
         spans, _ = residency_of(recording.cuda.all_marks())
         for start, end in spans.values():
-            inside = (end - start.clip(min=begin_ns)).clip(min=0)
-            found = (found or 0.0) + float(inside[end > begin_ns].sum()) / 1e9
+            inside = end.clip(max=end_ns) - start.clip(min=begin_ns)
+            found = (found or 0.0) + float(inside[inside > 0].sum()) / 1e9
     return found
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """What the switch records of one process look like, whatever they mean: should START and END bound the switch and
+    not the residency, it is seen here. Medians in seconds, None where there are none."""
+    marks = [recording.cuda.all_marks() for recording in read_folder(folder)]
+    found: dict[str, Any] = {"starts": 0, "ends": 0, "contexts": 0, "start_to_end_s": None, "end_to_start_s": None}
+    for own in marks:
+        own = own[(own["kind"] == GpuMarkKind.SWITCH_START) | (own["kind"] == GpuMarkKind.SWITCH_END)]
+        own = own[np.argsort(own["time_ns"], kind="stable")]
+        begins = own["kind"] == GpuMarkKind.SWITCH_START
+        found["starts"] += int(begins.sum())
+        found["ends"] += int((~begins).sum())
+        found["contexts"] += len(np.unique(own["context"]))
+        steps = np.diff(own["time_ns"].astype(np.int64))
+        for name, chosen in (
+            ("start_to_end_s", begins[:-1] & ~begins[1:]),
+            ("end_to_start_s", ~begins[:-1] & begins[1:]),
+        ):
+            if chosen.any():
+                found[name] = float(np.median(steps[chosen])) / 1e9
+    return found
+
+
+def _why_off(folder: Path) -> str:
+    """Why CUPTI recorded nothing in one process; empty where it did."""
+    states = [state for recording in read_folder(folder) for state in recording.cuda.states]
+    return next((failure(state) for state in states if state["step"] != CudaStep.ON), "") if states else "no CUDA call"
 
 
 def _run(command: list[str], environment: dict[str, str]) -> dict[str, Any]:

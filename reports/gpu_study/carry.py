@@ -1,8 +1,7 @@
-"""python -m reports.gpu_study.carry [--cuda 13|12]: builds build/gpu-carry, all that a bare GPU machine needs."""
+"""python -m reports.gpu_study.carry: builds build/gpu-carry, all that a bare GPU machine needs."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 import shutil
@@ -29,9 +28,9 @@ WHEELS = {
         ("nvidia-cuda-cupti==13.5.25", ("libcupti.so.13",)),
     ),
     "12": (
-        ("nvidia-nvimgcodec-cu12", ("cpython-312-x86_64-linux-gnu.so", "cpython-313t-x86_64-linux-gnu.so",
+        ("nvidia-nvimgcodec-cu12==0.9.0.20", ("cpython-312-x86_64-linux-gnu.so", "cpython-313t-x86_64-linux-gnu.so",
          "nvidia/__init__.py", "nvimgcodec/__init__.py", "libnvimgcodec.so.0", "libnvjpeg_ext.so.0.9.0")),
-        ("nvidia-nvjpeg-cu12", ("libnvjpeg.so.12",)),
+        ("nvidia-nvjpeg-cu12==12.4.0.76", ("libnvjpeg.so.12",)),
         ("nvidia-cuda-cupti-cu12==12.9.79", ("libcupti.so.12",)),
     ),
 }  # fmt: skip
@@ -41,39 +40,36 @@ LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "__py
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cuda", choices=sorted(WHEELS), default="13")
-    build(parser.parse_args().cuda)
-
-
-def build(cuda: str) -> None:
-    """Raises GilprobeError where it grows too large or a part cannot be had."""
+    """Both CUDA generations: which one serves is known only on the machine, by its driver. Raises GilprobeError where
+    it grows too large or a part cannot be had."""
     shutil.rmtree(CARRY, ignore_errors=True)
-    (CARRY / "site").mkdir(parents=True)
+    CARRY.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for requirement, wanted in WHEELS[cuda]:
-            _take(_wheel(requirement, folder), wanted, CARRY / "site")
+        for cuda, wheels in WHEELS.items():
+            for requirement, wanted in wheels:
+                _take(_wheel(requirement, folder), wanted, folder / cuda)
+            _pack(folder / cuda, "site", CARRY / f"site-{cuda}.txz")
         for requirement in PURE:
             _take(_wheel(requirement, folder, "--python-version", "3.12", "--only-binary", ":all:"), None,
-                  CARRY / "pure")  # fmt: skip
+                  folder / "pure")  # fmt: skip
+        _pack(folder / "pure", "pure", CARRY / "pure.txz")
     files = [path.read_bytes() for path in sorted(pictures.make().glob("*.jpg"))[:PICTURES]]
     (CARRY / "pictures.pickle").write_bytes(pickle.dumps(files))
     _free_threaded()
     shutil.copy(ROOT / "gilprobe" / "native" / "libgilprobe.so", CARRY)
     subprocess.run(["strip", "--strip-debug", CARRY / "libgilprobe.so"], check=True)
-    for library in (CARRY / "site").rglob("*.so*"):
-        subprocess.run(["strip", "--strip-debug", library], check=False, capture_output=True)
-    (CARRY / "cuda").write_text(cuda + "\n")
-    with tarfile.open(CARRY / "site.tgz", "w:gz") as packed:
-        packed.add(CARRY / "site", "site")
-        packed.add(CARRY / "pure", "pure")
-    shutil.rmtree(CARRY / "site")
-    shutil.rmtree(CARRY / "pure")
     size = sum(path.stat().st_size for path in CARRY.rglob("*") if path.is_file())
-    print(f"{CARRY}: {size / 2**20:.1f} MiB for CUDA {cuda}")
+    print(f"{CARRY}: {size / 2**20:.1f} MiB for CUDA {' and '.join(sorted(WHEELS))}")
     if size > MOST_BYTES:
         raise GilprobeError(f"{CARRY} has {size} bytes, {MOST_BYTES} may be carried", "Leave out more in carry.py.")
+
+
+def _pack(folder: Path, name: str, path: Path) -> None:
+    for library in folder.rglob("*.so*"):
+        subprocess.run(["strip", "--strip-debug", library], check=False, capture_output=True)
+    with tarfile.open(path, "w:xz") as packed:
+        packed.add(folder, name)
 
 
 def _wheel(requirement: str, folder: Path, *options: str) -> Path:
@@ -95,7 +91,7 @@ def _take(wheel: Path, wanted: tuple[str, ...] | None, folder: Path) -> None:
 
 
 def _free_threaded() -> None:
-    """The free-threaded interpreter that set-up built, without tests and debug information, as python-t.tgz."""
+    """The free-threaded interpreter that set-up built, without tests and debug information, as python-t.txz."""
     found = [item for item in interpreters() if item["free_threaded"] and item["label"].startswith("3.13")]
     if not found:
         print("NO FREE-THREADED 3.13: its part of the study will be left out")
@@ -112,7 +108,7 @@ def _free_threaded() -> None:
             shutil.copy(library, copy / "lib", follow_symlinks=True)
         for binary in [copy / "bin" / "python3.13t", *copy.rglob("*.so*")]:
             subprocess.run(["strip", "--strip-unneeded", binary], check=False, capture_output=True)
-        with tarfile.open(CARRY / "python-t.tgz", "w:gz") as packed:
+        with tarfile.open(CARRY / "python-t.txz", "w:xz") as packed:
             packed.add(copy, "python-t")
 
 

@@ -6,15 +6,17 @@
  *                      copies (kind 1), switches (kind 57), records
  * FAKE_CUPTI_REPLAY    a file of records, each after its length (4 bytes), handed out at the first flush
  * FAKE_CUPTI_DROPPED   records said to be lost, a buffer
- * FAKE_CUPTI_DISORDER  1: the records of a buffer in reverse */
+ * FAKE_CUPTI_DISORDER  1: the records of a buffer in reverse, so that a context's is the last
+ * FAKE_CUPTI_API_KIND  of contexts: 1, or 2 as under MPS [1] */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { MOST = 4096, ROOM = 256 };
+enum { MOST = 16384, ROOM = 256 };
 typedef struct {
     uint32_t bytes;
     uint8_t data[ROOM];
@@ -161,22 +163,26 @@ int cuptiActivityFlushAll(uint32_t flag) {
     if (!complete)
         return 0;
     read_replay();
-    uint8_t *buffer = NULL;
-    size_t room = 0, most = 0, used = 0;
-    request(&buffer, &room, &most);
     pthread_mutex_lock(&mutex);
-    for (uint32_t i = 0; i < count; i++) {
-        const Record *record = &records[number("FAKE_CUPTI_DISORDER", 0) ? count - 1 - i : i];
-        size_t whole = 8 + ((record->bytes + 7) & ~7u);
-        if (used + whole > room)
+    for (uint32_t i = 0; i < count || !i;) {
+        uint8_t *buffer = NULL;
+        size_t room = 0, most = 0, used = 0;
+        request(&buffer, &room, &most);
+        for (; i < count; i++) {
+            const Record *record = &records[number("FAKE_CUPTI_DISORDER", 0) ? count - 1 - i : i];
+            size_t whole = 8 + ((record->bytes + 7) & ~7u);
+            if (used + whole > room)
+                break;
+            *(uint32_t *)(buffer + used) = record->bytes;
+            memcpy(buffer + used + 8, record->data, record->bytes);
+            used += whole;
+        }
+        complete(NULL, 0, buffer, room, used);
+        if (!count)
             break;
-        *(uint32_t *)(buffer + used) = record->bytes;
-        memcpy(buffer + used + 8, record->data, record->bytes);
-        used += whole;
     }
     count = 0;
     pthread_mutex_unlock(&mutex);
-    complete(NULL, 0, buffer, room, used);
     return 0;
 }
 
@@ -196,13 +202,37 @@ typedef struct {
 
 static void put(uint8_t *record, uint32_t at, uint64_t value, uint32_t bytes) { memcpy(record + at, &value, bytes); }
 
+static __thread const void *arguments;
+static __thread uint32_t answered, runtime_id;
+
+/* Of the next calls of this thread: where their arguments are, and what they return. */
+void fake_arguments(const void *at, int error) {
+    arguments = at;
+    answered = (uint32_t)error;
+}
+
+void fake_runtime(uint32_t site) {
+    if (!callback)
+        return;
+    if (site == 0)
+        runtime_id = __atomic_add_fetch(&correlation, 1, __ATOMIC_RELAXED);
+    CallbackData data = {.site = (int)site, .correlation = runtime_id};
+    callback(NULL, 2, 211, &data);
+    if (site == 1)
+        runtime_id = 0;
+}
+
 void fake_call(uint32_t function, uint32_t site, uint32_t context, uint64_t start_ns, uint64_t duration_ns) {
     static __thread uint32_t id;
     if (!callback)
         return;
     if (site == 0)
         id = __atomic_add_fetch(&correlation, 1, __ATOMIC_RELAXED);
-    CallbackData data = {.site = (int)site, .context_id = context, .correlation = id};
+    CallbackData data = {.site = (int)site,
+                         .parameters = arguments,
+                         .return_value = &answered,
+                         .context_id = context,
+                         .correlation = id};
     callback(NULL, 1, function, &data);
     if (function == 307 && site == 0 && enabled[10]) {
         uint8_t record[248] = {10};
@@ -210,7 +240,7 @@ void fake_call(uint32_t function, uint32_t site, uint32_t context, uint64_t star
         put(record, 24, start_ns + duration_ns, 8);
         put(record, 44, context, 4);
         put(record, 48, 7, 4);
-        put(record, 92, id, 4);
+        put(record, 92, runtime_id ? runtime_id : id, 4);
         add(record, sizeof record);
     }
 }
@@ -222,6 +252,14 @@ void fake_context(uint32_t event, void *context) {
     } data = {context, {NULL, NULL}};
     if (callback)
         callback(NULL, 3, event, &data);
+    if (event != 1 || !enabled[9])
+        return;
+    long version = number("FAKE_CUPTI_VERSION", 130500);
+    uint8_t record[40] = {9};
+    put(record, 4, *(uint32_t *)context, 4);
+    put(record, 12, (uint64_t)number("FAKE_CUPTI_API_KIND", 1), 2);
+    put(record, 32, (uint64_t)getpid(), 8);
+    add(record, version >= 130100 ? 40 : version == 18 ? 16 : 32); /* as 13.1, 12.0 and those between have it */
 }
 
 /* One of the GPU's own switches: operation 1 start, 2 end. */

@@ -18,6 +18,8 @@ static __thread Context *stack[8];
 static __thread int depth; /* the current context is stack[depth] */
 static void (*tell_call)(uint32_t, uint32_t, uint32_t, uint64_t, uint64_t);
 static void (*tell_context)(uint32_t, void *);
+static void (*tell_arguments)(const void *, int);
+static void (*tell_runtime)(uint32_t);
 static void (*tell_switch)(uint32_t, uint64_t, uint32_t);
 static void *cupti;
 
@@ -27,6 +29,8 @@ static void find(void) {
     if (!cupti && path && (cupti = dlopen(path, RTLD_NOW | RTLD_NOLOAD))) {
         tell_call = (void (*)(uint32_t, uint32_t, uint32_t, uint64_t, uint64_t))dlsym(cupti, "fake_call");
         tell_context = (void (*)(uint32_t, void *))dlsym(cupti, "fake_context");
+        tell_arguments = (void (*)(const void *, int))dlsym(cupti, "fake_arguments");
+        tell_runtime = (void (*)(uint32_t))dlsym(cupti, "fake_runtime");
         tell_switch = (void (*)(uint32_t, uint64_t, uint32_t))dlsym(cupti, "fake_switch");
     }
 }
@@ -81,23 +85,35 @@ int cuCtxDestroy_v2(Context *context) {
     return 0;
 }
 
-int cuCtxSetCurrent(Context *context) {
-    call(303, 0, 0, 0);
-    stack[depth] = context;
-    call(303, 1, 0, 0);
-    return 0;
+/* As CUPTI may: the context that it names is the one that was current at the call's entry, also at its exit. */
+static int current(uint32_t function, const void *arguments, Context **place, Context *context) {
+    const char *failing = getenv("FAKE_CUDA_SET_CURRENT");
+    int error = failing ? atoi(failing) : 0;
+    Context *before = stack[depth];
+    if (tell_arguments)
+        tell_arguments(arguments, error);
+    call(function, 0, 0, 0);
+    if (tell_call)
+        tell_call(function, 1, before ? before->id : 0, 0, 0);
+    if (tell_arguments)
+        tell_arguments(NULL, 0);
+    if (!error)
+        *place = context;
+    return error;
 }
 
+int cuCtxSetCurrent(Context *context) { return current(303, &context, &stack[depth], context); }
+
 int cuCtxPushCurrent_v2(Context *context) {
-    call(323, 0, 0, 0);
-    stack[++depth] = context;
-    call(323, 1, 0, 0);
-    return 0;
+    int error = current(323, &context, &stack[depth + 1], context);
+    depth += !error;
+    return error;
 }
 
 int cuCtxPopCurrent_v2(Context **popped) {
+    *popped = stack[depth];
     call(324, 0, 0, 0);
-    *popped = stack[depth--];
+    depth--;
     call(324, 1, 0, 0);
     return 0;
 }
@@ -126,6 +142,16 @@ int cuCtxSynchronize(void) {
 int fake_launch(uint64_t start_ns, uint64_t duration_ns) {
     call(307, 0, start_ns, duration_ns);
     call(307, 1, 0, 0);
+    return 0;
+}
+
+/* As a launch through the runtime: the kernel's record bears the runtime's number. */
+int fake_runtime_launch(uint64_t start_ns, uint64_t duration_ns) {
+    if (tell_runtime)
+        tell_runtime(0);
+    fake_launch(start_ns, duration_ns);
+    if (tell_runtime)
+        tell_runtime(1);
     return 0;
 }
 

@@ -55,8 +55,15 @@ def decode(device: Device, wanted: dict[str, Any], files: list[bytes], start: An
     decoder = nvimgcodec.Decoder(device_id=0, backends=[backend], max_num_cpu_threads=1)
     batch = wanted["batch"]
     batches = [files[at : at + batch] for at in range(0, len(files) - batch + 1, batch)]
-    for _ in range(2):
-        images = decoder.decode(batches[0], cuda_stream=stream)
+
+    def decode_batch(number: int) -> list[Any]:
+        # Bytes alone would make nvImageCodec import numpy, which the carried free-threaded Python has not.
+        sources = [nvimgcodec.CodeStream(file) for file in batches[number % len(batches)]]
+        images: list[Any] = decoder.decode(sources, cuda_stream=stream)
+        return images
+
+    for number in range(2):
+        images = decode_batch(number)
     if any(image is None or image.buffer_kind != nvimgcodec.ImageBufferKind.STRIDED_DEVICE for image in images):
         raise RuntimeError(f"backend {wanted['backend']} left no image on the device")
     device.synchronize()
@@ -64,7 +71,7 @@ def decode(device: Device, wanted: dict[str, Any], files: list[bytes], start: An
     start_ns = time.monotonic_ns()
     end_ns, count = start_ns + int(wanted["seconds"] * 1e9), 0
     while time.monotonic_ns() < end_ns:
-        images = decoder.decode(batches[count % len(batches)], cuda_stream=stream)
+        images = decode_batch(count)
         count += 1
     device.synchronize()
     return {"images": count * batch, "start_ns": start_ns, "end_ns": time.monotonic_ns()}
@@ -84,8 +91,19 @@ def in_processes(wanted: dict[str, Any]) -> list[dict[str, Any]]:
     workers = [spawn.Process(target=process, args=(wanted, start, answers)) for _ in range(wanted["workers"])]
     for worker in workers:
         worker.start()
-    found = [answers.get() for _ in workers]
+    found: list[dict[str, Any]] = []
+    while len(found) < len(workers):
+        crashed = [worker.exitcode for worker in workers if worker.exitcode]
+        if not answers.empty():
+            found.append(answers.get())
+        elif crashed:
+            start.abort()
+            found.append({"error": f"a worker ended with status {crashed[0]}"})
+            break
+        time.sleep(0.002)
     for worker in workers:
+        if len(found) < len(workers):
+            worker.terminate()
         worker.join()
     return found
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from gilprobe.loader.study.gpu import MODES
 
-HEADS = ("build", "backend", "workers", "mode", "images/s", "range", "traced", "contexts", "changes/s", "gaps")
+HEADS = (
+    "build", "backend", "workers", "mode", "images/s", "range", "traced", "contexts", "changes/s", "gaps", "NVJPG",
+)  # fmt: skip
 
 
 def summarize(answers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def _row(place: tuple[str, str, int, str], group: list[dict[str, Any]]) -> dict[
     speeds = [a["images_per_s"] for a in untraced]
     row: dict[str, Any] = dict(zip(("build", "backend", "workers", "mode"), place, strict=True))
     row |= {"images_per_s": median(speeds), "range": [min(speeds), max(speeds)], "rounds": len(speeds)}
+    # A package that does not support free threading turns the GIL on again.
+    row["gil"] = any(a.get("gil", True) for a in untraced)
     row["by_round"] = {str(a["round"]): a["images_per_s"] for a in untraced}
     traced = next((a for a in group if a["traced"] and "error" not in a), None)
     if traced:
@@ -46,6 +50,7 @@ def _row(place: tuple[str, str, int, str], group: list[dict[str, Any]]) -> dict[
             if name in traced["cuda"]
         }  # fmt: skip
         row["cuda"]["contexts"] = sum(item["contexts"] for item in traced["cuda"].get("processes", ()))
+        row["cuda"]["under_mps"] = any(item.get("mps") for item in traced["cuda"].get("contexts", ()))
     return row
 
 
@@ -62,7 +67,8 @@ def _comparisons(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         mps = by_place.get((build, backend, workers, MODES[2]))
         found = {"build": build, "backend": backend, "workers": workers, "ratio": median(ratios),
                  "range": [min(ratios), max(ratios)], "rounds": len(ratios)}  # fmt: skip
-        yield found | explained(threads, processes, mps) | {"outcome": _outcome(ratios)}
+        outcome = _outcome(ratios)
+        yield found | explained(threads, processes, mps, outcome) | {"outcome": outcome}
 
 
 def _outcome(ratios: list[float]) -> str:
@@ -71,15 +77,17 @@ def _outcome(ratios: list[float]) -> str:
     return "ahead" if min(ratios) > 1 else "behind" if max(ratios) < 1 else "undecided"
 
 
-def explained(threads: dict[str, Any], processes: dict[str, Any], mps: dict[str, Any] | None) -> dict[str, Any]:
+def explained(
+    threads: dict[str, Any], processes: dict[str, Any], mps: dict[str, Any] | None, outcome: str = "ahead"
+) -> dict[str, Any]:
     """gaps_explain: share (0-1) of the difference in speed that would go if the GPU lay still between no two owners.
 
-    At most: gaps hold idling for lack of work too. None where threads do not win or the gaps are not known.
+    At most: gaps hold idling for lack of work too. None where threads are not ahead or the gaps are not known.
     mps_closes: share of the difference that MPS takes away; may be negative, or above 1.
     """
     difference = threads["images_per_s"] - processes["images_per_s"]
     gaps = processes.get("cuda", {}).get("gaps", {}).get("share")
-    wins = difference > 0
+    wins = difference > 0 and outcome == "ahead"
     at_most = None
     if wins and gaps is not None and gaps < 1:
         without = processes["images_per_s"] / (1 - gaps)
@@ -89,11 +97,13 @@ def explained(threads: dict[str, Any], processes: dict[str, Any], mps: dict[str,
         "gaps_explain_at_most": at_most,
         "evidence": processes.get("cuda", {}).get("switch_evidence", "unavailable"),
         "mps_closes": closes,
-        "verdict": _verdict(wins, at_most, closes),
+        "verdict": _verdict(outcome, wins, at_most, closes),
     }
 
 
-def _verdict(wins: bool, at_most: float | None, closes: float | None) -> str:
+def _verdict(outcome: str, wins: bool, at_most: float | None, closes: float | None) -> str:
+    if outcome == "undecided":
+        return "which is faster is not decided by these rounds: there is no difference to explain"
     if not wins:
         return "threads do not win here: there is nothing for context switching to explain"
     if at_most is None:
@@ -110,17 +120,23 @@ def table(summary: dict[str, Any]) -> list[list[str]]:
     """HEADS, one row of text a row."""
     return [
         [
-            row["build"], row["backend"], str(row["workers"]), row["mode"], f"{row['images_per_s']:.0f}",
+            row["build"] + (", GIL on" if row["build"].endswith("t") and row["gil"] else ""),
+            row["backend"], str(row["workers"]), row["mode"], f"{row['images_per_s']:.0f}",
             f"{row['range'][0]:.0f}-{row['range'][1]:.0f}",
             f"{row['traced_over_untraced']:.2f}x" if "traced_over_untraced" in row else "-",
-            *_seen(row.get("cuda", {})),
+            *_seen(row),
         ]
         for row in summary["rows"]
     ]  # fmt: skip
 
 
-def _seen(cuda: dict[str, Any]) -> tuple[str, str, str]:
+def _seen(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    cuda = row.get("cuda", {})
+    jpg = cuda.get("nvml", {}).get("jpg_share")
+    hardware = "-" if jpg is None else f"~{jpg:.0%}"
     if "gaps" not in cuda:
-        return "-", "-", "-"
+        return "-", "-", "-", hardware
+    if row["mode"] == MODES[2] and not cuda["under_mps"]:
+        return str(cuda["contexts"]), "MPS did not serve", "-", hardware
     how = {"measured": "", "estimated": "~"}.get(cuda["switch_evidence"], "?")
-    return str(cuda["contexts"]), f"{how}{cuda['changes_per_s']:.0f}", f"{how}{cuda['gaps']['share']:.1%}"
+    return str(cuda["contexts"]), f"{how}{cuda['changes_per_s']:.0f}", f"{how}{cuda['gaps']['share']:.1%}", hardware

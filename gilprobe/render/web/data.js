@@ -38,6 +38,7 @@ export class Recording {
     this.lockOrder = document.lockOrder;
     this.spans = document.spans;
     this.cuda = document.cuda;
+    this.cudaLines = document.cuda_lines;
     this.loader = document.loader;
     /** @type {string[]} */ this.texts = document.texts;
     /** @type {number[][]} */ this.frames = document.frames;

@@ -51,7 +51,7 @@ export const ordersView = (recording, missing) => {
 };
 
 /** @param {import("./data.js").Recording} recording */
-export const cudaView = (recording) => el("div", {}, ...Object.entries(recording.cuda).map(([key, value]) => {
+export const cudaView = (recording) => el("div", {}, ...recording.cudaLines.map((/** @type {string} */ line) => el("p", {}, line)), ...Object.entries(recording.cuda).map(([key, value]) => {
   const title = el("h3", {}, key.replaceAll("_", " "));
   const flat = Array.isArray(value) && value.length > 0 && value.every((row) => row && typeof row === "object" && !Array.isArray(row));
   if (!flat) return el("div", {}, title, tree(value));

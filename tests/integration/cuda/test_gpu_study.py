@@ -38,10 +38,10 @@ def test_without_a_gpu_it_says_so_in_two_lines_and_writes_nothing(tmp_path: Path
 
 
 def carried(folder: Path) -> Path:
-    with tarfile.open(folder / "site.tgz", "w:gz") as packed:
-        packed.add(TESTS / "fake_nvimgcodec", "site")
+    for name, packs in (("site-13", "site"), ("pure", "pure")):
+        with tarfile.open(folder / f"{name}.txz", "w:xz") as packed:
+            packed.add(TESTS / "fake_nvimgcodec", packs)
     (folder / "pictures.pickle").write_bytes(pickle.dumps([b"picture"] * 32))
-    (folder / "cuda").write_text("13")
     return folder
 
 
@@ -58,7 +58,7 @@ def test_a_broken_off_call_goes_on_and_every_output_says_replay(fake: Fake, tmp_
     lines = [json.dumps({"key": key, "answer": answer}) for key, answer in rows.items()]
     (out / "answers.jsonl").write_text("\n".join(lines) + "\n" + lines[0][:20])
     variables = fake.environment(GILPROBE_GPU_CARRY=str(carried(tmp_path / "carry")))
-    done = study("--call", "1", "--seconds", "0.2", "--out", str(out), **variables)
+    done = study("--call", "1", "--seconds", "0.2", "--limit", "6", "--out", str(out), **variables)
     assert done.returncode == 0, done.stderr
     assert "REPLAY" in done.stdout and "REPLAY" in (out / "README.md").read_text()
     assert "there is no hardware decoder" in done.stdout

@@ -99,6 +99,55 @@ def test_what_cupti_loses_is_counted_and_disorder_changes_nothing(fake: Fake, tm
     assert any("GPU records" in item.what for item in profile.not_observed)
 
 
+@pytest.mark.parametrize("version", ["18", "28", "130001", "130500"], ids=["12.0", "12.9", "13.0", "13.5"])
+def test_a_context_record_that_ends_its_buffer_is_read_whole_in_every_version(
+    fake: Fake, tmp_path: Path, version: str
+) -> None:
+    profile = recorded(fake, tmp_path / "r", FAKE_CUPTI_VERSION=version, FAKE_CUPTI_DISORDER="1")
+    assert profile.cuda["contexts"][0]["mps"] is False and profile.cuda["lost"]["unread"] == 0
+
+
+# Two contexts, each made current three times by a thread, and no work.
+MAKES_CURRENT = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+for name in ("cuCtxSetCurrent", "cuCtxPushCurrent_v2"): getattr(cuda, name).argtypes = [ctypes.c_void_p]
+cuda.cuInit(0)
+contexts = [ctypes.c_void_p() for _ in range(2)]
+for context in contexts: cuda.cuCtxCreate_v2(ctypes.byref(context), 0, 0)
+for _ in range(3):
+    for context in contexts: cuda.cuCtxSetCurrent(context)
+cuda.cuCtxPushCurrent_v2(contexts[0])
+"""
+
+
+@pytest.mark.parametrize(("error", "counts"), [("0", [(3, 1), (3, 0)]), ("201", [(0, 0), (0, 0)])], ids=["", "refused"])
+def test_calls_count_for_the_context_that_they_name(
+    fake: Fake, tmp_path: Path, error: str, counts: list[tuple[int, int]]
+) -> None:
+    fake.run(sys.executable, tmp_path / "r", script=MAKES_CURRENT, FAKE_CUDA_SET_CURRENT=error)
+    contexts = load(tmp_path / "r").cuda["contexts"]
+    assert [(context["set_current"], context["pushed"]) for context in contexts] == counts
+
+
+def test_launches_through_the_runtime_bound_the_clock_too(fake: Fake, tmp_path: Path) -> None:
+    script = SCRIPT.replace("fake_launch", "fake_runtime_launch")
+    fake.run(sys.executable, tmp_path / "r", 5, 1_000_000, 2, script=script)
+    assert 0 < load(tmp_path / "r").cuda["clock_error_s"] < 0.1
+
+
+def test_where_cupti_cannot_be_set_up_it_is_free_for_others(fake: Fake, tmp_path: Path) -> None:
+    script = (
+        SCRIPT
+        + f"""
+cupti = ctypes.CDLL({str(fake.cupti)!r})
+print(cupti.cuptiSubscribe(ctypes.byref(ctypes.c_void_p()), None, None))
+"""
+    )
+    done = fake.run(sys.executable, tmp_path / "r", 1, 1000, 1, script=script, FAKE_CUPTI_ERRORS="kernels=35,copies=35")
+    assert done == "done\n0\n"
+
+
 def test_a_buffer_that_cannot_be_read_is_counted(fake: Fake, tmp_path: Path) -> None:
     cuda = recorded(fake, tmp_path / "r", FAKE_CUPTI_ERRORS="records=21").cuda
     assert cuda["lost"]["unread"] >= 1 and cuda["contexts"][0]["kernels"] == 0

@@ -87,7 +87,32 @@ def test_two_processes_by_turns(fake: Fake, tmp_path: Path, errors: str) -> None
     assert lines[0] == REPLAY and any("39 times" in line and "[estimated]" in line for line in lines)
     assert not cuda_findings(cuda), "a replay must not make a claim about a GPU"
     (finding,) = cuda_findings(cuda | {"replay": False})
-    assert finding.title.startswith("2 processes hold 2 CUDA contexts; the GPU changed hands 655 times a second")
+    assert finding.title == (
+        "2 processes hold 2 CUDA contexts; the GPU changed hands 655 times a second; gaps cost 32.8% of GPU time"
+    )
+    assert cuda["figures"]["contexts_busy_s"] == "estimated", "a kernel's time may hold that of the other process"
+    assert cuda["figures"]["resident_s"] == ("unavailable" if errors else "estimated")
+
+
+def test_processes_under_mps_are_one_owner_to_the_gpu(fake: Fake, tmp_path: Path) -> None:
+    variables = fake.environment(tmp_path, FAKE_CUPTI_ERRORS="switches=27", FAKE_CUPTI_API_KIND="2")
+    for number in range(2):
+        command = [sys.executable, "-c", TURNS, str(number), "1000000000000", fake.cupti]
+        subprocess.run(command, env=variables, check=True, timeout=30)
+    cuda = load(tmp_path).cuda
+    assert cuda["under_mps"] and len(cuda["processes"]) == 2 and cuda["changes"] == 0
+    assert any("MPS serves these processes" in line for line in cuda_lines(cuda))
+    assert not cuda_findings(cuda | {"replay": False})
+
+
+KILLED = SCRIPT + "os.kill(os.getpid(), 9)\n"
+
+
+def test_of_a_killed_process_it_is_said_that_its_last_work_is_missing(fake: Fake, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        fake.run(sys.executable, tmp_path / "r", 3, 1000, 1, script=KILLED)
+    missing = load(tmp_path / "r").not_observed
+    assert any(item.what.startswith("cuda: the last work of process") for item in missing)
 
 
 @pytest.mark.parametrize(("busy", "idle"), [(IDLE, True), (TWIN, False)], ids=["GPU idle", "twin: GPU busy"])
@@ -101,7 +126,7 @@ def test_who_held_the_gil_while_the_gpu_was_idle(fake: Fake, tmp_path: Path, bus
 def test_a_capture_of_raw_records_replays_to_the_same_work(fake: Fake, tmp_path: Path) -> None:
     """What the study brings home from a GPU is read by the code that reads it there."""
     first = record_raw(fake, tmp_path / "first", SCRIPT, "5", "1000000", "2")
-    assert len(first.cuda.raw) == 10
+    assert len(first.cuda.raw) == 1 + 10, "the context and its kernels"
     capture = tmp_path / "capture"
     capture.write_bytes(b"".join(len(raw).to_bytes(4, "little") + raw for raw in first.cuda.raw))
     script = "import ctypes; ctypes.CDLL('libcuda.so.1').cuInit(0)"

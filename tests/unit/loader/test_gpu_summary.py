@@ -33,3 +33,36 @@ def test_explained(
     assert found["gaps_explain_at_most"] == (None if at_most is None else pytest.approx(at_most))
     assert found["mps_closes"] == (None if closes is None else pytest.approx(closes))
     assert says in found["verdict"]
+
+
+def test_what_the_rounds_do_not_decide_is_not_explained() -> None:
+    from gilprobe.loader.study.gpu_summary import explained
+
+    found = explained(row(200.0), row(100.0, 0.2), None, "undecided")
+    assert found["gaps_explain_at_most"] is None and "not decided" in found["verdict"]
+
+
+def answer(mode: str, backend: str = "hybrid", build: str = "3.13t", **more: Any) -> dict[str, Any]:
+    return {"build": build, "mode": mode, "backend": backend, "workers": 4, "traced": False, "round": 0,
+            "images_per_s": 10.0, "gil": False, **more}  # fmt: skip
+
+
+def test_the_table_tells_a_gil_turned_on_again_mps_that_did_not_serve_and_the_decoders_use() -> None:
+    from gilprobe.loader.study.gpu_summary import HEADS, summarize, table
+
+    seen = {"gaps": {"share": 0.5}, "switch_evidence": "estimated", "changes_per_s": 9.0, "processes": []}
+    mps = "processes under MPS"
+    answers = [
+        answer("threads", gil=True),
+        answer(mps),
+        answer(mps, traced=True, cuda=seen | {"contexts": [{"mps": False}]}),
+        answer("threads", "hardware"),
+        answer("threads", "hardware", traced=True, cuda={"rung": "D", "nvml": {"jpg_share": 0.25}}),
+    ]
+    rows = [
+        dict(zip(HEADS, cells, strict=True)) for cells in table(summarize({str(at): a for at, a in enumerate(answers)}))
+    ]
+    by_place = {(r["backend"], r["mode"]): r for r in rows}
+    assert by_place["hybrid", "threads"]["build"] == "3.13t, GIL on"
+    assert by_place["hardware", "threads"]["build"] == "3.13t" and by_place["hardware", "threads"]["NVJPG"] == "~25%"
+    assert by_place["hybrid", mps]["changes/s"] == "MPS did not serve"

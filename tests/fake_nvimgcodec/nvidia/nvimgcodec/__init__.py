@@ -26,11 +26,16 @@ class Backend:
             raise RuntimeError("there is no hardware decoder")
 
 
+class CodeStream:
+    def __init__(self, file: bytes) -> None:
+        self.file = file
+
+
 class Decoder:
     def __init__(self, **options: Any) -> None: ...
 
-    def decode(self, files: list[bytes], cuda_stream: int) -> list[Image]:
-        assert cuda_stream
+    def decode(self, files: list[CodeStream], cuda_stream: int) -> list[Image]:
+        assert cuda_stream and all(isinstance(file, CodeStream) for file in files)
         _driver.fake_launch(time.monotonic_ns() + 1000, 1_000_000)
         time.sleep(0.001)
         return [Image() for _ in files]
