@@ -51,6 +51,7 @@ void gp_hold_begin(LockThread *thread, Held *held) {
         timer->random = timer->random * 1664525u + 1013904223u; /* Numerical Recipes' generator */
         timer->from = timer->until = SPARSE + (timer->random >> 16) % (2 * SPARSE);
     }
+    timer->recorded = slot->thread;
     int error = errno;
     slot->busy = 1;
     held->stack_id = gp_stack_here(slot, NULL);
@@ -130,7 +131,7 @@ void gp_holds_finish(Slot *slot) {
     uint64_t now_ns = gp_now();
     uint32_t generation = atomic_load_explicit(&gp_generation, memory_order_relaxed);
     for (LockThread *thread = gp_lock_threads(); thread; thread = thread->next_all) {
-        if (!thread->slot || thread->timer.generation != generation)
+        if (!thread->timer.recorded || thread->timer.generation != generation)
             continue;
         for (uint32_t i = 0; i < thread->depth && i < GP_MOST_HELD; i++) {
             Held held = thread->held[i];
@@ -141,7 +142,7 @@ void gp_holds_finish(Slot *slot) {
             if (!record)
                 return;
             record->head.flags = GP_LOCK_HOLD_OPEN;
-            record->thread = thread->slot->thread;
+            record->thread = thread->timer.recorded;
             record->timed = 1;
             record->max_ns = now_ns - held.since_ns;
             count(record, record->max_ns, 1);
