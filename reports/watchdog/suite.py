@@ -1,6 +1,6 @@
 """suite.py [--skip=METHOD]... OUT NAME...: runs unit tests by module or full name.
 
-Writes {test id: outcome} to OUT as JSON. Runs in the interpreter under test, with or without the watchdog: standard library only.
+Writes {test id: outcome} to OUT as JSON. Runs in the interpreter under test: standard library only.
 """
 
 import json
