@@ -24,6 +24,9 @@ def watched_lines(profile: Profile) -> Iterator[tuple[str, str]]:
         yield heading, "bold"
         yield from _threads(stall["threads"])
         gil = stall.get("gil")
+        for thread in stall.get("unpaused", ()):
+            inside = f", in {plain(thread['native_function'], 60)}" if thread["native_function"] else ""
+            yield f"  {plain(thread['name'], 40)} does not pause{inside}, at {_place(thread['stack'])}", ""
         if gil:
             inside = f", in {plain(gil['native_function'], 60)}" if gil["native_function"] else ""
             yield f"  the GIL: {plain(gil['holder'], 40)} has had it for {seconds(gil['held_s'])}{inside}", ""
