@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from reports.watchdog.cpython_tests import compared, suites
 
 HERE = Path(__file__).parent
 PROGRAMS = ROOT / "tests" / "integration" / "watchdog" / "programs"
+ZOO = ROOT / "reports" / "zoo"
 WORKLOAD = ROOT / "reports" / "overhead" / "workload.py"
 PLANTED = ["abba", "ring", "rlock_mix", "condition", "join_cycle", "import_lock", "executor", "full_queue", "gil_mutex"]
 PLANTED += ["fork", "semaphore", "philosophers"]
@@ -162,6 +164,29 @@ def alive(quick: bool) -> list[dict[str, Any]]:
     return [_corpus("alive.py", "slow programs of which a deadlock was told", cases, ["1" if quick else "60"], "")]
 
 
+def zoo(quick: bool) -> list[dict[str, Any]]:
+    """Programs that contend and wait in every way, none of them wrongly."""
+    runs = [
+        (item["executable"], program, case)
+        for item in interpreters()
+        for program in ("locks", "idle", "busy", "native")
+        for case in re.findall(r"^def ([a-z]\w*)\(\)", (ZOO / f"{program}.py").read_text(), re.MULTILINE)
+    ][:: 20 if quick else 1]
+    told = []
+    for executable, program, case in runs:
+        with tempfile.TemporaryDirectory() as name:
+            subprocess.run(
+                [executable, str(ZOO / f"{program}.py"), case],
+                env=environment(Path(name), Options(rate_hz=0, watchdog_s=10.0)), capture_output=True, check=True,
+            )  # fmt: skip
+            profile = load(name)
+            if profile.deadlocks or profile.stalls or profile.lock_order:
+                told.append(f"{Path(executable).name} {program} {case}")
+    row = _row("programs of the zoo of which anything was told", "all", f"{len(told)} of {len(runs)}", 0,
+               "missed" if told else "met")  # fmt: skip
+    return [row | {"told": told}]
+
+
 def orders(quick: bool) -> list[dict[str, Any]]:
     text = (PROGRAMS / "orders.py").read_text()
     rows = []
@@ -204,6 +229,7 @@ PARTS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "planted": planted,
     "rounds": rounds,
     "orders": orders,
+    "zoo": zoo,
     "alive": alive,
     "cpython": cpython,
 }
