@@ -48,7 +48,7 @@ typedef struct {
     uint32_t budget;     /* so many more may be timed one after the other before the next tick */
     uint32_t generation; /* of the file that `last` is in */
     uint32_t random;
-    uint32_t recorded; /* the thread's id in that file */
+    uint32_t recorded;    /* the thread's id in that file */
     LockHoldRecord *last; /* where the last timed one was counted; NULL = it has not ended */
     uint64_t last_ns;
 } HoldTimer;
