@@ -114,6 +114,43 @@ class Releaser:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder(Releaser):
+    """One that held, while others waited, a lock that it took at `stack`: all its holds that ended where those waits
+    did (--watchdog)."""
+
+    max_s: float = 0.0
+    histogram: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """All holds of Python's locks that were taken at one stack (--watchdog).
+
+    kind: `Lock` or `RLock`. timed: how many of `count` were measured; the others, in a thread that takes locks all the
+    time, are taken to be like those between which they fell. at_least: no clock saw the longest, `max_s` is a lower
+    bound. released: where the longest ended. open: how many had not ended when the recording did.
+    threads: name -> seconds.
+    """
+
+    kind: str
+    name: str
+    count: int
+    timed: int
+    total_s: float
+    max_s: float
+    histogram: tuple[int, ...]
+    taken: tuple[Frame, ...]
+    released: tuple[Frame, ...] = ()
+    at_least: bool = False
+    open: int = 0
+    threads: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence.MEASURED if self.timed >= self.count else Evidence.ESTIMATED
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """All waits of one kind at one site for one thing; `threads` maps a waiter's name to its seconds."""
 
@@ -126,7 +163,7 @@ class Wait:
     histogram: tuple[int, ...]
     waiter: tuple[Frame, ...]
     releasers: tuple[Releaser, ...]
-    holders: tuple[Releaser, ...] = ()
+    holders: tuple[Holder, ...] = ()
     idle: bool = False
     spin_s: float = 0.0
     wake_delay_s: float = 0.0
@@ -378,6 +415,7 @@ class Profile:
     spans: tuple[Span, ...] = ()
     loader: dict[str, Any] = field(default_factory=dict)
     lock_order: tuple[dict[str, Any], ...] = ()
+    holds: tuple[Hold, ...] = ()  # the longest first
     cuda: dict[str, Any] = field(default_factory=dict)
     accounting: Accounting = Accounting(0.0, 0.0, ())
     findings: tuple[Finding, ...] = ()

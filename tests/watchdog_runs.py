@@ -35,7 +35,7 @@ def run(
     program: str,
     *arguments: str,
     until: str = "",
-    limit_s: float = 60.0,
+    limit_s: float | None = 60.0,
     on_deadlock: str = "report",
     timeout_s: float = 30.0,
 ) -> Outcome:

@@ -12,6 +12,7 @@ from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
 from gilprobe.analysis.gpu_waits import gpu_of
+from gilprobe.analysis.holds import holds_of
 from gilprobe.analysis.hot import hot_of
 from gilprobe.analysis.loader import loader_findings, loader_of, no_loader
 from gilprobe.analysis.overview import overview_of
@@ -37,7 +38,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     start_ns = began_ns(recordings)
     wall_s = (max(recording.end_ns for recording in recordings) - start_ns) / 1e9
     waits = [wait for recording in recordings for wait in classified_waits(recording)]
-    rows = wait_rows(waits)
+    holds, rows = holds_of(recordings, wait_rows(waits))
     hot = hot_of(recordings, _threads(recordings, waits, start_ns))
     threads = hot.threads
 
@@ -74,6 +75,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         deadlocks=told.deadlocks,
         stalls=told.stalls,
         lock_order=told.lock_order,
+        holds=holds,
         cuda=gpu,
         spans=spans,
         loader=loader,

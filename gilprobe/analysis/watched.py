@@ -42,8 +42,7 @@ def not_watched(recordings: Sequence[Recording]) -> Iterator[NotObserved]:
     """What the watchdog would have seen had it been on, and what found no room in it."""
     states = [recording.metas.get("watchdog", b"").decode() for recording in recordings]
     if not any(states):
-        yield from (NotObserved(what, OFF) for what in ("deadlocks", "stalls", "lock_order"))
-    yield NotObserved("holders", "how long locks are held is not recorded yet")
+        yield from (NotObserved(what, OFF) for what in ("deadlocks", "stalls", "lock_order", "holds"))
     for recording, state in zip(recordings, states, strict=True):
         where = f"process {recording.header['pid']}"
         if state.startswith("no: "):

@@ -146,7 +146,7 @@ typedef struct Slot {
     Spans spans;
     Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
     GilHoldRecord *last_hold; /* in the file; still its chunk's last */
-    Index waits, stacks, types;
+    Index waits, stacks, types, lock_holds;
     ThreadRecord scratch;
     _Atomic(struct Slot *) next_free;
     struct Slot *next_all;
@@ -291,6 +291,9 @@ extern _Atomic uint32_t gp_generation; /* counts the files this process has begu
 uint32_t gp_type_of(Slot *slot, uint64_t object, uint64_t known);
 bool gp_is_thread_lock(void *caller);
 enum Subject gp_parked_on(Slot *slot, uint64_t address, bool timed, uint32_t *type_id);
+
+/* Of one frame, known by its code object and instruction; 0 where that is no code object any more. */
+uint32_t gp_stack_of_frame(Slot *slot, uint64_t code, uint32_t offset);
 
 /* names.c */
 void gp_name_thread(Slot *slot, const char *frame);

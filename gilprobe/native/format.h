@@ -54,6 +54,7 @@ enum RecordType {
     GP_STALL = 17,
     GP_INVERSION = 18,
     GP_WATCH_STATE = 21, /* WatchRecord: what was watched, and what found no room */
+    GP_LOCK_HOLD = 22,   /* LockHoldRecord */
     GP_FREEZE = 24,      /* 24 to 26: --prove */
     GP_STOP = 25,
     GP_PROGRESS = 26,
@@ -383,6 +384,30 @@ typedef struct {
     uint32_t reserved;
     uint64_t time_ns;
 } WatchRecord;
+
+enum LockHoldFlags {
+    GP_LOCK_HOLD_OVERFLOW = 1, /* stands for keys that found no room: stacks are 0 */
+    GP_LOCK_HOLD_SEVERAL = 2,  /* more than one lock was held so; `address` is the last */
+    GP_LOCK_HOLD_OPEN = 4      /* one hold that had not ended when the recording did; max_ns: so far */
+};
+
+/* Holds of Python's locks by one thread, as the watchdog saw them, with one key: (taking stack, releasing stack, kind
+ * of lock). A thread that takes locks very often has only some of its holds timed: each stands for those between it and
+ * the next. */
+typedef struct {
+    RecordHeader head; /* flags: LockHoldFlags */
+    uint32_t thread;
+    uint32_t stack_id; /* where it was taken */
+    uint32_t released_stack_id;
+    uint32_t kind;    /* 1: _thread.lock, 2: _thread.RLock */
+    uint64_t address; /* of the lock object */
+    uint64_t count;
+    uint64_t timed; /* of them, by a clock at both ends */
+    uint64_t total_ns;
+    uint64_t max_ns;      /* of the timed ones */
+    uint64_t at_least_ns; /* of the others, where one was longer than the watchdog's checks are apart; 0 = none */
+    uint32_t histogram[GP_HISTOGRAM_BUCKETS];
+} LockHoldRecord;
 
 /* One wait, with --events. */
 typedef struct {

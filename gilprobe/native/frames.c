@@ -389,3 +389,13 @@ uint32_t gp_stack_in_signal(Slot *slot) {
         gp_name_thread(slot, stack.outermost);
     return stack.count ? stack_id(slot, &stack, NULL) : 0;
 }
+
+uint32_t gp_stack_of_frame(Slot *slot, uint64_t code, uint32_t offset) {
+    uint64_t linetable;
+    if (!is_code(code, &linetable))
+        return 0;
+    RawStack stack = {.count = 1};
+    stack.frames[0] = (RawFrame){(const char *)code, offset};
+    stack.hash = gp_mix(1 ^ offset, code ^ linetable << 1);
+    return stack_id(slot, &stack, NULL);
+}

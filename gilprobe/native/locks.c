@@ -239,6 +239,13 @@ static FAST void taken(LockThread *thread, uint64_t lock, enum LockKind kind, ui
     held->clock = clock;
     /* Release: the watchdog reads an entry whose lock is set. */
     __atomic_store_n(&held->lock, lock, __ATOMIC_RELEASE);
+    uint32_t tick = atomic_load_explicit(&gp_watch_tick, memory_order_relaxed);
+    held->since_ns = 0;
+    held->tick = tick;
+    if (GP_RARE(tick != thread->timer.tick || !thread->timer.until))
+        gp_hold_begin(thread, held);
+    else
+        thread->timer.until--;
     if (thread->depth++)
         gp_order_taken(thread, held);
 }
@@ -308,6 +315,8 @@ static FAST void release(void *self, enum LockKind kind, bool whole) {
     } else if (kind == GP_RLOCK && own->count > 1 && !whole) {
         own->count--;
     } else {
+        if (GP_RARE(own->since_ns || atomic_load_explicit(&gp_watch_tick, memory_order_relaxed) - own->tick > 1))
+            gp_hold_end(thread, own);
         drop(thread, own);
     }
 }

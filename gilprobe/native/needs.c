@@ -247,7 +247,7 @@ static void holds_gil(const Graph *graph, Node *node) {
     }
 }
 
-static bool is_attached(const LockThread *thread) {
+bool gp_is_attached(const LockThread *thread) {
     int32_t state = 0;
     return thread && gp_read_safely(&state, thread->state + THREAD_STATE_STATE, 4) && state == ATTACHED;
 }
@@ -293,7 +293,7 @@ static void finds_native(Graph *graph, int at) {
     } else if (node->need == GP_NEED_WORLD) {
         for (int i = 0; i < graph->count; i++) {
             const Node *other = &graph->nodes[i];
-            if (i != at && other->whom != GP_NOBODY_NEEDED && other->stable && is_attached(other->thread))
+            if (i != at && other->whom != GP_NOBODY_NEEDED && other->stable && gp_is_attached(other->thread))
                 node->target = i;
         }
     }

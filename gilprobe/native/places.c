@@ -100,7 +100,7 @@ static void position_at(Bytes table, int32_t first_line, uint32_t offset, FrameT
 }
 
 /* Bytes into the bytecode: the code object's own, or on free-threaded 3.14 and later one of its threads' copies. */
-static uint32_t offset_of(uint64_t code, uint64_t instruction) {
+uint32_t gp_code_offset(uint64_t code, uint64_t instruction) {
     uint64_t best = instruction - (code + gp_python.code_bytes);
     if (gp_python.code_tlbc) {
         uint64_t array;
@@ -130,7 +130,7 @@ bool gp_frame_text(uint64_t code, uint64_t instruction, FrameText *out) {
     if (gp_read_safely(&linetable, code + gp_python.code_linetable, 8) &&
         gp_read_safely(&bytes, linetable + gp_python.bytes_size, 8) && bytes && bytes < sizeof table &&
         gp_read_safely(table, linetable + gp_python.bytes_value, (uint32_t)bytes))
-        position_at((Bytes){table, table + bytes}, first_line, offset_of(code, instruction), out);
+        position_at((Bytes){table, table + bytes}, first_line, gp_code_offset(code, instruction), out);
     return true;
 }
 

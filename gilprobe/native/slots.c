@@ -129,6 +129,7 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->cuda_use = NULL;
     slot->cuda_launches = slot->cuda_runtime_call = slot->cuda_last.driver = slot->cuda_last.runtime = 0;
     gp_index_clear(&slot->waits);
+    gp_index_clear(&slot->lock_holds);
     gp_spans_clear(slot);
     ThreadRecord *record = gp_record_begin(slot, GP_THREAD, sizeof *record);
     slot->record = record ? record : &slot->scratch;

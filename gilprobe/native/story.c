@@ -11,6 +11,7 @@
 #include "tell.h"
 
 #define MOST_FRAMES 40
+#define MOST_OTHERS 32
 
 static bool standing_still;
 
@@ -287,6 +288,46 @@ static void tell_gil(Graph *graph) {
     gp_put(&gp_json_out, "null");
 }
 
+/* While one waits for all others to pause: those that have not. Python code pauses at once, so they are in C code. */
+static void tell_unpaused(Graph *graph, int at) {
+    char name[GP_NAME_BYTES], function[256];
+    bool first = true;
+    gp_put(&gp_json_out, "\"unpaused\":[");
+    for (int i = 0; i < graph->count && graph->nodes[at].need == GP_NEED_WORLD; i++) {
+        Node *node = &graph->nodes[i];
+        if (i == at || node->ghost || !gp_is_attached(node->thread))
+            continue;
+        gp_node_name(node, name);
+        native_function(node, function, sizeof function);
+        gp_put(&gp_text_out, "  %s does not pause%s%s, called from\n", name, *function ? ": it is in " : "", function);
+        gp_put(&gp_json_out, first ? "{\"name\":" : ",{\"name\":");
+        gp_put_string(name);
+        gp_put(&gp_json_out, ",\"native_function\":");
+        gp_put_string(function);
+        gp_put(&gp_json_out, ",\"stack\":");
+        Place places[MOST_FRAMES];
+        uint64_t outermost;
+        gp_put_frames(places, gp_frames_of(state_of(node), places, MOST_FRAMES, &outermost), "      ");
+        gp_put(&gp_json_out, "}");
+        first = false;
+    }
+    gp_put(&gp_json_out, "],");
+}
+
+/* All others, once in a while: many threads may stall for one reason. */
+static void tell_others(Graph *graph, int at, int target) {
+    static uint64_t told_ns;
+    uint64_t now_ns = gp_now();
+    if (told_ns && now_ns - told_ns < gp_watch.limit_ns)
+        return;
+    told_ns = now_ns;
+    for (int i = 0, count = 0; i < graph->count && count < MOST_OTHERS; i++)
+        if (i != at && i != target && !graph->nodes[i].ghost) {
+            tell_thread(graph, i, false);
+            count++;
+        }
+}
+
 void gp_tell_stall(Graph *graph, int at, uint64_t waited_ns) {
     char name[GP_NAME_BYTES];
     gp_story_begin();
@@ -297,7 +338,9 @@ void gp_tell_stall(Graph *graph, int at, uint64_t waited_ns) {
     int target = graph->nodes[at].target;
     if (target >= 0 && target != at)
         tell_thread(graph, target, false);
+    tell_others(graph, at, target);
     gp_put(&gp_json_out, "],");
+    tell_unpaused(graph, at);
     tell_gil(graph);
     gp_story_end(GP_STALL);
 }
@@ -307,7 +350,7 @@ void gp_tell_standstill(Graph *graph, uint64_t waited_ns) {
     gp_put(&gp_text_out, "\ngilprobe: stall: nothing has run for %.1f s; all threads wait\n", (double)waited_ns / 1e9);
     gp_put(&gp_json_out, "\"pid\":%u,\"waited_s\":%.3f,\"threads\":[", gp_header->pid, (double)waited_ns / 1e9);
     bool first = true;
-    for (int i = 0, count = 0; i < graph->count && count < 32; i++) {
+    for (int i = 0, count = 0; i < graph->count && count < MOST_OTHERS; i++) {
         if (graph->nodes[i].ghost)
             continue;
         standing_still = true;

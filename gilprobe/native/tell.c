@@ -196,6 +196,8 @@ void gp_tell_state(void) {
            (unsigned long long)atomic_load(&gp_locks_dropped), (unsigned long long)atomic_load(&gp_births_dropped),
            (unsigned long long)atomic_load(&gp_order_dropped));
     write_record(GP_WATCH_STATE);
+    if (own_slot)
+        gp_holds_finish(own_slot);
 }
 
 static _Atomic bool telling;

@@ -35,7 +35,23 @@ typedef struct {
     uint8_t kind;     /* LockKind */
     uint8_t ask;      /* AskFlags */
     uint8_t internal; /* the standard library's own: a thread's end, a waiter's signal, an import's */
+    uint32_t tick;    /* gp_watch_tick, when it was taken */
+    uint32_t stack_id;
+    uint64_t since_ns; /* 0 = this hold is not timed */
 } Held;
+
+/* Which of a thread's holds are timed (holds.c). */
+typedef struct {
+    uint32_t tick;       /* gp_watch_tick, when it last looked */
+    uint32_t until;      /* so many more are not timed */
+    uint32_t from;       /* what `until` started with */
+    uint32_t budget;     /* so many more may be timed one after the other before the next tick */
+    uint32_t generation; /* of the file that `last` is in */
+    uint32_t random;
+    uint32_t recorded;    /* the thread's id in that file */
+    LockHoldRecord *last; /* where the last timed one was counted; NULL = it has not ended */
+    uint64_t last_ns;
+} HoldTimer;
 
 /* What the watchdog reads of every thread at every check comes first, in two cache lines. */
 typedef struct LockThread {
@@ -57,6 +73,7 @@ typedef struct LockThread {
     uint32_t depth;
     uint64_t dropped;    /* takings that found no room in `held` */
     uint64_t plain_code; /* the last code object that was found to release other threads' locks by design */
+    HoldTimer timer;
     Held held[GP_MOST_HELD];
     uint32_t touched[1 << GP_TOUCHED_BITS]; /* by the lock's hash: the clock of births when last taken */
     uint64_t edge_cache[64];
@@ -98,6 +115,12 @@ LockThread *gp_lock_threads(void);
 LockThread *gp_lock_thread_new(void); /* for this thread; NULL where it can have none */
 void gp_lock_threads_setup(void);
 void gp_locks_forked(void);
+
+/* holds.c: how long locks are held */
+void gp_hold_begin(LockThread *thread, Held *held);
+void gp_hold_end(LockThread *thread, const Held *held);
+void gp_holds_finish(Slot *slot);      /* those that have not ended, written to the slot of the caller */
+extern _Atomic uint32_t gp_watch_tick; /* counts the watchdog's checks */
 
 /* handed.c */
 bool gp_lock_is_handed_over(uint64_t lock);
@@ -144,6 +167,7 @@ typedef struct {
     int32_t line, end_line, column, end_column;
 } FrameText;
 bool gp_frame_text(uint64_t code, uint64_t instruction, FrameText *out);
+uint32_t gp_code_offset(uint64_t code, uint64_t instruction); /* bytes into the bytecode */
 /* The frames of a thread that is blocked (or is not: then the best that can be had), innermost first. */
 int gp_frames_of(uint64_t state, Place *places, int most, uint64_t *outermost);
 bool gp_code_is(uint64_t code, const char *function, const char *file_end);

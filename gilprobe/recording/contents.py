@@ -85,6 +85,7 @@ class Recording:
     span_events: list[NDArray[Any]] = field(default_factory=list)
     samples: NDArray[Any] = field(default_factory=lambda: np.empty(0, schema.SAMPLE_RECORD))
     watched: list[tuple[RecordType, int, str]] = field(default_factory=list)  # (what, monotonic ns, JSON)
+    lock_holds: list[Any] = field(default_factory=list)  # schema.LOCK_HOLD_RECORD, one each
     freezes: list[dict[str, int]] = field(default_factory=list)
     stops: list[dict[str, int]] = field(default_factory=list)
     progress: list[dict[str, int]] = field(default_factory=list)

@@ -32,6 +32,7 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.WAIT: schema.WAIT_RECORD,
     RecordType.SPAN: schema.SPAN_RECORD,
     **dict.fromkeys(WATCH_RECORDS, schema.WATCH_RECORD),
+    RecordType.LOCK_HOLD: schema.LOCK_HOLD_RECORD,
     RecordType.FREEZE: schema.FREEZE_RECORD,
     RecordType.STOP: schema.STOP_RECORD,
     RecordType.PROGRESS: schema.PROGRESS_RECORD,
@@ -121,5 +122,7 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
     elif kind in WATCH_RECORDS:
         (text,) = _parts(tail, int(record["text_bytes"]))
         recording.watched.append((RecordType(kind), int(record["time_ns"]), _text(text)))
+    elif kind == RecordType.LOCK_HOLD:
+        recording.lock_holds.append(record)
     elif kind in CUDA_RECORDS:
         recording.cuda.add(kind, record, tail)

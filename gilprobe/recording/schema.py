@@ -38,6 +38,7 @@ class RecordType(IntEnum):
     STALL = 17
     INVERSION = 18
     WATCH_STATE = 21
+    LOCK_HOLD = 22
     FREEZE = 24
     STOP = 25
     PROGRESS = 26
@@ -96,6 +97,12 @@ class WaitFlag(IntFlag):
 
 class SpanFlag(IntFlag):
     OVERFLOW = 1
+
+
+class LockHoldFlag(IntFlag):
+    OVERFLOW = 1
+    SEVERAL = 2
+    OPEN = 4
 
 
 class HeaderFlag(IntFlag):
@@ -290,6 +297,14 @@ PROVE_CONTROL = np.dtype(
     [("pid", U32), ("command", U32), ("done", U32), ("count", U32), ("objects", PROVE_OBJECT, (PROVE_MOST,))]
 )
 WATCH_RECORD = np.dtype([*RECORD_HEAD, ("text_bytes", U32), ("reserved", U32), ("time_ns", U64)])
+LOCK_HOLD_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        *((name, U32) for name in ("thread", "stack_id", "released_stack_id", "kind")),
+        *((name, U64) for name in ("address", "count", "timed", "total_ns", "max_ns", "at_least_ns")),
+        ("histogram", U32, (HISTOGRAM_BUCKETS,)),
+    ]
+)
 EVENT_RECORD = np.dtype(
     [
         ("wait_id", U32),
@@ -335,6 +350,7 @@ STRUCTS = {
     "ProveObject": PROVE_OBJECT,
     "ProveControl": PROVE_CONTROL,
     "WatchRecord": WATCH_RECORD,
+    "LockHoldRecord": LOCK_HOLD_RECORD,
     "GilHoldRecord": GIL_HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,

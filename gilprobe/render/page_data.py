@@ -16,7 +16,7 @@ from dataclasses import asdict
 from itertools import islice, repeat
 from typing import Any
 
-from gilprobe.model import Frame, Overview, Profile, Releaser, Thread, Wait, own_frame
+from gilprobe.model import Frame, Holder, Overview, Profile, Releaser, Thread, Wait, own_frame
 from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.wording import plain
 
@@ -185,7 +185,7 @@ def _waits(texts: Texts, waits: Sequence[Wait]) -> dict[str, list[Any]]:
             for wait in waits
         ],
         "releasers": [_releasers(texts, wait.releasers) for wait in waits],
-        "holders": [_releasers(texts, wait.holders[:MOST_RELEASERS]) for wait in waits],
+        "holders": [_holders(texts, wait.holders[:MOST_RELEASERS]) for wait in waits],
     }
 
 
@@ -214,6 +214,11 @@ def _releasers(texts: Texts, releasers: Sequence[Releaser]) -> list[Any]:
         ]
         for releaser in releasers
     ]
+
+
+def _holders(texts: Texts, holders: Sequence[Holder]) -> list[Any]:
+    rows = _releasers(texts, holders)
+    return [[*row, round(holder.max_s, DIGITS)] for row, holder in zip(rows, holders, strict=True)]
 
 
 def _hot(texts: Texts, hot: Any) -> dict[str, Any]:

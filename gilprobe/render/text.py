@@ -15,7 +15,7 @@ from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.loader_text import part_of_loader, print_loader
 from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.screen import Screen, screen_lines
-from gilprobe.render.watched import watched_lines
+from gilprobe.render.watched import held_lines, watched_lines
 from gilprobe.render.wording import (
     answer,
     kernel_counts,
@@ -65,6 +65,8 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
     if profile.threads:
         screen.add(lambda: _threads(profile, console), rank=2, least=3, rows=1)
     screen.add(lambda: _waits(profile, console), rank=4, rows=2)
+    if profile.holds:
+        screen.add(lambda: _holds(profile, console), rank=4, least=2)
     screen.add(lambda: _spans(profile, console), rank=3, least=2, rows=1)
     screen.add(lambda: print_loader(profile, console), rank=1, least=4)
     screen.add(lambda: _open_waits(profile, console), rank=1, least=4, rows=1)
@@ -91,6 +93,11 @@ def _watched(profile: Profile, console: Console) -> None:
         if style:
             console.print()
         console.print(Styled(line, style=style and f"{style} red"))
+
+
+def _holds(profile: Profile, console: Console) -> None:
+    for number, line in enumerate(held_lines(profile)):
+        console.print(Styled(line, style="" if number else "bold"), overflow="ellipsis", no_wrap=True)
 
 
 def _cuda(profile: Profile, console: Console) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from gilprobe.model import Frame, Profile, own_frame
 from gilprobe.render.wording import place, plain, seconds
 
-MOST_EVENTS, MOST_THREADS = 5, 8
+MOST_EVENTS, MOST_THREADS, MOST_HOLDS = 5, 8, 3
+LONG_HOLD_S = 0.001
 
 
 def watched_lines(profile: Profile) -> Iterator[tuple[str, str]]:
@@ -23,6 +24,9 @@ def watched_lines(profile: Profile) -> Iterator[tuple[str, str]]:
         yield heading, "bold"
         yield from _threads(stall["threads"])
         gil = stall.get("gil")
+        for thread in stall.get("unpaused", ()):
+            inside = f", in {plain(thread['native_function'], 60)}" if thread["native_function"] else ""
+            yield f"  {plain(thread['name'], 40)} does not pause{inside}, at {_place(thread['stack'])}", ""
         if gil:
             inside = f", in {plain(gil['native_function'], 60)}" if gil["native_function"] else ""
             yield f"  the GIL: {plain(gil['holder'], 40)} has had it for {seconds(gil['held_s'])}{inside}", ""
@@ -35,6 +39,20 @@ def watched_lines(profile: Profile) -> Iterator[tuple[str, str]]:
     hidden = sum(max(0, len(found) - MOST_EVENTS) for found in (profile.deadlocks, profile.stalls, profile.lock_order))
     if hidden:
         yield f"and {hidden} more that the watchdog told, in the JSON report", ""
+
+
+def held_lines(profile: Profile) -> Iterator[str]:
+    """The locks that were held longest, where no hold was long nothing."""
+    long = [hold for hold in profile.holds if hold.max_s >= LONG_HOLD_S][:MOST_HOLDS]
+    if long:
+        yield "locks held longest"
+    for hold in long:
+        longest = f"{'at least ' if hold.at_least else ''}{seconds(hold.max_s)}"
+        still = ", held at the end" if hold.open else ""
+        times = f"{hold.count} times" if hold.count != 1 else "once"
+        yield f"  {plain(hold.name, 60)}: {longest}; {times}, {seconds(hold.total_s)} in all [{hold.evidence}]{still}"
+        ended = f", released at {place(own_frame(hold.released))}" if hold.released else ""
+        yield f"    taken at {place(own_frame(hold.taken))}{ended}"
 
 
 def _threads(threads: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

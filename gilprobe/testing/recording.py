@@ -177,7 +177,8 @@ def _watchdog(item: Any) -> AbstractContextManager[Any]:
     if watchdog is None:
         warnings.warn(f"{item.nodeid}: this gilprobe has no watchdog", stacklevel=1)
         return nullcontext()
-    made: AbstractContextManager[Any] = watchdog(*marker.args, **marker.kwargs)
+    # Raising ends the wait, so that the test can fail instead of hanging.
+    made: AbstractContextManager[Any] = watchdog(*marker.args, **({"on_deadlock": "raise"} | marker.kwargs))
     return made
 
 

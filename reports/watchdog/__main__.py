@@ -1,18 +1,23 @@
 """python -m reports.watchdog [--quick] [--only PART].
 
-Whole runs write summary.json and README.md beside this file; --quick and --only print only. The planted, the alive and
-the order programs are those of the tests; a run of the alive ones lasts a minute each.
+Each part that is done goes into summary.json and README.md beside this file, so that a run that was cut short goes on
+with --only; --quick prints only. The planted, the alive and the order programs are those of the tests; the alive ones
+run for a minute, side by side. All together take some twelve minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +26,16 @@ from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment
 from reports.environment import ROOT, interpreters, write_summary
 from reports.statistics import PAIRS, interleaved, verdict
+from reports.watchdog.cpython_tests import compared, suites
 
 HERE = Path(__file__).parent
 PROGRAMS = ROOT / "tests" / "integration" / "watchdog" / "programs"
+ZOO = ROOT / "reports" / "zoo"
 WORKLOAD = ROOT / "reports" / "overhead" / "workload.py"
 PLANTED = ["abba", "ring", "rlock_mix", "condition", "join_cycle", "import_lock", "executor", "full_queue", "gil_mutex"]
 PLANTED += ["fork", "semaphore", "philosophers"]
-SOON_S = 0.5
+SOON_S, ROUNDS = 0.5, 3
+SIDE_BY_SIDE = 30
 
 
 def watched(executable: str, arguments: list[str], folder: Path) -> float:
@@ -77,16 +85,52 @@ def checker(quick: bool) -> list[dict[str, Any]]:
 
 
 def planted(quick: bool) -> list[dict[str, Any]]:
+    return _planted("planted deadlocks told within 0.5 s of their start", PLANTED[:: 4 if quick else 1], 1)
+
+
+def rounds(quick: bool) -> list[dict[str, Any]]:
+    """The same again and again, on an idle machine and with every core busy."""
+    times = 1 if quick else ROUNDS
+    rows = _planted(f"the same, {times} rounds of all", PLANTED[:: 4 if quick else 1], times)
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        rows += _planted(f"the same, {times} rounds, every core busy", PLANTED[:: 4 if quick else 1], times)
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    return rows
+
+
+def _planted(what: str, cases: list[str], times: int) -> list[dict[str, Any]]:
     rows = []
     for item in interpreters():
-        latencies = [_latency_s(item["executable"], case) for case in PLANTED[:: 4 if quick else 1]]
+        runs = [case for _ in range(times) for case in cases]
+        latencies = [_latency_s(item["executable"], case) for case in runs]
         soon = sum(latency <= SOON_S for latency in latencies)
-        worst = max(latencies)
+        worst = max(range(len(runs)), key=latencies.__getitem__)
+        shown = f"{soon} of {len(runs)}, the slowest ({runs[worst]}) after {latencies[worst]:.2f} s"
         rows.append(
-            _row("planted deadlocks told within 0.5 s of their start", item["label"],
-                 f"{soon} of {len(latencies)}, the last after {worst:.2f} s", len(latencies),
-                 "met" if soon == len(latencies) else "missed") | {"latencies_s": latencies}
-        )  # fmt: skip
+            _row(what, item["label"], shown, len(runs), "met" if soon == len(runs) else "missed")
+            | {"slowest_s": {case: max(t for c, t in zip(runs, latencies, strict=True) if c == case) for case in cases}}
+        )
+    return rows
+
+
+def cpython(quick: bool) -> list[dict[str, Any]]:
+    rows = []
+    for suite in suites(interpreters()):
+        found = compared(suite, quick)
+        worse = found["different"] + found["told"] + found["unended"]
+        shown = f"{sum(found['results'].values())} tests of {len(found['modules'])} modules, {len(found['different'])} "
+        shown += f"with another result, {len(found['told'])} reports"
+        shown += f", {len(found['flaky'])} with several results on both sides" if found["flaky"] else ""
+        shown += f", {len(found['unended'])} modules that did not end" if found["unended"] else ""
+        shown += f"; the tests of {suite.borrowed_from}" if suite.borrowed_from else ""
+        shown += f" without {', '.join(found['left_out'])}" if found["left_out"] else ""
+        row = _row("CPython's own tests, under the watchdog against without", suite.label, shown, 0,
+                   "missed" if worse else "met")  # fmt: skip
+        rows.append(row | found)
     return rows
 
 
@@ -111,12 +155,36 @@ def _latency_s(executable: str, case: str) -> float:
 
 
 def alive(quick: bool) -> list[dict[str, Any]]:
+    """All side by side: they sleep or are blocked, and a busy machine is what may fool the watchdog."""
     cases = [
         line.removeprefix("def ").partition("(")[0]
         for line in (PROGRAMS / "alive.py").read_text().splitlines()
         if line.startswith("def ") and line.endswith("():")
     ]
     return [_corpus("alive.py", "slow programs of which a deadlock was told", cases, ["1" if quick else "60"], "")]
+
+
+def zoo(quick: bool) -> list[dict[str, Any]]:
+    """Programs that contend and wait in every way, none of them wrongly."""
+    runs = [
+        (item["executable"], program, case)
+        for item in interpreters()
+        for program in ("locks", "idle", "busy", "native")
+        for case in re.findall(r"^def ([a-z]\w*)\(\)", (ZOO / f"{program}.py").read_text(), re.MULTILINE)
+    ][:: 20 if quick else 1]
+    told = []
+    for executable, program, case in runs:
+        with tempfile.TemporaryDirectory() as name:
+            subprocess.run(
+                [executable, str(ZOO / f"{program}.py"), case],
+                env=environment(Path(name), Options(rate_hz=0, watchdog_s=10.0)), capture_output=True, check=True,
+            )  # fmt: skip
+            profile = load(name)
+            if profile.deadlocks or profile.stalls or profile.lock_order:
+                told.append(f"{Path(executable).name} {program} {case}")
+    row = _row("programs of the zoo of which anything was told", "all", f"{len(told)} of {len(runs)}", 0,
+               "missed" if told else "met")  # fmt: skip
+    return [row | {"told": told}]
 
 
 def orders(quick: bool) -> list[dict[str, Any]]:
@@ -132,19 +200,22 @@ def _corpus(
     program: str, what: str, cases: list[str], more: list[str], found: str, *, wanted: bool = False
 ) -> dict[str, Any]:
     """One run of each case on each build; `found` names the part of the Profile that is counted."""
-    told, builds = 0, interpreters()
-    for item in builds:
-        for case in cases:
-            with tempfile.TemporaryDirectory() as name:
-                subprocess.run(
-                    [item["executable"], str(PROGRAMS / program), case, *more],
-                    env=environment(Path(name), Options(rate_hz=0, watchdog_s=3600.0)), capture_output=True, check=True,
-                )  # fmt: skip
-                profile = load(name)
-                told += bool(profile.lock_order if found else profile.deadlocks)
-    count = len(cases) * len(builds)
-    bar = count if wanted else 0
-    return _row(what, "all", f"{told} of {count}", bar, "met" if told == bar else "missed")
+
+    def tells(executable: str, case: str) -> bool:
+        with tempfile.TemporaryDirectory() as name:
+            subprocess.run(
+                [executable, str(PROGRAMS / program), case, *more],
+                env=environment(Path(name), Options(rate_hz=0, watchdog_s=3600.0)), capture_output=True, check=True,
+            )  # fmt: skip
+            profile = load(name)
+            return bool(profile.lock_order if found else profile.deadlocks)
+
+    runs = [(item["executable"], case) for item in interpreters() for case in cases]
+    with ThreadPoolExecutor(SIDE_BY_SIDE if more else 2) as pool:
+        told = [run for run, tell in zip(runs, pool.map(lambda run: tells(*run), runs), strict=True) if tell]
+    bar = len(runs) if wanted else 0
+    row = _row(what, "all", f"{len(told)} of {len(runs)}", bar, "met" if len(told) == bar else "missed")
+    return row | {"told": [f"{Path(executable).name} {case}" for executable, case in told]}
 
 
 def _row(what: str, build: str, shown: str, bar: float, outcome: str) -> dict[str, Any]:
@@ -156,25 +227,40 @@ PARTS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "uncontended": uncontended,
     "checker": checker,
     "planted": planted,
+    "rounds": rounds,
     "orders": orders,
+    "zoo": zoo,
     "alive": alive,
+    "cpython": cpython,
 }
+BARS = ("uncontended", "checker", "planted", "orders")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few pairs, short programs: no verdict to quote")
-    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--only", choices=[*PARTS, "bars"], help="bars: " + ", ".join(BARS))
     arguments = parser.parse_args()
-    rows = [row for name, part in PARTS.items() if arguments.only in (None, name) for row in part(arguments.quick)]
-    if not (arguments.quick or arguments.only):
-        write_summary(
-            HERE,
-            {"command": "python -m reports.watchdog", "pairs": PAIRS, "rows": rows},
-            "The watchdog",
-            [[row["what"], row["build"], row["shown"], str(row["bar"]), row["verdict"]] for row in rows],
-            ["what", "build", "measured", "bar", "verdict"],
-        )
+    wanted = BARS if arguments.only == "bars" else (arguments.only,) if arguments.only else tuple(PARTS)
+    for name in wanted:
+        rows = PARTS[name](arguments.quick)
+        if not arguments.quick:
+            _keep(name, rows)
+
+
+def _keep(name: str, rows: list[dict[str, Any]]) -> None:
+    """The other parts stay as they were last measured."""
+    file = HERE / "summary.json"
+    parts = json.loads(file.read_text())["parts"] if file.exists() else {}
+    parts[name] = {"measured": time.strftime("%Y-%m-%d"), "rows": rows}
+    shown = [row for part in PARTS if part in parts for row in parts[part]["rows"]]
+    write_summary(
+        HERE,
+        {"command": "python -m reports.watchdog", "pairs": PAIRS, "parts": parts},
+        "The watchdog",
+        [[row["what"], row["build"], row["shown"], str(row["bar"]), row["verdict"]] for row in shown],
+        ["what", "build", "measured", "bar", "verdict"],
+    )
 
 
 if __name__ == "__main__":

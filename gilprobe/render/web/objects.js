@@ -47,10 +47,11 @@ const histogram = (buckets) => {
 
 /** @param {import("./data.js").Recording} recording @param {number[]} rows @param {"releasers"|"holders"} which */
 const others = (recording, rows, which) => {
-  /** @type {Map<string, {text: string, count: number, total: number}>} */ const found = new Map();
+  /** @type {Map<string, {text: string, count: number, total: number, longest: number}>} */ const found = new Map();
   for (const row of rows)
-    for (const [thread, , site, count, total] of recording.waits[which][row]) {
-      const text = `${recording.texts[thread] || "a thread"}: ${recording.place(site) || "native code"}`, known = found.get(text) ?? { text, count: 0, total: 0 };
+    for (const [thread, , site, count, total, longest] of recording.waits[which][row]) {
+      const text = `${recording.texts[thread] || "a thread"}: ${recording.place(site) || "native code"}`, known = found.get(text) ?? { text, count: 0, total: 0, longest: 0 };
+      known.longest = Math.max(known.longest, longest ?? 0);
       known.count += count;
       known.total += total;
       found.set(text, known);
@@ -58,8 +59,8 @@ const others = (recording, rows, which) => {
   return [...found.values()].sort((a, b) => b.total - a.total).slice(0, MOST_SITES);
 };
 
-/** @param {string} title @param {{text: string, count: number, total: number}[]} items */
-const list = (title, items) => (items.length ? el("div", { class: "stack" }, el("h4", {}, title), el("ol", { tabindex: "0" }, ...items.map((item) => el("li", {}, el("code", {}, item.text), el("small", {}, `${seconds(item.total)} in ${whole(item.count)}`))))) : null);
+/** @param {string} title @param {{text: string, count: number, total: number, longest?: number}[]} items */
+const list = (title, items) => (items.length ? el("div", { class: "stack" }, el("h4", {}, title), el("ol", { tabindex: "0" }, ...items.map((item) => el("li", {}, el("code", {}, item.text), el("small", {}, `${seconds(item.total)} in ${whole(item.count)}${item.longest ? `, longest ${seconds(item.longest)}` : ""}`))))) : null);
 
 /** @param {import("./data.js").Recording} recording @param {Group} group */
 const groupDetails = (recording, group) => {

@@ -24,7 +24,8 @@ def test_nothing_is_told_of_a_program_that_is_only_slow(watched_python: Python, 
 def test_a_stall_names_the_waiter_the_holder_and_where_it_took_the_lock(watched_python: Python) -> None:
     outcome = run(watched_python, "stalls.py", "long_wait", limit_s=0.5)
     (stall,) = outcome.profile.stalls
-    waiter, holder = stall["threads"]
+    waiter, holder, *others = stall["threads"]
+    assert {thread["name"] for thread in others} == {"MainThread"}
     lines = marked("stalls.py", "long_wait")
     assert (waiter["name"], holder["name"]) == ("wants", "holder")
     assert waiter["stack"][0]["line"] in lines["wants"]["waits"]
@@ -38,7 +39,23 @@ def test_the_gil_held_for_ever_by_c_code_is_told_with_the_line_that_called_it(gi
     stall = outcome.profile.stalls[0]
     assert stall["gil"]["holder"] == "MainThread"
     assert stall["gil"]["held_s"] > 0.4
-    assert stall["gil"]["stack"][0]["function"].endswith("spins")
+    assert any(frame["function"].endswith("spins") for frame in stall["gil"]["stack"])
+
+
+def test_a_stop_of_the_world_that_one_thread_never_joins_is_told_with_that_thread(free_threaded_python: Python) -> None:
+    outcome = run(free_threaded_python, "stalls.py", "world_stopped", limit_s=0.5, until="gilprobe: stall")
+    assert outcome.told_ns
+    told = {thread["name"]: thread for thread in outcome.profile.stalls[0]["threads"]}
+    waits = marked("stalls.py", "world_stopped")["MainThread"]["waits"]
+    assert told["MainThread"]["stack"][0]["line"] in waits
+    assert told["MainThread"]["waits_for"]["kind"] == "stop-the-world"
+    (spins,) = outcome.profile.stalls[0]["unpaused"]
+    assert spins["name"] == "spins"
+    assert [frame["function"] for frame in spins["stack"]][:2] == [
+        "spinner.<locals>.<lambda>",
+        "world_stopped.<locals>.spins",
+    ]
+    assert outcome.profile.deadlocks == ()
 
 
 def test_a_program_in_which_nothing_runs_is_told_as_a_stall_and_no_deadlock(watched_python: Python) -> None:

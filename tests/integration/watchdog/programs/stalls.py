@@ -8,9 +8,8 @@ import time
 SPIN = "void planted_spin(volatile int *stop) { while (!*stop) ; }\n"
 
 
-def gil_forever():
-    """C code spins with the GIL; nothing but a native thread can say so."""
-    import os
+def spinner():
+    """A C function that never ends, called without letting go of the GIL, or of the thread's state."""
     import subprocess
     import tempfile
 
@@ -18,14 +17,35 @@ def gil_forever():
     with open(f"{folder}/spin.c", "w") as file:
         file.write(SPIN)
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", f"{folder}/libspin.so", f"{folder}/spin.c"], check=True)
-    library = ctypes.PyDLL(f"{folder}/libspin.so")
-    stop = ctypes.c_int()
+    library, stop = ctypes.PyDLL(f"{folder}/libspin.so"), ctypes.c_int()
+    return lambda: library.planted_spin(ctypes.byref(stop))
+
+
+def gil_forever():
+    """C code spins with the GIL; nothing but a native thread can say so."""
+    import os
+
+    spin = spinner()
 
     def spins():
-        library.planted_spin(ctypes.byref(stop))
+        spin()
 
     threading.Timer(0.05, os.getpid).start()
     spins()
+
+
+def world_stopped():
+    """Free-threaded: one asks all to pause, and one never does."""
+    import gc
+
+    spin = spinner()
+
+    def spins():
+        spin()
+
+    threading.Thread(target=spins, name="spins", daemon=True).start()
+    time.sleep(0.1)
+    gc.collect()  # MainThread: waits
 
 
 def long_wait():
