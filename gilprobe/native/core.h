@@ -148,8 +148,7 @@ typedef struct Slot {
     struct Slot *next_all;
     _Atomic bool in_use;
     int sampler_fd;
-    uint8_t sampler_on;
-    int sampler_timer; /* the kernel's id: a signal handler may make one, for which glibc promises nothing */
+    _Atomic uint64_t sampler;                        /* sampler.h: how it is sampled */
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
     struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
     volatile uint64_t last_pc;                       /* of the last sample */
@@ -238,7 +237,8 @@ IndexEntry *gp_index_find(Index *index, uint64_t hash);
 IndexEntry *gp_index_insert(Index *index, uint64_t hash); /* NULL when it cannot grow */
 
 /* slots.c: threads */
-Slot *gp_slot_new(bool in_signal);
+enum FirstSeen { GP_SEEN_AT_BIRTH, GP_SEEN_LATER, GP_SEEN_IN_SIGNAL };
+Slot *gp_slot_new(enum FirstSeen seen);
 void gp_slot_release(void *slot);
 void gp_slots_forked(void);
 void gp_slots_finish(uint64_t now_ns);
@@ -260,7 +260,7 @@ static inline Slot *gp_slot(void) {
     if (GP_RARE(!slot)) {
         if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || gp_slot_gone)
             return NULL;
-        slot = gp_slot_new(false);
+        slot = gp_slot_new(GP_SEEN_LATER);
         if (!slot)
             return NULL;
     }
@@ -343,11 +343,13 @@ uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
 /* sampler.c */
 bool gp_is_sampler_signal(int number, int code);
 void gp_sampler_setup(void);
-void gp_sampler_start(Slot *slot);
+void gp_sampler_start(Slot *slot, bool fresh);
 void gp_sampler_stop(Slot *slot);
 void gp_sampler_forked(void);
 void gp_sampler_greet(void);
 void gp_sampler_stop_all(void);
+void gp_sampler_before_exec(void);
+void gp_sampler_exec_failed(void);
 
 bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old);
 
