@@ -71,10 +71,11 @@ typedef struct {
     uint32_t ahead;    /* waiters that came before */
 } GilSlice;
 
-/* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
+/* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART; own: the sampler's. */
 typedef struct {
     volatile uint32_t any;
     volatile uint32_t interrupting;
+    volatile uint32_t own;
 } HandledSignals;
 
 #define GP_SPAN_DEPTH 32
@@ -351,10 +352,12 @@ void gp_sampler_stop_all(void);
 void gp_sampler_before_exec(void);
 void gp_sampler_exec_failed(void);
 
+void gp_sampler_refused(void);
 bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old);
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+void gp_signals_guard(void);
 void gp_signals_take_over(void);
 void gp_signals_give_back(void);
 

@@ -57,6 +57,37 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
     slot->record->samples++;
 }
 
+static void sampled(const siginfo_t *info, const void *context) {
+    if (!on || gp_header->pid != (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
+        return;
+    if (gp_is_census(info)) {
+        gp_census();
+        return;
+    }
+    Slot *slot = gp_slot_in_signal();
+    if (!slot)
+        return;
+    if (slot->busy) {
+        gp_header->lost_samples++;
+    } else {
+        slot->busy = 1;
+        take_sample(slot, context);
+        slot->busy = 0;
+    }
+    if (slot->sampler_fd >= 0)
+        gp_syscall3(SYS_ioctl, slot->sampler_fd, PERF_EVENT_IOC_REFRESH, 1);
+}
+
+/* A SIGIO came in place of a sample's signal, which the full queue of pending ones refused. */
+void gp_sampler_refused(void) {
+    Slot *slot = gp_slot_here;
+    if (!slot || slot->sampler_fd < 0)
+        return;
+    slot->handled.own++;
+    gp_header->lost_samples++;
+    gp_syscall3(SYS_ioctl, slot->sampler_fd, PERF_EVENT_IOC_REFRESH, 1);
+}
+
 static void on_signal(int number, siginfo_t *info, void *context) {
     int error = errno;
     Slot *slot = gp_slot_here;
@@ -65,19 +96,10 @@ static void on_signal(int number, siginfo_t *info, void *context) {
             script_action.sa_sigaction(number, info, context);
         else if (script_action.sa_handler != SIG_DFL && script_action.sa_handler != SIG_IGN)
             script_action.sa_handler(number);
-    } else if (gp_is_census(info)) {
-        if (on)
-            gp_census();
-    } else if (on && gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0) && (slot = gp_slot_in_signal())) {
-        if (slot->busy) {
-            gp_header->lost_samples++;
-        } else {
-            slot->busy = 1;
-            take_sample(slot, context);
-            slot->busy = 0;
-        }
-        if (slot->sampler_fd >= 0)
-            gp_syscall3(SYS_ioctl, slot->sampler_fd, PERF_EVENT_IOC_REFRESH, 1);
+    } else {
+        if (slot)
+            slot->handled.own++;
+        sampled(info, context);
     }
     errno = error;
 }
@@ -125,6 +147,7 @@ static bool start_perf(Slot *slot) {
         gp_header->sampler_errno = EMFILE;
         return false;
     }
+    gp_signals_guard();
     struct f_owner_ex owner = {F_OWNER_TID, (pid_t)slot->tid};
     gp_syscall3(SYS_fcntl, high, F_SETOWN_EX, &owner);
     gp_syscall3(SYS_fcntl, high, F_SETSIG, GP_SAMPLER_SIGNAL);
