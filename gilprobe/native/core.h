@@ -309,9 +309,12 @@ static inline Bucket *gp_bucket(const void *address) {
     return &gp_buckets[((uint64_t)address >> 2) * 0x9E3779B97F4A7C15u >> (64 - GP_BUCKET_BITS)];
 }
 void gp_post(const void *address, void *return_address);
-static inline void gp_post_check(const void *address, void *return_address) {
+static inline bool gp_is_waited_for(const void *address) {
     /* Relaxed: a waiter raises the counter before it blocks, and the poster's call that wakes it comes after. */
-    if (GP_RARE(atomic_load_explicit(&gp_bucket(address)->waiters, memory_order_relaxed)))
+    return GP_RARE(atomic_load_explicit(&gp_bucket(address)->waiters, memory_order_relaxed));
+}
+static inline void gp_post_check(const void *address, void *return_address) {
+    if (gp_is_waited_for(address))
         gp_post(address, return_address);
 }
 bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint64_t *releaser);
@@ -333,7 +336,39 @@ void gp_spans_close(Slot *slot, uint64_t now_ns);
 
 /* gil.c */
 #define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */
-void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_signalled_first(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_waited(Slot *slot);
+void gp_gil_add_hold(Slot *slot, uint64_t since, uint64_t ticks);
+
+static inline void gp_gil_taken(Slot *slot, uint64_t ticks) {
+    slot->record->gil_since_ticks = ticks;
+    if (GP_RARE(slot->gil_wait.start_ns))
+        gp_gil_waited(slot);
+}
+
+static inline void gp_gil_dropped(Slot *slot, uint64_t ticks) {
+    ThreadRecord *record = slot->record;
+    uint64_t since = record->gil_since_ticks;
+    if (GP_RARE(!since))
+        return;
+    record->gil_held_ticks += ticks - since;
+    record->gil_holds++;
+    record->gil_since_ticks = 0;
+    if (GP_RARE(gp_options.holds))
+        gp_gil_add_hold(slot, since, ticks);
+}
+
+/* A condition variable was signalled: maybe one of this thread's GIL. */
+static inline void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller) {
+    uint64_t gil = slot->gil_condition;
+    if (condition == gil)
+        gp_gil_dropped(slot, gp_ticks());
+    else if (gil && condition == gil + GIL_SWITCH_OFFSET)
+        gp_gil_taken(slot, gp_ticks());
+    else
+        gp_gil_signalled_first(slot, condition, caller);
+}
+
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
 void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);
