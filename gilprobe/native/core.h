@@ -71,10 +71,11 @@ typedef struct {
     uint32_t ahead;    /* waiters that came before */
 } GilSlice;
 
-/* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART. */
+/* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART; own: the sampler's. */
 typedef struct {
     volatile uint32_t any;
     volatile uint32_t interrupting;
+    volatile uint32_t own;
 } HandledSignals;
 
 #define GP_SPAN_DEPTH 32
@@ -152,8 +153,7 @@ typedef struct Slot {
     struct Slot *next_all;
     _Atomic bool in_use;
     int sampler_fd;
-    uint8_t sampler_on;
-    int sampler_timer; /* the kernel's id: a signal handler may make one, for which glibc promises nothing */
+    _Atomic uint64_t sampler;                        /* sampler.h: how it is sampled */
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
     struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
     volatile uint64_t last_pc;                       /* of the last sample */
@@ -242,7 +242,8 @@ IndexEntry *gp_index_find(Index *index, uint64_t hash);
 IndexEntry *gp_index_insert(Index *index, uint64_t hash); /* NULL when it cannot grow */
 
 /* slots.c: threads */
-Slot *gp_slot_new(bool in_signal);
+enum FirstSeen { GP_SEEN_AT_BIRTH, GP_SEEN_LATER, GP_SEEN_IN_SIGNAL };
+Slot *gp_slot_new(enum FirstSeen seen);
 void gp_slot_release(void *slot);
 void gp_slots_forked(void);
 void gp_slots_finish(uint64_t now_ns);
@@ -264,7 +265,7 @@ static inline Slot *gp_slot(void) {
     if (GP_RARE(!slot)) {
         if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || gp_slot_gone)
             return NULL;
-        slot = gp_slot_new(false);
+        slot = gp_slot_new(GP_SEEN_LATER);
         if (!slot)
             return NULL;
     }
@@ -315,9 +316,12 @@ static inline Bucket *gp_bucket(const void *address) {
     return &gp_buckets[((uint64_t)address >> 2) * 0x9E3779B97F4A7C15u >> (64 - GP_BUCKET_BITS)];
 }
 void gp_post(const void *address, void *return_address);
-static inline void gp_post_check(const void *address, void *return_address) {
+static inline bool gp_is_waited_for(const void *address) {
     /* Relaxed: a waiter raises the counter before it blocks, and the poster's call that wakes it comes after. */
-    if (GP_RARE(atomic_load_explicit(&gp_bucket(address)->waiters, memory_order_relaxed)))
+    return GP_RARE(atomic_load_explicit(&gp_bucket(address)->waiters, memory_order_relaxed));
+}
+static inline void gp_post_check(const void *address, void *return_address) {
+    if (gp_is_waited_for(address))
         gp_post(address, return_address);
 }
 bool gp_posted(const void *address, uint64_t since_ns, uint64_t *posted_ns, uint64_t *releaser);
@@ -339,7 +343,39 @@ void gp_spans_close(Slot *slot, uint64_t now_ns);
 
 /* gil.c */
 #define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */
-void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_signalled_first(Slot *slot, uint64_t condition, void *caller);
+void gp_gil_waited(Slot *slot);
+void gp_gil_add_hold(Slot *slot, uint64_t since, uint64_t ticks);
+
+static inline void gp_gil_taken(Slot *slot, uint64_t ticks) {
+    slot->record->gil_since_ticks = ticks;
+    if (GP_RARE(slot->gil_wait.start_ns))
+        gp_gil_waited(slot);
+}
+
+static inline void gp_gil_dropped(Slot *slot, uint64_t ticks) {
+    ThreadRecord *record = slot->record;
+    uint64_t since = record->gil_since_ticks;
+    if (GP_RARE(!since))
+        return;
+    record->gil_held_ticks += ticks - since;
+    record->gil_holds++;
+    record->gil_since_ticks = 0;
+    if (GP_RARE(gp_options.holds))
+        gp_gil_add_hold(slot, since, ticks);
+}
+
+/* A condition variable was signalled: maybe one of this thread's GIL. */
+static inline void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller) {
+    uint64_t gil = slot->gil_condition;
+    if (condition == gil)
+        gp_gil_dropped(slot, gp_ticks());
+    else if (gil && condition == gil + GIL_SWITCH_OFFSET)
+        gp_gil_taken(slot, gp_ticks());
+    else
+        gp_gil_signalled_first(slot, condition, caller);
+}
+
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
 void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);
@@ -350,16 +386,20 @@ uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
 /* sampler.c */
 bool gp_is_sampler_signal(int number, int code);
 void gp_sampler_setup(void);
-void gp_sampler_start(Slot *slot);
+void gp_sampler_start(Slot *slot, bool fresh);
 void gp_sampler_stop(Slot *slot);
 void gp_sampler_forked(void);
 void gp_sampler_greet(void);
 void gp_sampler_stop_all(void);
+void gp_sampler_before_exec(void);
+void gp_sampler_exec_failed(void);
 
+void gp_sampler_refused(void);
 bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old);
 
 /* signals.c */
 int gp_real_sigaction(int number, const struct sigaction *action, struct sigaction *old);
+void gp_signals_guard(void);
 void gp_signals_take_over(void);
 void gp_signals_give_back(void);
 

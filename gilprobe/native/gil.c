@@ -31,18 +31,16 @@ static void learn(uint64_t condition) {
         atomic_store(&gils[at], condition);
 }
 
-static void taken(Slot *slot, uint64_t ticks) {
-    slot->record->gil_since_ticks = ticks;
-    if (slot->gil_wait.start_ns) {
-        slot->busy = 1;
-        slot->gil_wait.ready_ns += slot->gil_slice.ready_ns;
-        gp_wait_close(slot, &slot->gil_wait);
-        slot->gil_wait.start_ns = 0;
-        slot->busy = 0;
-    }
+/* The GIL has been taken after a wait. */
+__attribute__((noinline)) void gp_gil_waited(Slot *slot) {
+    slot->busy = 1;
+    slot->gil_wait.ready_ns += slot->gil_slice.ready_ns;
+    gp_wait_close(slot, &slot->gil_wait);
+    slot->gil_wait.start_ns = 0;
+    slot->busy = 0;
 }
 
-static __attribute__((noinline)) void add_hold(Slot *slot, uint64_t since, uint64_t ticks) {
+__attribute__((noinline)) void gp_gil_add_hold(Slot *slot, uint64_t since, uint64_t ticks) {
     GilHoldRecord *last = slot->last_hold;
     if (last && last->thread == slot->thread && since - last->end_ticks < HOLD_GAP_TICKS) {
         __atomic_store_n(&last->end_ticks, ticks, __ATOMIC_RELAXED);
@@ -58,47 +56,31 @@ static __attribute__((noinline)) void add_hold(Slot *slot, uint64_t since, uint6
     slot->busy = 0;
 }
 
-static void dropped(Slot *slot, uint64_t ticks) {
-    ThreadRecord *record = slot->record;
-    uint64_t since = record->gil_since_ticks;
-    if (!since)
-        return;
-    record->gil_held_ticks += ticks - since;
-    record->gil_holds++;
-    record->gil_since_ticks = 0;
-    if (GP_RARE(gp_options.holds))
-        add_hold(slot, since, ticks);
-}
-
 static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks) {
     if (known(condition)) {
         slot->gil_condition = condition;
-        dropped(slot, ticks);
+        gp_gil_dropped(slot, ticks);
     } else if (known(condition - GIL_SWITCH_OFFSET)) {
         slot->gil_condition = condition - GIL_SWITCH_OFFSET;
-        taken(slot, ticks);
+        gp_gil_taken(slot, ticks);
     } else if (slot->unknown_signal == condition + GIL_SWITCH_OFFSET) {
         learn(condition);
         slot->gil_condition = condition;
         slot->record->gil_since_ticks = slot->unknown_signal_ticks;
-        dropped(slot, ticks);
+        gp_gil_dropped(slot, ticks);
     } else if (slot->unknown_signal == condition - GIL_SWITCH_OFFSET) {
         learn(condition - GIL_SWITCH_OFFSET);
         slot->gil_condition = condition - GIL_SWITCH_OFFSET;
-        taken(slot, ticks);
+        gp_gil_taken(slot, ticks);
     } else {
         slot->unknown_signal = condition;
         slot->unknown_signal_ticks = ticks;
     }
 }
 
-/* A condition variable of the interpreter's was signalled. */
-void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller) {
-    if (condition == slot->gil_condition)
-        dropped(slot, gp_ticks());
-    else if (slot->gil_condition && condition == slot->gil_condition + GIL_SWITCH_OFFSET)
-        taken(slot, gp_ticks());
-    else if (gp_from_python(caller))
+/* Not that of the GIL which this thread had last. */
+__attribute__((noinline)) void gp_gil_signalled_first(Slot *slot, uint64_t condition, void *caller) {
+    if (gp_from_python(caller))
         unknown_signalled(slot, condition, gp_ticks());
 }
 

@@ -181,13 +181,21 @@ GP_EXPORT int pthread_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t 
     return condition_wait(condition, CALLER, deadline, call_clockwait, &call);
 }
 
-GP_EXPORT int pthread_cond_signal(pthread_cond_t *condition) {
+/* What is rare is out of line, so that the common way needs no stack frame. */
+static __attribute__((noinline, cold)) int signal_slowly(pthread_cond_t *condition, void *caller) {
     gp_need_real();
+    gp_post_check(condition, caller);
+    return gp_real.pthread_cond_signal(condition);
+}
+
+GP_EXPORT int pthread_cond_signal(pthread_cond_t *condition) {
     Slot *slot = gp_slot();
     if (slot)
         gp_gil_signalled(slot, (uint64_t)condition, CALLER);
-    gp_post_check(condition, CALLER);
-    return gp_real.pthread_cond_signal(condition);
+    int (*real)(pthread_cond_t *) = gp_real.pthread_cond_signal;
+    if (GP_RARE(!real || gp_is_waited_for(condition)))
+        return signal_slowly(condition, CALLER);
+    return real(condition);
 }
 
 GP_EXPORT int pthread_cond_broadcast(pthread_cond_t *condition) {
@@ -213,8 +221,6 @@ static enum Subject subject_of_mutex(const Slot *slot, const void *mutex) {
 /* Nested in a wait for the GIL, or in a thread we do not record: pass through. */
 #define MUTEX_WAIT(call, flag)                                                                   \
     gp_need_real();                                                                              \
-    if (__builtin_expect(mutex_is_free(mutex), 1))                                               \
-        return call;                                                                             \
     Slot *slot = gp_slot();                                                                      \
     if (!slot || slot->gil_wait.start_ns)                                                        \
         return call;                                                                             \
@@ -222,21 +228,41 @@ static enum Subject subject_of_mutex(const Slot *slot, const void *mutex) {
     if (result != EBUSY)                                                                         \
         return result == 0 || result == EOWNERDEAD || result == ENOTRECOVERABLE ? result : call; \
     OpenWait wait = {.flags = flag};                                                             \
-    begin(slot, &wait, GP_OP_MUTEX, subject_of_mutex(slot, mutex), mutex, CALLER);               \
+    begin(slot, &wait, GP_OP_MUTEX, subject_of_mutex(slot, mutex), mutex, caller);               \
     result = call;                                                                               \
     end(slot, &wait, result == ETIMEDOUT);                                                       \
     return result
 
-GP_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) { MUTEX_WAIT(gp_real.pthread_mutex_lock(mutex), 0); }
+static __attribute__((noinline, cold)) int lock_slowly(pthread_mutex_t *mutex, void *caller) {
+    MUTEX_WAIT(gp_real.pthread_mutex_lock(mutex), 0);
+}
+
+GP_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) {
+    int (*real)(pthread_mutex_t *) = gp_real.pthread_mutex_lock;
+    if (GP_RARE(!real || !mutex_is_free(mutex)))
+        return lock_slowly(mutex, CALLER);
+    return real(mutex);
+}
 
 GP_EXPORT int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline) {
+    void *caller = CALLER;
+    gp_need_real();
+    if (__builtin_expect(mutex_is_free(mutex), 1))
+        return gp_real.pthread_mutex_timedlock(mutex, deadline);
     MUTEX_WAIT(gp_real.pthread_mutex_timedlock(mutex, deadline), GP_WAIT_TIMED);
 }
 
-GP_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex) {
+static __attribute__((noinline, cold)) int unlock_slowly(pthread_mutex_t *mutex, void *caller) {
     gp_need_real();
-    gp_post_check(mutex, CALLER);
+    gp_post_check(mutex, caller);
     return gp_real.pthread_mutex_unlock(mutex);
+}
+
+GP_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex) {
+    int (*real)(pthread_mutex_t *) = gp_real.pthread_mutex_unlock;
+    if (GP_RARE(!real || gp_is_waited_for(mutex)))
+        return unlock_slowly(mutex, CALLER);
+    return real(mutex);
 }
 
 #define RWLOCK_WAIT(try, call)                                          \

@@ -15,6 +15,8 @@ typedef struct {
     uint64_t cpu_ns;
     uint64_t run_delay_ns; /* 0 = not read */
     void *caller;
+    uint64_t waited_ns; /* until when the time limit below has been spent */
+    struct timespec left;
     bool measured;
 } IoCall;
 
@@ -93,21 +95,75 @@ static bool overtaken(Slot *slot, const IoCall *call, HandledSignals before) {
 
 #define MINUS_ONE (errno = EINTR, -1)
 
+/* Did only the sampler's signal end the call? Sleeping and polling end for any signal that has a handler, SA_RESTART or
+ * not; the script has to do with its own alone. */
+static bool ended_by_us(const Slot *slot, bool interrupted, HandledSignals before) {
+    return GP_RARE(interrupted) && slot->handled.own != before.own && slot->handled.any == before.any && !slot->over;
+}
+
+static uint64_t spent_ns(IoCall *call) {
+    uint64_t since_ns = call->waited_ns ? call->waited_ns : call->wait.start_ns;
+    call->waited_ns = gp_now();
+    return call->waited_ns - since_ns;
+}
+
+/* What is left of a time limit. */
+static const struct timespec *still(IoCall *call, const struct timespec *limit) {
+    if (!limit)
+        return NULL;
+    int64_t left_ns = limit->tv_sec * 1000000000ll + limit->tv_nsec - (int64_t)spent_ns(call);
+    left_ns = left_ns > 0 ? left_ns : 0;
+    call->left = (struct timespec){left_ns / 1000000000, left_ns % 1000000000};
+    return &call->left;
+}
+
+static useconds_t still_us(IoCall *call, useconds_t limit) {
+    uint64_t spent_us = spent_ns(call) / 1000;
+    return limit > spent_us ? limit - (useconds_t)spent_us : 0;
+}
+
+static void rest_of_sleep(IoCall *call, const struct timespec **time, const struct timespec *left) {
+    if (left)
+        call->left = *left; /* the kernel's own figure: the clock may be another than ours */
+    *time = left ? &call->left : still(call, *time);
+}
+
+static int still_ms(IoCall *call, int limit_ms) {
+    if (limit_ms < 0)
+        return limit_ms;
+    /* Whole milliseconds are all there is: rather too long than too short, as the kernel itself does. */
+    int64_t left_ns = limit_ms * 1000000ll - (int64_t)spent_ns(call);
+    return left_ns > 0 ? (int)((left_ns + 999999) / 1000000) : 0;
+}
+
 /* may_block: the call waits, so that a signal may end it. interrupted: what it then returns. */
 #define IO_HOOK(result_type, name, op, fd, may_block, interrupted, parameters, arguments) \
-    GP_EXPORT result_type name parameters {                                               \
-        gp_need_real();                                                                   \
-        Slot *slot = gp_slot();                                                           \
-        if (!slot)                                                                        \
-            return gp_real.name arguments;                                                \
-        HandledSignals before = slot->handled;                                            \
-        IoCall call = {0};                                                                \
-        begin(slot, &call, op, fd, CALLER);                                               \
-        if ((may_block) && overtaken(slot, &call, before))                                \
-            return interrupted;                                                           \
-        result_type result = gp_real.name arguments;                                      \
-        end(slot, &call);                                                                 \
-        return result;                                                                    \
+    IO_HOOK_AGAIN(result_type, name, op, fd, may_block, interrupted, (void)0, parameters, arguments)
+
+/* again: takes from the call's time limit what it has waited already. */
+#define IO_HOOK_AGAIN(result_type, name, op, fd, may_block, interrupted, again, parameters, arguments) \
+    GP_EXPORT result_type name parameters {                                                            \
+        gp_need_real();                                                                                \
+        Slot *slot = gp_slot();                                                                        \
+        if (!slot)                                                                                     \
+            return gp_real.name arguments;                                                             \
+        const bool waits = (may_block); /* before `again` changes the limit */                         \
+        HandledSignals before = slot->handled;                                                         \
+        IoCall call = {0};                                                                             \
+        begin(slot, &call, op, fd, CALLER);                                                            \
+        if (waits && overtaken(slot, &call, before))                                                   \
+            return interrupted;                                                                        \
+        result_type result;                                                                            \
+        while (ended_by_us(slot,                                                                       \
+                           ((result = gp_real.name arguments) == -1 && errno == EINTR) ||              \
+                               ((op) == GP_OP_SLEEP && result == EINTR),                               \
+                           before) &&                                                                  \
+               waits) {                                                                                \
+            before.own = slot->handled.own;                                                            \
+            again;                                                                                     \
+        }                                                                                              \
+        end(slot, &call);                                                                              \
+        return result;                                                                                 \
     }
 
 static int still_to_sleep(const struct timespec *time, struct timespec *left) {
@@ -116,26 +172,29 @@ static int still_to_sleep(const struct timespec *time, struct timespec *left) {
     return EINTR;
 }
 
-IO_HOOK(int, nanosleep, GP_OP_SLEEP, -1, true, (errno = still_to_sleep(time, left), -1),
-        (const struct timespec *time, struct timespec *left), (time, left))
-IO_HOOK(int, clock_nanosleep, GP_OP_SLEEP, -1, true, still_to_sleep(time, flags &TIMER_ABSTIME ? NULL : left),
-        (clockid_t clock, int flags, const struct timespec *time, struct timespec *left), (clock, flags, time, left))
-IO_HOOK(int, usleep, GP_OP_SLEEP, -1, true, MINUS_ONE, (useconds_t time), (time))
-IO_HOOK(int, poll, GP_OP_POLL, -1, timeout != 0, MINUS_ONE, (struct pollfd * fds, nfds_t count, int timeout),
-        (fds, count, timeout))
-IO_HOOK(int, ppoll, GP_OP_POLL, -1, true, MINUS_ONE,
-        (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
-        (fds, count, timeout, mask))
+IO_HOOK_AGAIN(int, nanosleep, GP_OP_SLEEP, -1, true, (errno = still_to_sleep(time, left), -1),
+              rest_of_sleep(&call, &time, left), (const struct timespec *time, struct timespec *left), (time, left))
+IO_HOOK_AGAIN(int, clock_nanosleep, GP_OP_SLEEP, -1, true, still_to_sleep(time, flags &TIMER_ABSTIME ? NULL : left),
+              flags &TIMER_ABSTIME ? (void)0 : rest_of_sleep(&call, &time, left),
+              (clockid_t clock, int flags, const struct timespec *time, struct timespec *left),
+              (clock, flags, time, left))
+IO_HOOK_AGAIN(int, usleep, GP_OP_SLEEP, -1, true, MINUS_ONE, time = still_us(&call, time), (useconds_t time), (time))
+IO_HOOK_AGAIN(int, poll, GP_OP_POLL, -1, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout),
+              (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
+IO_HOOK_AGAIN(int, ppoll, GP_OP_POLL, -1, true, MINUS_ONE, timeout = still(&call, timeout),
+              (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
+              (fds, count, timeout, mask))
+/* select itself takes from its limit what it has waited (select(2), Linux). */
 IO_HOOK(int, select, GP_OP_POLL, -1, true, MINUS_ONE,
         (int count, fd_set *in, fd_set *out, fd_set *err, struct timeval *timeout), (count, in, out, err, timeout))
-IO_HOOK(int, pselect, GP_OP_POLL, -1, true, MINUS_ONE,
-        (int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout, const sigset_t *mask),
-        (count, in, out, err, timeout, mask))
-IO_HOOK(int, epoll_wait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE,
-        (int fd, struct epoll_event *events, int most, int timeout), (fd, events, most, timeout))
-IO_HOOK(int, epoll_pwait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE,
-        (int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask),
-        (fd, events, most, timeout, mask))
+IO_HOOK_AGAIN(int, pselect, GP_OP_POLL, -1, true, MINUS_ONE, timeout = still(&call, timeout),
+              (int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout, const sigset_t *mask),
+              (count, in, out, err, timeout, mask))
+IO_HOOK_AGAIN(int, epoll_wait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout),
+              (int fd, struct epoll_event *events, int most, int timeout), (fd, events, most, timeout))
+IO_HOOK_AGAIN(int, epoll_pwait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout),
+              (int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask),
+              (fd, events, most, timeout, mask))
 IO_HOOK(ssize_t, read, GP_OP_READ, fd, true, MINUS_ONE, (int fd, void *data, size_t bytes), (fd, data, bytes))
 IO_HOOK(ssize_t, pread64, GP_OP_READ, fd, true, MINUS_ONE, (int fd, void *data, size_t bytes, off_t at),
         (fd, data, bytes, at))

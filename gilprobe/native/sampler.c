@@ -11,34 +11,23 @@
 #include <sys/resource.h>
 #include <ucontext.h>
 
-#include "python.h"
 #include "real.h"
+#include "sampler.h"
 
-#define SAMPLER_SIGNAL (SIGRTMAX - 2)
 #define HIGH_DESCRIPTOR 200
 /* Up to here a timer serves, which needs no descriptor that the script could see: the kernel looks at it at each of its
  * own ticks, 250 a second or more. */
 #define MOST_TIMER_HZ 100
 #define ONE_SECOND_NS 1000000000u
 
-#ifndef sigev_notify_thread_id
-#define sigev_notify_thread_id _sigev_un._tid
-#endif
-
-#define MOST_GREETED 4096
 #define LEAST_PENDING 1024u
 
 static bool on;
 
-static struct {
-    _Atomic uint32_t tid; /* 0 = adopted by the thread's slot */
-    int timer;
-} greeted[MOST_GREETED];
-static uint32_t greeted_count;
 static struct sigaction script_action; /* what the script believes to be installed on our signal */
 
 bool gp_is_sampler_signal(int number, int code) {
-    return on && number == SAMPLER_SIGNAL &&
+    return on && number == GP_SAMPLER_SIGNAL &&
            (code == SI_TIMER || code == POLL_IN || code == POLL_HUP || code == SI_SIGIO);
 }
 
@@ -68,6 +57,37 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
     slot->record->samples++;
 }
 
+static void sampled(const siginfo_t *info, const void *context) {
+    if (!on || gp_header->pid != (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0))
+        return;
+    if (gp_is_census(info)) {
+        gp_census();
+        return;
+    }
+    Slot *slot = gp_slot_in_signal();
+    if (!slot)
+        return;
+    if (slot->busy) {
+        gp_header->lost_samples++;
+    } else {
+        slot->busy = 1;
+        take_sample(slot, context);
+        slot->busy = 0;
+    }
+    if (slot->sampler_fd >= 0)
+        gp_syscall3(SYS_ioctl, slot->sampler_fd, PERF_EVENT_IOC_REFRESH, 1);
+}
+
+/* A SIGIO came in place of a sample's signal, which the full queue of pending ones refused. */
+void gp_sampler_refused(void) {
+    Slot *slot = gp_slot_here;
+    if (!slot || slot->sampler_fd < 0)
+        return;
+    slot->handled.own++;
+    gp_header->lost_samples++;
+    gp_syscall3(SYS_ioctl, slot->sampler_fd, PERF_EVENT_IOC_REFRESH, 1);
+}
+
 static void on_signal(int number, siginfo_t *info, void *context) {
     int error = errno;
     Slot *slot = gp_slot_here;
@@ -76,16 +96,10 @@ static void on_signal(int number, siginfo_t *info, void *context) {
             script_action.sa_sigaction(number, info, context);
         else if (script_action.sa_handler != SIG_DFL && script_action.sa_handler != SIG_IGN)
             script_action.sa_handler(number);
-    } else if (on && gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0) && (slot = gp_slot_in_signal())) {
-        if (slot->busy) {
-            gp_header->lost_samples++;
-        } else {
-            slot->busy = 1;
-            take_sample(slot, context);
-            slot->busy = 0;
-        }
-        if (slot->sampler_fd >= 0)
-            gp_syscall3(SYS_ioctl, slot->sampler_fd, PERF_EVENT_IOC_REFRESH, 1);
+    } else {
+        if (slot)
+            slot->handled.own++;
+        sampled(info, context);
     }
     errno = error;
 }
@@ -133,9 +147,10 @@ static bool start_perf(Slot *slot) {
         gp_header->sampler_errno = EMFILE;
         return false;
     }
+    gp_signals_guard();
     struct f_owner_ex owner = {F_OWNER_TID, (pid_t)slot->tid};
     gp_syscall3(SYS_fcntl, high, F_SETOWN_EX, &owner);
-    gp_syscall3(SYS_fcntl, high, F_SETSIG, SAMPLER_SIGNAL);
+    gp_syscall3(SYS_fcntl, high, F_SETSIG, GP_SAMPLER_SIGNAL);
     gp_syscall3(SYS_fcntl, high, F_SETFL, O_ASYNC | O_NONBLOCK);
     slot->sampler_fd = (int)high;
     gp_header->flags |= GP_HEADER_SAMPLED_PERF;
@@ -143,103 +158,75 @@ static bool start_perf(Slot *slot) {
     return true;
 }
 
-/* On the CPU clock of a thread of this process; its id, or -1. */
-static int start_timer(uint32_t tid, clockid_t clock) {
-    struct sigevent event;
-    memset(&event, 0, sizeof event);
-    event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = SAMPLER_SIGNAL;
-    event.sigev_notify_thread_id = (pid_t)tid;
-    int id;
-    if (gp_syscall3(SYS_timer_create, clock, &event, &id) < 0)
-        return -1;
-    uint64_t period_ns = ONE_SECOND_NS / gp_options.rate_hz;
-    struct timespec period = {(time_t)(period_ns / ONE_SECOND_NS), (long)(period_ns % ONE_SECOND_NS)};
-    struct itimerspec both = {period, period};
-    gp_syscall6(SYS_timer_settime, id, 0, (long)&both, 0, 0, 0);
-    gp_header->flags |= GP_HEADER_SAMPLED_TIMER;
-    return id;
-}
-
-static int adopt(uint32_t tid) {
-    for (uint32_t i = 0; i < greeted_count; i++) {
-        uint32_t expected = tid;
-        if (atomic_compare_exchange_strong(&greeted[i].tid, &expected, 0))
-            return greeted[i].timer;
-    }
-    return -1;
-}
-
-void gp_sampler_start(Slot *slot) {
-    if (!on || slot->sampler_on)
+/* A fresh thread is one that began with this call. */
+void gp_sampler_start(Slot *slot, bool fresh) {
+    if (!on || atomic_load_explicit(&slot->sampler, memory_order_relaxed) != GP_SAMPLER_NONE)
         return;
     int error = errno;
-    int timer = adopt(slot->tid);
     bool timer_will_do = gp_options.rate_hz <= MOST_TIMER_HZ && gp_options.sampler == 0;
-    if (timer < 0 && gp_options.sampler != 2 && !timer_will_do && start_perf(slot)) {
-        slot->sampler_on = 1;
-    } else {
-        if (timer < 0)
-            timer = start_timer(slot->tid, CLOCK_THREAD_CPUTIME_ID);
-        slot->sampler_timer = timer;
-        slot->sampler_on = timer < 0 ? 0 : 2;
+    bool timer_only = timer_will_do || gp_options.sampler == 2;
+    if (!(fresh && timer_only && gp_timer_later(slot)) && (fresh || !gp_timer_adopt(slot))) {
+        if (!timer_only && start_perf(slot))
+            atomic_store(&slot->sampler, GP_SAMPLER_PERF);
+        else
+            gp_timer_start(slot);
     }
     errno = error;
 }
 
 void gp_sampler_stop(Slot *slot) {
-    uint8_t was_on = __atomic_exchange_n(&slot->sampler_on, 0, __ATOMIC_ACQ_REL);
+    uint64_t was = atomic_exchange(&slot->sampler, GP_SAMPLER_NONE);
     int fd = slot->sampler_fd;
     slot->sampler_fd = -1;
-    if (was_on == 1)
+    if (was == GP_SAMPLER_PERF)
         gp_syscall3(SYS_close, fd, 0, 0);
-    else if (was_on == 2)
-        gp_syscall3(SYS_timer_delete, slot->sampler_timer, 0, 0);
+    else if ((was & 0xff) == GP_SAMPLER_TIMER)
+        gp_syscall3(SYS_timer_delete, was >> 8, 0, 0);
 }
 
 /* The recording ends, the process goes on. Our handler stays: a signal that is on its way would else end the process.
  */
 void gp_sampler_stop_all(void) {
     on = false;
+    gp_census_end();
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
         if (slot->session == gp_session)
             gp_sampler_stop(slot);
-    for (uint32_t i = 0; i < greeted_count; i++)
-        if (atomic_exchange(&greeted[i].tid, 0))
-            gp_syscall3(SYS_timer_delete, greeted[i].timer, 0, 0);
-    greeted_count = 0;
+    gp_timers_ungreet();
 }
 
-/* Threads that were there before the recording, and may compute on without ever calling a hook: a timer of ours on
- * their clock brings them its signal. */
-void gp_sampler_greet(void) {
+/* Another program follows in this process, which has no handler for our signal. */
+void gp_sampler_before_exec(void) {
     if (!on)
         return;
-    static uint32_t tids[MOST_GREETED];
-    uint32_t count = gp_tasks(tids, MOST_GREETED);
-    greeted_count = 0;
-    for (uint32_t i = 0; i < count && i < MOST_GREETED; i++) {
-        if (gp_slot_here && tids[i] == gp_slot_here->tid)
-            continue;
-        /* The kernel's clock of another thread (linux/posix-timers.h, MAKE_THREAD_CPUCLOCK with CPUCLOCK_SCHED). */
-        int timer = start_timer(tids[i], (clockid_t)(~tids[i] << 3 | 6));
-        if (timer < 0)
-            continue;
-        greeted[greeted_count].timer = timer;
-        atomic_store(&greeted[greeted_count].tid, tids[i]);
-        greeted_count++;
-    }
+    gp_census_end();
+    if (gp_slot_here)
+        gp_sampler_stop(gp_slot_here);
+}
+
+void gp_sampler_exec_failed(void) {
+    if (!on)
+        return;
+    gp_census_setup();
+    if (gp_slot_here)
+        gp_sampler_start(gp_slot_here, true); /* calls the census, for all that wait for it */
+}
+
+void gp_sampler_greet(void) {
+    if (on)
+        gp_timers_greet();
 }
 
 /* The child has the parent's perf descriptors, which count the parent; timers it has none. */
 void gp_sampler_forked(void) {
-    greeted_count = 0;
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
-        if (slot->sampler_on == 1)
+        if (atomic_load(&slot->sampler) == GP_SAMPLER_PERF)
             gp_syscall3(SYS_close, slot->sampler_fd, 0, 0);
-        slot->sampler_on = 0;
+        atomic_store(&slot->sampler, GP_SAMPLER_NONE);
         slot->sampler_fd = -1;
     }
+    if (on)
+        gp_timers_forked();
 }
 
 void gp_sampler_setup(void) {
@@ -248,6 +235,7 @@ void gp_sampler_setup(void) {
         return;
     if (installed) {
         on = true;
+        gp_census_setup();
         gp_header->rate_hz = gp_options.rate_hz;
         return;
     }
@@ -255,13 +243,15 @@ void gp_sampler_setup(void) {
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_RESTART;
-    installed = on = !gp_real_sigaction(SAMPLER_SIGNAL, &action, &script_action);
+    installed = on = !gp_real_sigaction(GP_SAMPLER_SIGNAL, &action, &script_action);
     gp_header->rate_hz = on ? gp_options.rate_hz : 0;
+    if (on)
+        gp_census_setup();
 }
 
 /* The script sees its own action on our signal, and gets the signals that were not ours. False: another signal. */
 bool gp_sampler_sigaction(int number, const struct sigaction *action, struct sigaction *old) {
-    if (!on || number != SAMPLER_SIGNAL)
+    if (!on || number != GP_SAMPLER_SIGNAL)
         return false;
     struct sigaction before = script_action;
     if (action)

@@ -22,17 +22,35 @@ int gp_real_sigaction(int number, const struct sigaction *action, struct sigacti
     return real_sigaction(number, action, old);
 }
 
+/* The kernel sends SIGIO where its queue of pending signals has no room for perf's (fcntl(2), F_SETSIG), and that would
+ * end a script which has no handler for it. The script has it by default, and sees it so. */
+static _Atomic bool guarded;
+
+static void default_sigio(const siginfo_t *info) {
+    if (info->si_code == SI_KERNEL) {
+        gp_sampler_refused();
+        return;
+    }
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+    gp_real_sigaction(SIGIO, &usual, NULL);
+    gp_syscall3(SYS_tgkill, gp_syscall3(SYS_getpid, 0, 0, 0), gp_syscall3(SYS_gettid, 0, 0, 0), SIGIO);
+}
+
 static void relay(int number, siginfo_t *info, void *context) {
     Slot *slot = gp_slot_here;
+    Handler handler = atomic_load_explicit(&handlers[number], memory_order_acquire);
+    if (!handler) {
+        if (number == SIGIO)
+            default_sigio(info);
+        return;
+    }
     if (slot) {
         slot->handled.any++;
         if (!(atomic_load_explicit(&flags[number], memory_order_relaxed) & SA_RESTART))
             slot->handled.interrupting++;
     }
     /* A handler of one argument ignores the other two: x86-64 passes them in registers. */
-    Handler handler = atomic_load_explicit(&handlers[number], memory_order_acquire);
-    if (handler)
-        handler(number, info, context);
+    handler(number, info, context);
 }
 
 /* Those that a fault raises keep the script's own handler: it reads the context, and no blocking call waits for it. */
@@ -59,7 +77,8 @@ GP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigac
     Handler before = atomic_load_explicit(&handlers[number], memory_order_acquire);
     int before_flags = atomic_load_explicit(&flags[number], memory_order_relaxed);
     struct sigaction ours, was;
-    bool function = action && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+    bool kept = number == SIGIO && atomic_load(&guarded) && action && action->sa_handler == SIG_DFL;
+    bool function = kept || (action && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
     /* A library may give back what signal() told it was there: our relay, whose handler then stays. */
     if (function && action->sa_sigaction != relay) {
         /* A vfork child sets defaults only, so these are never its. Stored first: the new one may be called at once. */
@@ -67,7 +86,7 @@ GP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigac
         atomic_store_explicit(&handlers[number], action->sa_sigaction, memory_order_release);
         ours = *action;
         ours.sa_sigaction = relay;
-        ours.sa_flags |= SA_SIGINFO;
+        ours.sa_flags |= SA_SIGINFO | (kept ? SA_RESTART : 0);
         action = &ours;
     }
     int result = gp_real_sigaction(number, action, &was);
@@ -80,10 +99,20 @@ GP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigac
         *old = was;
         if (was.sa_sigaction == relay) {
             old->sa_sigaction = before;
-            old->sa_flags = (was.sa_flags & ~SA_SIGINFO) | (before_flags & SA_SIGINFO);
+            old->sa_flags = before ? (was.sa_flags & ~SA_SIGINFO) | (before_flags & SA_SIGINFO) : before_flags;
         }
     }
     return 0;
+}
+
+/* Called where the first perf event of this process is opened. */
+void gp_signals_guard(void) {
+    struct sigaction was;
+    if (atomic_exchange(&guarded, true) || gp_real_sigaction(SIGIO, NULL, &was) || was.sa_handler != SIG_DFL)
+        return;
+    was.sa_sigaction = relay;
+    was.sa_flags |= SA_SIGINFO | SA_RESTART;
+    gp_real_sigaction(SIGIO, &was, NULL);
 }
 
 /* Handlers that were there before the recording. */
@@ -98,6 +127,7 @@ void gp_signals_take_over(void) {
 }
 
 void gp_signals_give_back(void) {
+    atomic_store(&guarded, false);
     for (int number = 1; number < NSIG; number++) {
         struct sigaction was;
         if (!relayed(number) || gp_real_sigaction(number, NULL, &was) || was.sa_sigaction != relay)

@@ -12,6 +12,13 @@
 
 /* A thread's run delay costs an open, a read and a close: not worth it for one this short. */
 #define LONG_ENOUGH_NS 2000000u
+/* Its page faults and context switches cost one system call, of which a short thread has few to spare. */
+#define WORTH_COUNTING_NS 500000u
+/* glibc's struct pthread keeps the thread's id somewhere between these. */
+#define FIRST_TID_OFFSET 64u
+#define LAST_TID_OFFSET 1536u
+#define BIRTHS_MEASURED 8u
+#define BIRTH_MEASURED_EVERY 256u
 
 GP_TLS Slot *gp_slot_here;
 GP_TLS bool gp_slot_gone;
@@ -23,6 +30,7 @@ static _Atomic(Slot *) all_slots;
 static _Atomic uint64_t free_slots; /* a Slot's address below, a count of changes in the top 16 bits (ABA) */
 static _Atomic uint32_t next_slot, next_thread;
 static pthread_key_t end_of_thread;
+static uint32_t tid_offset; /* 0 = not known */
 
 Slot *gp_slots_all(void) { return atomic_load_explicit(&all_slots, memory_order_acquire); }
 
@@ -97,7 +105,7 @@ uint64_t gp_run_delay(const Slot *slot) {
 void gp_read_kernel(Slot *slot, uint64_t now_ns) {
     ThreadRecord *record = slot->record;
     struct rusage usage;
-    if (!gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
+    if (now_ns - record->start_ns > WORTH_COUNTING_NS && !gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
         record->minor_faults = (uint64_t)usage.ru_minflt - slot->past.minor_faults;
         record->major_faults = (uint64_t)usage.ru_majflt - slot->past.major_faults;
         record->voluntary_switches = (uint64_t)usage.ru_nvcsw - slot->past.voluntary_switches;
@@ -112,8 +120,8 @@ void gp_read_kernel(Slot *slot, uint64_t now_ns) {
     record->read_ns = now_ns;
 }
 
-static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_delay_ns) {
-    slot->tid = (uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0);
+static void thread_begin(Slot *slot, uint32_t tid, uint64_t start_cpu_ns, uint64_t start_run_delay_ns) {
+    slot->tid = tid;
     slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     slot->named = 0;
     slot->io_slow = slot->io_long = 0;
@@ -157,13 +165,49 @@ static void forget_file(Slot *slot) {
     gp_index_clear(&slot->types);
 }
 
+static uint32_t tid_here(void) { return (uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0); }
+
+/* The main thread's id stands where every thread's does. */
+static void find_tid(void) {
+    const char *self = (const char *)pthread_self();
+    uint32_t tid = tid_here();
+    for (uint32_t at = FIRST_TID_OFFSET; at < LAST_TID_OFFSET; at += 4)
+        if (*(const uint32_t *)(self + at) == tid) {
+            tid_offset = tid_offset ? UINT32_MAX : at;
+            if (tid_offset == UINT32_MAX)
+                break;
+        }
+    if (tid_offset == UINT32_MAX)
+        tid_offset = 0;
+}
+
+/* Of a thread that pthread_create has just made. What it used of the CPU until now is measured for some and taken to be
+ * the same for the others: the clock and the id are a system call each. */
+static void begin_at_birth(Slot *slot) {
+    static _Atomic uint64_t usual_cpu_ns;
+    uint32_t made = atomic_load_explicit(&next_thread, memory_order_relaxed);
+    if (!tid_offset || made < BIRTHS_MEASURED || made % BIRTH_MEASURED_EVERY == 0) {
+        uint64_t cpu_ns = gp_thread_cpu_ns();
+        atomic_store_explicit(&usual_cpu_ns, cpu_ns, memory_order_relaxed);
+        uint32_t tid = tid_here();
+        if (tid_offset && *(const uint32_t *)((const char *)pthread_self() + tid_offset) != tid)
+            tid_offset = 0;
+        thread_begin(slot, tid, cpu_ns, 0);
+    } else {
+        uint32_t tid = *(const uint32_t *)((const char *)pthread_self() + tid_offset);
+        thread_begin(slot, tid, atomic_load_explicit(&usual_cpu_ns, memory_order_relaxed), 0);
+    }
+    atomic_fetch_add_explicit(&gp_live_threads, 1, memory_order_relaxed);
+}
+
 static void begin_with_a_past(Slot *slot) {
     uint64_t cpu_ns = gp_thread_cpu_ns(), run_delay_ns = 0, ignored;
+    uint32_t tid = tid_here();
     /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
     bool past = cpu_ns > LONG_ENOUGH_NS / 4;
     if (past)
-        read_schedstat((uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0), &ignored, &run_delay_ns);
-    thread_begin(slot, cpu_ns, run_delay_ns);
+        read_schedstat(tid, &ignored, &run_delay_ns);
+    thread_begin(slot, tid, cpu_ns, run_delay_ns);
     struct rusage usage;
     if (past && !gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
         slot->past.minor_faults = (uint64_t)usage.ru_minflt;
@@ -175,7 +219,7 @@ static void begin_with_a_past(Slot *slot) {
 }
 
 /* In a signal handler nothing may be called that allocates. */
-Slot *gp_slot_new(bool in_signal) {
+Slot *gp_slot_new(enum FirstSeen seen) {
     gp_slot_gone = true; /* a signal that comes now must not make another */
     Slot *slot = pop_free();
     if (!slot) {
@@ -200,13 +244,16 @@ Slot *gp_slot_new(bool in_signal) {
         forget_file(slot);
     gp_slot_here = slot;
     gp_slot_gone = false;
-    begin_with_a_past(slot);
+    if (seen == GP_SEEN_AT_BIRTH)
+        begin_at_birth(slot);
+    else
+        begin_with_a_past(slot);
     atomic_store_explicit(&slot->in_use, true, memory_order_release);
-    if (in_signal)
+    if (seen == GP_SEEN_IN_SIGNAL)
         slot->unkeyed = 1;
     else
         pthread_setspecific(end_of_thread, slot);
-    gp_sampler_start(slot);
+    gp_sampler_start(slot, seen == GP_SEEN_AT_BIRTH);
     if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
         slot->over = 1;
     slot->busy = 0;
@@ -269,7 +316,7 @@ static void begin_again(Slot *slot) {
         atomic_fetch_sub_explicit(&gp_bucket(slot->gil_wait.posted_at)->waiters, 1, memory_order_relaxed);
     forget_file(slot);
     begin_with_a_past(slot);
-    gp_sampler_start(slot);
+    gp_sampler_start(slot, false);
     slot->busy = 0;
 }
 
@@ -295,7 +342,7 @@ Slot *gp_slot_in_signal(void) {
     if (!atomic_load_explicit(&gp_active, memory_order_relaxed))
         return NULL;
     if (!slot)
-        return gp_slot_gone ? NULL : gp_slot_new(true);
+        return gp_slot_gone ? NULL : gp_slot_new(GP_SEEN_IN_SIGNAL);
     if (slot->over && !slot->busy && !slot->blocked && slot->session != gp_session)
         begin_again(slot);
     return slot->over ? NULL : slot;
@@ -345,7 +392,7 @@ void gp_slots_forked(void) {
     atomic_store(&all_slots, slot);
     forget_file(slot);
     uint64_t gil_condition = slot->gil_condition, gil_since = slot->record->gil_since_ticks;
-    thread_begin(slot, 0, 0);
+    thread_begin(slot, tid_here(), 0, 0);
     slot->gil_condition = gil_condition;
     slot->record->gil_since_ticks = gil_since ? gp_ticks() : 0;
     slot->busy = 0;
@@ -374,7 +421,10 @@ void gp_slots_finish(uint64_t now_ns) {
     }
 }
 
-void gp_slots_setup(void) { pthread_key_create(&end_of_thread, gp_slot_release); }
+void gp_slots_setup(void) {
+    pthread_key_create(&end_of_thread, gp_slot_release);
+    find_tid();
+}
 
 /* hook */
 
@@ -387,6 +437,8 @@ typedef struct {
 static void *run_thread(void *argument) {
     ThreadStart start = *(ThreadStart *)argument;
     free(argument);
+    if (!gp_slot_here && !gp_slot_gone && atomic_load_explicit(&gp_active, memory_order_relaxed))
+        gp_slot_new(GP_SEEN_AT_BIRTH);
     Slot *slot = gp_slot();
     if (slot)
         slot->record->parent_thread = start.parent_thread;

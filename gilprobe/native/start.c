@@ -149,7 +149,7 @@ static void forked_child(void) {
         return;
     slot->busy = 1;
     write_start(slot);
-    gp_sampler_start(slot);
+    gp_sampler_start(slot, false);
     slot->busy = 0;
     gp_watchdog_forked();
 }
@@ -238,9 +238,8 @@ void gp_finish(enum EndKind kind) {
         gp_watchdog_finish();
     if (gp_slot_here)
         gp_slot_here->busy = 1;
-    /* A signal that is still pending would kill the new program, which has no handler for it. */
-    if (kind == GP_END_EXEC && gp_slot_here)
-        gp_sampler_stop(gp_slot_here);
+    if (kind == GP_END_EXEC)
+        gp_sampler_before_exec();
     uint64_t now_ns = gp_now();
     gp_slots_finish(now_ns);
     struct timespec cpu;
@@ -329,8 +328,7 @@ static int exec_failed(int result) {
     int error = errno;
     if (atomic_load(&gp_active) && gp_header->pid == (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0)) {
         gp_header->end_kind = GP_END_NONE;
-        if (gp_slot_here)
-            gp_sampler_start(gp_slot_here);
+        gp_sampler_exec_failed();
     }
     errno = error;
     return result;

@@ -287,3 +287,61 @@ def test_without_room_for_pending_signals_perf_does_not_end_the_script(any_pytho
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
     missing = [item.what for item in load(tmp_path / "r").not_observed]
     assert any(what.startswith(("perf in", "CPU samples of")) for what in missing), missing
+
+
+def test_a_script_that_drops_its_privileges_goes_on(any_python: Python, tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("NOT ROOT: no privileges to drop")
+    code = "contend()\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n" + CROWD
+    profile, done = profile_of(any_python, code, tmp_path / "r", rate_hz=100)
+    assert (done.stdout, done.stderr) == ("whole\n", "")
+    assert lock_waits(profile) >= 2
+    (lost,) = [item for item in profile.not_observed if "records" in item.what]
+    assert "ermission" in lost.why, lost
+
+
+JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+
+
+@pytest.fixture(scope="session")
+def jemalloc(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Installed, or unpacked from its Debian package without being installed."""
+    if Path(JEMALLOC).exists():
+        return JEMALLOC
+    folder = tmp_path_factory.mktemp("jemalloc")
+    try:
+        got = subprocess.run(
+            ["apt-get", "download", "libjemalloc2"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        )
+        why = got.stderr.strip() or "apt-get download gave nothing"
+        for package in folder.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, folder], check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        why = str(error)
+    found = [*folder.rglob("libjemalloc.so.2")]
+    if not found:
+        pytest.skip(f"NO JEMALLOC: its package cannot be had ({why[-200:]})")
+    return str(found[0])
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
+def test_beside_jemalloc(any_python: Python, tmp_path: Path, jemalloc: str, first: bool) -> None:
+    code = """
+if len(sys.argv) == 1:
+    subprocess.run([sys.executable, __file__, "child"], check=True)
+contend()
+used = [line for line in open("/proc/self/maps") if "jemalloc" in line and "x" in line.split()[1]]
+print("whole" if used and ctypes.CDLL(None).malloc_stats_print else "none", flush=True)
+"""
+    (tmp_path / "r").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(THREADS + code)
+    variables = environment(tmp_path / "r", Options(rate_hz=500))
+    ours = variables["LD_PRELOAD"]
+    variables["LD_PRELOAD"] = f"{jemalloc}:{ours}" if first else f"{ours}:{jemalloc}"
+    done = subprocess.run(
+        [any_python.executable, script], env=variables, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "whole\nwhole\n", "")
+    profile = load(tmp_path / "r")
+    assert len(profile.processes) == 2 and lock_waits(profile) >= 4

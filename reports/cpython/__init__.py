@@ -1,0 +1,1 @@
+"""CPython's own tests under gilprobe, and without it."""

@@ -1,0 +1,104 @@
+"""What a new thread costs, and that each is sampled once it computes, whoever made it."""
+
+from __future__ import annotations
+
+import collections
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from pythons import Python
+
+from gilprobe.launch.target import Options, environment
+from gilprobe.recording import read_folder
+
+SHORT = "import threading\nfor _ in range(100): t = threading.Thread(target=int); t.start(); t.join()\n"
+
+# Threads of C, which call nothing that is hooked; more than one census deals with.
+SPINNERS = """
+#include <pthread.h>
+#include <time.h>
+static void *spin(void *argument) {
+    struct timespec now;
+    volatile unsigned long turns = 0;
+    do {
+        for (int i = 0; i < 100000; i++) turns++;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    } while (now.tv_sec * 1000 + now.tv_nsec / 1000000 < 45);
+    return argument;
+}
+void spin_all(int count) {
+    pthread_t threads[200];
+    for (int i = 0; i < count; i++) pthread_create(&threads[i], 0, spin, 0);
+    for (int i = 0; i < count; i++) pthread_join(threads[i], 0);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def spinners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spinners")
+    (folder / "spin.c").write_text(SPINNERS)
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "spin.so", folder / "spin.c"], check=True)
+    return folder / "spin.so"
+
+
+def system_calls(python: Python, variables: dict[str, str] | None, folder: Path) -> collections.Counter[str]:
+    """By name, of a program that makes 100 threads which end at once."""
+    more = [word for name, value in (variables or {}).items() for word in ("-E", f"{name}={value}")]
+    command = ["strace", "-f", "-c", "-U", "name,calls", "-o", str(folder / "calls"), *more, python.executable]
+    done = subprocess.run([*command, "-c", SHORT], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip(f"NO STRACE HERE: what a thread costs is not counted ({done.stderr.strip()[:200]})")
+    rows = [line.split() for line in (folder / "calls").read_text().splitlines()]
+    return collections.Counter({row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()})
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="NO STRACE: what a thread costs is not counted")
+def test_a_short_thread_has_no_timer_of_its_own(any_python: Python, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    ours = {
+        name: value
+        for name, value in environment(tmp_path / "r", Options(rate_hz=100)).items()
+        if os.environ.get(name) != value
+    }
+    plain, recorded = system_calls(any_python, None, tmp_path), system_calls(any_python, ours, tmp_path)
+    names = ("gettid", "timer_create", "timer_settime", "timer_delete")
+    more = {name: recorded[name] - plain[name] for name in names}
+    # Nor is its id asked for. Some last until the census; strace makes every call slow.
+    assert sum(more.values()) < 50, more
+
+
+def test_each_thread_that_computes_is_sampled(any_python: Python, spinners: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    subprocess.run(
+        [any_python.executable, "-c", f"import ctypes; ctypes.CDLL({str(spinners)!r}).spin_all(70)"],
+        env=environment(tmp_path / "r", Options(rate_hz=100)), timeout=120, check=True,
+    )  # fmt: skip
+    (recording,) = read_folder(tmp_path / "r")
+    samples = recording.samples
+    counts = collections.Counter(samples["thread"].tolist())
+    spun = [t for t in recording.threads.values() if t["cpu_ns"] > 40_000_000 and t["tid"] != recording.header["pid"]]
+    assert len(spun) == 70
+    # 45 ms of CPU at 100 Hz are 4 samples, less where the kernel's own tick finds other threads on the cores.
+    found = [counts[thread["thread"]] for thread in spun]
+    assert min(found) >= 1 and sum(found) >= 2 * len(spun)
+
+
+def test_the_recorded_id_of_a_thread_is_the_kernels(any_python: Python, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    code = (
+        "import threading\nids = []\n"
+        "for _ in range(40): t = threading.Thread(target=lambda: ids.append(threading.get_native_id())); "
+        "t.start(); t.join()\nprint(*ids)"
+    )
+    done = subprocess.run(
+        [any_python.executable, "-c", code], env=environment(tmp_path / "r", Options()),
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    (recording,) = read_folder(tmp_path / "r")
+    main = recording.header["pid"]
+    recorded = [thread["tid"] for thread in recording.threads.values() if thread["tid"] != main]
+    assert sorted(recorded) == sorted(int(word) for word in done.stdout.split())
