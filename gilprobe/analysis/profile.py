@@ -11,6 +11,8 @@ from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
+from gilprobe.analysis.garbage import collections_of, not_collected, with_collecting, with_collections
+from gilprobe.analysis.gil_holds import gil_holds_of
 from gilprobe.analysis.gpu_waits import gpu_of
 from gilprobe.analysis.hot import hot_of
 from gilprobe.analysis.loader import loader_of, no_loader
@@ -39,7 +41,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     waits = [wait for recording in recordings for wait in classified_waits(recording)]
     rows = wait_rows(waits)
     hot = hot_of(recordings, _threads(recordings, waits, start_ns))
-    threads = hot.threads
+    threads = with_collections(hot.threads, recordings)
 
     # The parts.
     meta = meta_of(recordings, wall_s, threads)
@@ -63,6 +65,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         *not_watched(recordings),
         *hot.not_observed,
         *outside.not_observed,
+        *not_collected(recordings),
         *cuda_not_observed(gpu),
     )
     return Profile(
@@ -78,13 +81,15 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         spans=spans,
         loader=loader,
         accounting=accounting,
-        findings=(*with_proof(causes, proof), *cuda_findings(gpu)),
+        findings=(*with_proof(with_collecting(causes, threads, processes), proof), *cuda_findings(gpu)),
         proof=proof,
         not_observed=not_observed,
         cpu_stacks=cpu_stacks_of(recordings),
         wall_stacks=outside.stacks,
         timeline=timeline,
         overview=overview_of(timeline) if timeline else None,
+        gil_holds=gil_holds_of(recordings, start_ns),
+        collections=collections_of(recordings, start_ns),
     )
 
 

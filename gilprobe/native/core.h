@@ -88,6 +88,18 @@ typedef struct {
     uint64_t faults;
 } OpenSpan;
 
+#define GP_HOLDS_KEPT 8
+#define GP_LEAST_HOLD_TICKS 2000000u /* 0.5 to 2 ms: shorter holds are not looked at */
+
+typedef struct {
+    uint64_t least_ticks; /* shorter holds cannot get in */
+    uint64_t blocked_ns;  /* within the hold that goes on */
+    uint64_t blocked_most_ns;
+    uint32_t blocked_stack_id;
+    uint32_t count;
+    LongHoldRecord *kept[GP_HOLDS_KEPT]; /* in the file */
+} LongHolds;
+
 typedef struct {
     volatile uint32_t current; /* id of the innermost span, 0 = none */
     uint32_t depth;
@@ -138,6 +150,7 @@ typedef struct Slot {
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     GilSlice gil_slice;
+    LongHolds long_holds;
     SpinBurst spin;
     Spans spans;
     Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
@@ -336,6 +349,16 @@ void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller);
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
 void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);
+
+/* holds.c */
+void gp_holds_begin(Slot *slot);
+void gp_hold_long(Slot *slot, uint64_t since, uint64_t ticks, void *caller);
+
+/* collecting.c */
+void gp_gc_gil_dropped(const Slot *slot);
+void gp_gc_world_stopped(const Slot *slot);
+bool gp_gc_here(const Slot *slot);
+void gp_gc_forget(void);
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);

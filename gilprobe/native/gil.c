@@ -33,6 +33,7 @@ static void learn(uint64_t condition) {
 
 static void taken(Slot *slot, uint64_t ticks) {
     slot->record->gil_since_ticks = ticks;
+    slot->long_holds.blocked_ns = slot->long_holds.blocked_most_ns = slot->long_holds.blocked_stack_id = 0;
     if (slot->gil_wait.start_ns) {
         slot->busy = 1;
         slot->gil_wait.ready_ns += slot->gil_slice.ready_ns;
@@ -58,7 +59,7 @@ static __attribute__((noinline)) void add_hold(Slot *slot, uint64_t since, uint6
     slot->busy = 0;
 }
 
-static void dropped(Slot *slot, uint64_t ticks) {
+static void dropped(Slot *slot, uint64_t ticks, void *caller) {
     ThreadRecord *record = slot->record;
     uint64_t since = record->gil_since_ticks;
     if (!since)
@@ -66,14 +67,17 @@ static void dropped(Slot *slot, uint64_t ticks) {
     record->gil_held_ticks += ticks - since;
     record->gil_holds++;
     record->gil_since_ticks = 0;
+    gp_gc_gil_dropped(slot);
+    if (GP_RARE(ticks - since > slot->long_holds.least_ticks))
+        gp_hold_long(slot, since, ticks, caller);
     if (GP_RARE(gp_options.holds))
         add_hold(slot, since, ticks);
 }
 
-static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks) {
+static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks, void *caller) {
     if (known(condition)) {
         slot->gil_condition = condition;
-        dropped(slot, ticks);
+        dropped(slot, ticks, caller);
     } else if (known(condition - GIL_SWITCH_OFFSET)) {
         slot->gil_condition = condition - GIL_SWITCH_OFFSET;
         taken(slot, ticks);
@@ -81,7 +85,7 @@ static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t con
         learn(condition);
         slot->gil_condition = condition;
         slot->record->gil_since_ticks = slot->unknown_signal_ticks;
-        dropped(slot, ticks);
+        dropped(slot, ticks, caller);
     } else if (slot->unknown_signal == condition - GIL_SWITCH_OFFSET) {
         learn(condition - GIL_SWITCH_OFFSET);
         slot->gil_condition = condition - GIL_SWITCH_OFFSET;
@@ -95,11 +99,11 @@ static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t con
 /* A condition variable of the interpreter's was signalled. */
 void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller) {
     if (condition == slot->gil_condition)
-        dropped(slot, gp_ticks());
+        dropped(slot, gp_ticks(), caller);
     else if (slot->gil_condition && condition == slot->gil_condition + GIL_SWITCH_OFFSET)
         taken(slot, gp_ticks());
     else if (gp_from_python(caller))
-        unknown_signalled(slot, condition, gp_ticks());
+        unknown_signalled(slot, condition, gp_ticks(), caller);
 }
 
 /* Is this wait one for the GIL? Timed: take_gil waits on cond; untimed: drop_gil waits on switch_cond. */

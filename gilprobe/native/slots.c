@@ -126,6 +126,7 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
+    gp_holds_begin(slot);
     slot->cuda_use = NULL;
     slot->cuda_launches = slot->cuda_last_correlation = 0;
     gp_index_clear(&slot->waits);

@@ -90,6 +90,7 @@ class Recording:
     progress: list[dict[str, int]] = field(default_factory=list)
     cuda: CudaRecords = field(default_factory=CudaRecords)
     gil_holds: list[NDArray[Any]] = field(default_factory=list)
+    long_holds: list[dict[str, int]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
