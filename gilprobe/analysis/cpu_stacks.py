@@ -10,6 +10,9 @@ import numpy as np
 from gilprobe.analysis.frames import Stacks
 from gilprobe.model import Frame, SampledStack
 from gilprobe.recording import Recording
+from gilprobe.recording.schema import SampleFlag
+
+COLLECTING = Frame("[garbage collection]", "", 0)
 
 
 def cpu_stacks_of(recordings: Sequence[Recording]) -> tuple[SampledStack, ...]:
@@ -29,16 +32,18 @@ def _of_process(recording: Recording, numbers: dict[int, int]) -> list[SampledSt
     samples = recording.samples
     if not len(samples):
         return []
+    collecting = (samples["flags"] & SampleFlag.COLLECTING).astype(np.uint64) << np.uint64(63)
     keys, counts = np.unique(
-        samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"], return_counts=True
+        collecting | samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"], return_counts=True
     )
     stacks = Stacks(recording)
     of_thread: dict[int, int] = defaultdict(int)
     of_stack: dict[tuple[int, tuple[Frame, ...]], int] = defaultdict(int)
     for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        thread = key >> 32
+        thread = key >> 32 & 0x7FFFFFFF
+        frames = stacks.frames(key & 0xFFFFFFFF)
         of_thread[thread] += count
-        of_stack[thread, stacks.frames(key & 0xFFFFFFFF)] += count
+        of_stack[thread, (COLLECTING, *frames) if key >> 63 else frames] += count
     built = []
     for (thread, frames), count in of_stack.items():
         recorded = recording.threads.get(thread)

@@ -9,8 +9,6 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from gilprobe.model import Collections, Evidence, Finding, NotObserved, Process, Thread
 from gilprobe.recording import Recording
 from gilprobe.recording.schema import HeaderFlag, SampleFlag
@@ -18,8 +16,8 @@ from gilprobe.recording.schema import HeaderFlag, SampleFlag
 LEAST_SHARE = 0.05
 CURE = (
     "Make fewer objects that the collector must look at: call gc.freeze() once the program is set up, raise "
-    "gc.set_threshold() (its default suits small programs), break cycles by hand or with weakref, and keep large tables "
-    "in arrays instead of many small objects. gc.disable() around the hot part shows what there is to gain."
+    "gc.set_threshold() (its default suits small programs), break cycles by hand or with weakref, and keep large "
+    "tables in arrays instead of many small objects. gc.disable() around the hot part shows what there is to gain."
 )
 
 

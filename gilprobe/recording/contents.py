@@ -115,6 +115,8 @@ class Recording:
         seen = [last, *(max(t["end_ns"], t["read_ns"], t["open_start_ns"]) for t in self.threads.values())]
         if len(self.waits):
             seen.append(int(self.waits["last_ns"].max()))
+        if len(self.samples):
+            seen.append(int(self.samples["time_ns"].max()))
         return max(seen)
 
     def ticks_to_seconds(self, ticks: int) -> float:
