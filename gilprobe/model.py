@@ -360,6 +360,25 @@ class Collections:
         return len(self.time_ns)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class GpuLane:
+    """What one context of one process had of its GPU: intervals without overlaps, by start, in ns since the recording
+    began. what: `kernel`, `copy` (and set), `resident` (between the GPU's own context switches).
+
+    count: how many there were; gaps shorter than closed_ns are not shown (0: all are).
+    """
+
+    device: int
+    pid: int
+    context: int
+    what: str
+    start_ns: array[int]
+    end_ns: array[int]
+    count: int
+    busy_s: float
+    closed_ns: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class NativeFunction:
     """share: of the hold's samples (0-1); 1 for the one that slept or waited."""
@@ -410,6 +429,9 @@ class Process:
     python_stacks: bool = True
 
 
+NOT_IN_JSON = ("cpu_stacks", "wall_stacks", "timeline", "overview", "collections", "gpu_lanes")
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     meta: dict[str, Any]
@@ -434,10 +456,10 @@ class Profile:
     proof: Proof | None = None
     gil_holds: tuple[GilHold, ...] = ()
     collections: Collections | None = None
+    gpu_lanes: tuple[GpuLane, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""
-        report = asdict(replace(self, cpu_stacks=(), wall_stacks=(), timeline=None, overview=None, collections=None))
-        for not_in_it in ("cpu_stacks", "wall_stacks", "timeline", "overview", "collections"):
-            del report[not_in_it]
-        return {"schema": SCHEMA_VERSION, **report}
+        empty: dict[str, Any] = dict.fromkeys(NOT_IN_JSON)
+        report = asdict(replace(self, **empty))
+        return {"schema": SCHEMA_VERSION, **{key: value for key, value in report.items() if key not in NOT_IN_JSON}}

@@ -13,6 +13,7 @@ from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
 from gilprobe.analysis.garbage import collections_of, not_collected, with_collecting, with_collections
 from gilprobe.analysis.gil_holds import gil_holds_of
+from gilprobe.analysis.gpu_lanes import gpu_lanes_of
 from gilprobe.analysis.gpu_waits import gpu_of
 from gilprobe.analysis.hot import hot_of
 from gilprobe.analysis.loader import loader_of, no_loader
@@ -90,6 +91,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         overview=overview_of(timeline) if timeline else None,
         gil_holds=gil_holds_of(recordings, start_ns),
         collections=collections_of(recordings, start_ns),
+        gpu_lanes=gpu_lanes_of(recordings, start_ns),
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from itertools import islice, repeat
 from typing import Any
 
-from gilprobe.model import Frame, Overview, Profile, Releaser, Thread, Wait, own_frame
+from gilprobe.model import Frame, GilHold, GpuLane, Overview, Profile, Releaser, Thread, Wait, own_frame
 from gilprobe.render.wording import plain
 
 MOST_TEXT = 2000
@@ -65,6 +65,9 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "spans": clean([asdict(span) for span in profile.spans]),
         "cuda": clean(profile.cuda),
         "loader": clean(profile.loader),
+        "holds": [_hold(texts, hold) for hold in profile.gil_holds],
+        "gc": _collections(profile),
+        "gpu": [_gpu(lane) for lane in profile.gpu_lanes],
     }
     if before is not None:
         document["before"] = {
@@ -141,6 +144,8 @@ def _thread(texts: Texts, thread: Thread) -> dict[str, Any]:
         "start": round(thread.start_s, DIGITS),
         "wall": round(thread.wall_s, DIGITS),
         "cpu": round(thread.cpu_s, DIGITS),
+        "gc": round(thread.gc_s, DIGITS),
+        "gcSamples": thread.gc_samples,
         "spin": round(thread.spin_s, DIGITS),
         "stall": round(thread.atomic_stall_s, DIGITS),
         "runnable": round(thread.runnable_s, DIGITS),
@@ -224,6 +229,44 @@ def _hot(texts: Texts, hot: Any) -> dict[str, Any]:
         "sites": [[texts.frame(frame), round(share, 4)] for frame, share in hot.sites]
         or [[texts.frame(frame), 0] for frame in hot.site],
     }
+
+
+def _hold(texts: Texts, hold: GilHold) -> dict[str, Any]:
+    return {
+        "thread": texts.number(hold.thread),
+        "pid": hold.pid,
+        "start": round(hold.start_s, DIGITS),
+        "held": round(hold.held_s, DIGITS),
+        "waiters": hold.waiters,
+        "stack": texts.stack(hold.stack),
+        "site": texts.frame(own_frame(hold.stack)),
+        "native": [[texts.number(part.name), texts.number(part.library), round(part.share, 4)] for part in hold.native],
+        "samples": hold.samples,
+        "blocked": round(hold.blocked_s, DIGITS),
+        "open": hold.open,
+    }
+
+
+def _collections(profile: Profile) -> list[list[int]]:
+    """For each thread the times of its samples in a collection: ns, each from the one before."""
+    marks: list[list[int]] = [[] for _ in profile.threads]
+    if profile.collections:
+        for thread, time_ns in zip(profile.collections.thread, profile.collections.time_ns, strict=True):
+            marks[thread].append(time_ns)
+    return [_steps(sorted(times)) for times in marks]
+
+
+def _steps(times: Sequence[int]) -> list[int]:
+    return [time - before for before, time in zip([0, *times], times, strict=False)]
+
+
+def _gpu(lane: GpuLane) -> dict[str, Any]:
+    """times: starts and ends by turns, each from the one before."""
+    times = [time for pair in zip(lane.start_ns, lane.end_ns, strict=True) for time in pair]
+    return {
+        "device": lane.device, "pid": lane.pid, "context": lane.context, "what": lane.what, "count": lane.count,
+        "busy": round(lane.busy_s, DIGITS), "closed": lane.closed_ns, "times": _steps(times),
+    }  # fmt: skip
 
 
 def _cpu(texts: Texts, profile: Profile) -> dict[str, list[Any]]:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from gilprobe.model import Frame, Profile, Thread, Wait, Waterfall, own_frame
+from gilprobe.model import Frame, GilHold, Profile, Thread, Wait, Waterfall, own_frame
 
 LEAST_LOSS = 0.05  # of the ideal
 
@@ -96,6 +96,17 @@ def waterfall_rows(waterfall: Waterfall) -> list[tuple[str, str]]:
         rows.append((f"parts below {LEAST_STEP} each", f"{-small:+.2f}"))
     rows.append((f"actual: {seconds(waterfall.baseline_wall_s)} with one worker", f"{waterfall.actual:.2f}"))
     return rows
+
+
+def gc_share(profile: Profile) -> float:
+    """Of all CPU (0-1), estimated."""
+    return sum(thread.gc_s for thread in profile.threads) / max(1e-12, sum(thread.cpu_s for thread in profile.threads))
+
+
+def native_words(hold: GilHold) -> str:
+    """`spin_for in libplanted.so`; empty where no sample fell in the hold."""
+    names = [f"{part.name} in {part.library}" if part.library else part.name for part in hold.native]
+    return plain(", ".join(names), 120)
 
 
 def samplers(profile: Profile) -> str:

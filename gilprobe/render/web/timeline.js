@@ -2,8 +2,9 @@
 import { LABELS, colour, eachFrame, el, percent, search, seconds, whole } from "./words.js";
 import { Table } from "./table.js";
 import { KINDS, lanesOf, lowest, paint } from "./lanes.js";
+import { GpuLane } from "./gpu.js";
 
-const LANE_PX = 24, BAR_PX = 18, AXIS_PX = 26, MOST_PX = 600;
+const LANE_PX = 24, BAR_PX = 18, AXIS_PX = 26, MOST_PX = 600, GC_PX = 5;
 const LEAST_NS = 1000;
 const MOST_ROWS = 500;
 const SETTLED_MS = 200;
@@ -19,7 +20,8 @@ export class Timeline {
     const { waits } = recording;
     this.matches = new Uint8Array(waits.kind.length + 1).fill(1);
     this.lanes = lanesOf(recording);
-    this.wall = Math.max(1, recording.meta.wall_s * 1e9, ...this.lanes.map((lane) => lane.end));
+    this.gpu = recording.gpu.map((data) => new GpuLane(data));
+    this.wall = Math.max(1, recording.meta.wall_s * 1e9, ...this.lanes.map((lane) => lane.end), ...this.gpu.map((lane) => lane.end[lane.end.length - 1] ?? 0));
     for (const lane of this.lanes) lane.shorten(this.wall, this.matches);
     this.from = 0;
     this.to = this.wall;
@@ -31,9 +33,9 @@ export class Timeline {
     this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     this.tip = el("div", { class: "tip", hidden: true });
     this.spacer = el("div", { class: "spacer" }, this.canvas);
-    this.spacer.style.height = `${AXIS_PX + this.lanes.length * LANE_PX}px`;
+    this.spacer.style.height = `${AXIS_PX + this.rows * LANE_PX}px`;
     this.scroller = el("div", { class: "timeline" }, this.spacer);
-    this.scroller.style.height = `${Math.min(MOST_PX, AXIS_PX + this.lanes.length * LANE_PX + 4)}px`;
+    this.scroller.style.height = `${Math.min(MOST_PX, AXIS_PX + this.rows * LANE_PX + 4)}px`;
     this.draw = eachFrame(() => this.drawNow());
     this.told = el("span", { class: "told", "aria-live": "polite" });
     const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ work) => el("button", { type: "button", "aria-label": label, title: label, onclick: work }, text);
@@ -73,6 +75,7 @@ export class Timeline {
       else {
         const lane = this.laneAt(event.offsetY);
         if (lane < 0) return;
+        if (lane >= this.lanes.length) { this.chooseGpu(this.gpu[lane - this.lanes.length], event.offsetX); return; }
         this.lane = lane;
         const hit = this.hit(lane, event.offsetX), { open, thread } = this.lanes[lane];
         this.choose(hit);
@@ -93,6 +96,8 @@ export class Timeline {
     });
   }
 
+  /** Lanes of threads, then of GPUs. */
+  get rows() { return this.lanes.length + this.gpu.length; }
   get gutter() { return this.canvas.clientWidth < 560 ? 84 : 148; }
   get width() { return Math.max(50, this.canvas.clientWidth - this.gutter); }
   /** @param {number} x @returns {number} ns */
@@ -100,7 +105,7 @@ export class Timeline {
   /** @param {number} y */
   laneAt(y) {
     const lane = Math.floor((y - AXIS_PX + this.scroller.scrollTop) / LANE_PX);
-    return y > AXIS_PX && lane < this.lanes.length ? lane : -1;
+    return y > AXIS_PX && lane < this.rows ? lane : -1;
   }
 
   /** @param {number} from ns @param {number} to ns */
@@ -167,15 +172,52 @@ export class Timeline {
     return best;
   }
 
+  /** The interval at this pixel, -1 if there is none. @param {GpuLane} lane @param {number} x */
+  gpuHit(lane, x) {
+    const pixel = (this.to - this.from) / this.width, time = this.timeAt(x);
+    return x > this.gutter ? lane.hit(time - pixel, time + pixel) : -1;
+  }
+
+  /** @param {GpuLane} lane @param {number} x */
+  chooseGpu(lane, x) {
+    const at = this.gpuHit(lane, x);
+    this.choose(-1);
+    if (at >= 0) this.tell(lane.details(at, Boolean(this.recording.cuda.replay)));
+  }
+
+  /** A sample in a garbage collection within a few pixels, NaN if there is none. @param {number} thread @param {number} x */
+  collecting(thread, x) {
+    const pixel = (this.to - this.from) / this.width, time = this.timeAt(x);
+    return this.recording.gc[thread].find((mark) => Math.abs(mark - time) < 3 * pixel) ?? NaN;
+  }
+
   /** @param {PointerEvent} pointer */
   hover(pointer) {
-    const lane = this.laneAt(pointer.offsetY), event = lane >= 0 && pointer.offsetX > this.gutter ? this.hit(lane, pointer.offsetX) : -1;
+    const row = this.laneAt(pointer.offsetY), lane = row < this.lanes.length ? row : -1;
+    if (row > lane) { this.hoverGpu(pointer, this.gpu[row - this.lanes.length]); return; }
+    const event = lane >= 0 && pointer.offsetX > this.gutter ? this.hit(lane, pointer.offsetX) : -1;
     const open = lane >= 0 ? this.lanes[lane].open : null, time = this.timeAt(pointer.offsetX), never = event < 0 && open !== null && time >= open.begin && pointer.offsetX > this.gutter;
-    this.tip.hidden = (event < 0 && !never) || this.dragged !== null;
+    const mark = event < 0 && lane >= 0 && pointer.offsetX > this.gutter ? this.collecting(this.lanes[lane].thread, pointer.offsetX) : NaN, marked = !Number.isNaN(mark);
+    this.tip.hidden = (event < 0 && !never && !marked) || this.dragged !== null;
     if (this.tip.hidden) return;
-    if (never) this.tip.replaceChildren(el("strong", {}, "still waiting at the end"), el("br"), this.recording.texts[this.recording.threads[this.lanes[lane].thread].open.name]);
+    if (marked) this.tip.replaceChildren(el("strong", {}, "in a garbage collection"), el("br"), `a sample of CPU time, at ${seconds(mark / 1e9)}`);
+    else if (never) this.tip.replaceChildren(el("strong", {}, "still waiting at the end"), el("br"), this.recording.texts[this.recording.threads[this.lanes[lane].thread].open.name]);
     else this.tip.replaceChildren(el("strong", {}, LABELS[this.kindOf(event)] ?? this.kindOf(event)), ` ${seconds(this.events.duration[event] / 1e9)}`,
       this.count(event) > 1 ? ` in ${whole(this.count(event))} waits` : null, el("br"), this.waitName(event));
+    this.moveTip(pointer);
+  }
+
+  /** @param {PointerEvent} pointer @param {GpuLane} lane */
+  hoverGpu(pointer, lane) {
+    const at = this.gpuHit(lane, pointer.offsetX);
+    this.tip.hidden = at < 0 || this.dragged !== null;
+    if (this.tip.hidden) return;
+    this.tip.replaceChildren(el("strong", {}, LABELS[lane.data.what]), ` ${seconds((lane.end[at] - lane.start[at]) / 1e9)}`, el("br"), lane.title);
+    this.moveTip(pointer);
+  }
+
+  /** @param {PointerEvent} pointer */
+  moveTip(pointer) {
     const box = this.root.getBoundingClientRect();
     this.tip.style.left = `${Math.min(pointer.clientX - box.left + 12, box.width - 240)}px`;
     this.tip.style.top = `${pointer.clientY - box.top + 16}px`;
@@ -229,25 +271,59 @@ export class Timeline {
     const image = context.createImageData(columns, bar), words = new Uint32Array(image.data.buffer);
     const bright = palette.map((text) => word(text, 1)), dim = palette.map((text) => word(text, 0.18));
     this.ruler(gutter, width, height, soft, rule);
-    const first = Math.max(0, Math.floor((scrolled - AXIS_PX) / LANE_PX)), last = Math.min(this.lanes.length, Math.ceil((scrolled + height) / LANE_PX));
+    const first = Math.max(0, Math.floor((scrolled - AXIS_PX) / LANE_PX)), last = Math.min(this.rows, Math.ceil((scrolled + height) / LANE_PX));
     for (let number = first; number < last; number++) {
       const lane = this.lanes[number], y = AXIS_PX + number * LANE_PX - scrolled;
       if (y < AXIS_PX - LANE_PX) continue;
+      if (!lane) { this.gpuBar(this.gpu[number - this.lanes.length], gutter, y, columns, ratio, number === this.lanes.length); continue; }
       paint(words, columns, bar, lane.shares(this.from, this.to, columns, this.wall, this.matches, Boolean(this.wanted)), bright, dim);
       context.putImageData(image, Math.round(gutter * ratio), Math.round((y + 3) * ratio));
       context.fillStyle = number === this.lane ? ink : soft;
       context.fillText(fitted(context, this.threadName(lane.thread), gutter - 10), 2, y + 16);
       for (const span of this.recording.spans) {
-        if (span.thread !== this.threadName(lane.thread)) continue;
-        const left = this.x(span.start_s * 1e9), right = this.x(span.end_s * 1e9);
+        if (span.tid !== this.recording.threads[lane.thread].tid || span.thread !== this.threadName(lane.thread)) continue;
+        const left = this.x(span.first_s * 1e9), right = this.x(span.last_s * 1e9);
         context.fillStyle = accent;
         if (right >= gutter && left <= gutter + width) context.fillRect(Math.max(gutter, left), y, Math.max(1, right - Math.max(gutter, left)), 2);
       }
     }
+    this.gcMarks(first, last, gutter, width, scrolled);
     context.clearRect(0, 0, canvas.clientWidth, AXIS_PX - 2);
     this.ruler(gutter, width, AXIS_PX, soft, rule);
     this.marks(gutter, width, scrolled, height, ink, accent);
     document.documentElement.dataset.frame = (performance.now() - begun).toFixed(1);
+  }
+
+  /** A mark where a sample fell in a garbage collection. @param {number} first @param {number} last lanes @param {number} gutter @param {number} width @param {number} scrolled */
+  gcMarks(first, last, gutter, width, scrolled) {
+    const { context } = this;
+    context.fillStyle = colour("gc");
+    for (let number = first; number < Math.min(last, this.lanes.length); number++) {
+      const y = AXIS_PX + number * LANE_PX - scrolled + 3 + BAR_PX - GC_PX;
+      let drawn = -1;
+      for (const mark of this.recording.gc[this.lanes[number].thread]) {
+        const x = Math.round(this.x(mark));
+        if (mark < this.from || mark > this.to || x === drawn) continue;
+        context.fillRect(Math.min(x, gutter + width - 2), y, 2, GC_PX);
+        drawn = x;
+      }
+    }
+  }
+
+  /** @param {GpuLane} lane @param {number} gutter @param {number} y @param {number} columns @param {number} ratio @param {boolean} topmost */
+  gpuBar(lane, gutter, y, columns, ratio, topmost) {
+    const { context } = this, shares = lane.shares(this.from, this.to, columns);
+    context.fillStyle = colour("soft");
+    context.fillText(fitted(context, lane.title, gutter - 10), 2, y + 16);
+    if (topmost) { context.fillStyle = colour("rule"); context.fillRect(0, y, this.canvas.clientWidth, 1); }
+    context.fillStyle = colour(lane.data.what);
+    for (let column = 0; column < columns;) {
+      let next = column + 1;
+      while (next < columns && shares[next] === shares[column]) next++;
+      const high = shares[column] > 0 ? Math.max(2, BAR_PX * Math.min(1, shares[column])) : 0;
+      if (high) context.fillRect(gutter + column / ratio, y + 3 + BAR_PX - high, (next - column) / ratio, high);
+      column = next;
+    }
   }
 
   /** @param {number} time ns */
