@@ -429,7 +429,27 @@ class Process:
     python_stacks: bool = True
 
 
-NOT_IN_JSON = ("cpu_stacks", "wall_stacks", "timeline", "overview", "collections", "gpu_lanes")
+@dataclass(frozen=True, slots=True, eq=False)
+class SpanWindows:
+    """When one thread was inside a span: without overlaps, by start, in ns since the recording began.
+    thread: index into Profile.threads."""
+
+    thread: int
+    start_ns: array[int]
+    end_ns: array[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanPart:
+    """What lay inside all spans of one name. threads: their lives inside it. windows: only with --events."""
+
+    threads: tuple[Thread, ...]
+    waits: tuple[Wait, ...]
+    cpu_stacks: tuple[SampledStack, ...]
+    windows: tuple[SpanWindows, ...] = ()
+
+
+NOT_IN_JSON = ("cpu_stacks", "wall_stacks", "timeline", "overview", "collections", "gpu_lanes", "by_span")
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +477,7 @@ class Profile:
     gil_holds: tuple[GilHold, ...] = ()
     collections: Collections | None = None
     gpu_lanes: tuple[GpuLane, ...] = ()
+    by_span: dict[str, SpanPart] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""

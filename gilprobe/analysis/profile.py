@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
+from gilprobe.analysis.by_span import by_span
 from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
@@ -89,6 +90,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         wall_stacks=outside.stacks,
         timeline=timeline,
         overview=overview_of(timeline) if timeline else None,
+        by_span=by_span(recordings, waits, spans, start_ns),
         gil_holds=gil_holds_of(recordings, start_ns),
         collections=collections_of(recordings, start_ns),
         gpu_lanes=gpu_lanes_of(recordings, start_ns),

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from itertools import islice, repeat
 from typing import Any
 
-from gilprobe.model import Frame, GilHold, GpuLane, Overview, Profile, Releaser, Thread, Wait, own_frame
+from gilprobe.model import Frame, GilHold, GpuLane, Overview, Profile, Releaser, SampledStack, Thread, Wait, own_frame
 from gilprobe.render.wording import plain
 
 MOST_TEXT = 2000
@@ -44,7 +44,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "threads": [_thread(texts, thread) for thread in profile.threads],
         "waits": _waits(texts, profile.waits),
         "hot": [_hot(texts, hot) for hot in profile.hot_objects],
-        "cpu": _cpu(texts, profile),
+        "cpu": _cpu(texts, profile.threads, profile.cpu_stacks),
         "spied": _spied(texts, profile),
         "findings": [
             {"title": plain(f.title), "kind": f.kind, "cure": plain(f.cure, MOST_TEXT)} for f in profile.findings
@@ -65,6 +65,16 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "spans": clean([asdict(span) for span in profile.spans]),
         "cuda": clean(profile.cuda),
         "loader": clean(profile.loader),
+        "bySpan": [
+            {
+                "name": plain(name),
+                "threads": [_thread(texts, thread) for thread in part.threads],
+                "waits": _waits(texts, part.waits),
+                "cpu": _cpu(texts, profile.threads, part.cpu_stacks),
+                "windows": [[own.thread, *_steps(_turns(own.start_ns, own.end_ns))] for own in part.windows],
+            }
+            for name, part in profile.by_span.items()
+        ],
         "holds": [_hold(texts, hold) for hold in profile.gil_holds],
         "gc": _collections(profile),
         "gpu": [_gpu(lane) for lane in profile.gpu_lanes],
@@ -75,7 +85,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
             "differs": _differs(profile, before),
             "threads": [texts.number(thread.name) for thread in before.threads],
             "waits": _waits(texts, before.waits),
-            "cpu": _cpu(texts, before),
+            "cpu": _cpu(texts, before.threads, before.cpu_stacks),
         }
     columns, planes = _timeline(profile.overview)
     document["columns"] = columns
@@ -260,22 +270,31 @@ def _steps(times: Sequence[int]) -> list[int]:
     return [time - before for before, time in zip([0, *times], times, strict=False)]
 
 
+def _turns(starts: Sequence[int], ends: Sequence[int]) -> list[int]:
+    return [time for pair in zip(starts, ends, strict=True) for time in pair]
+
+
 def _gpu(lane: GpuLane) -> dict[str, Any]:
     """times: starts and ends by turns, each from the one before."""
-    times = [time for pair in zip(lane.start_ns, lane.end_ns, strict=True) for time in pair]
     return {
-        "device": lane.device, "pid": lane.pid, "context": lane.context, "what": lane.what, "count": lane.count,
-        "busy": round(lane.busy_s, DIGITS), "closed": lane.closed_ns, "times": _steps(times),
-    }  # fmt: skip
+        "device": lane.device,
+        "pid": lane.pid,
+        "context": lane.context,
+        "what": lane.what,
+        "count": lane.count,
+        "busy": round(lane.busy_s, DIGITS),
+        "closed": lane.closed_ns,
+        "times": _steps(_turns(lane.start_ns, lane.end_ns)),
+    }
 
 
-def _cpu(texts: Texts, profile: Profile) -> dict[str, list[Any]]:
-    names = [texts.number(thread.name) for thread in profile.threads]
+def _cpu(texts: Texts, threads: Sequence[Thread], stacks: Sequence[SampledStack]) -> dict[str, list[Any]]:
+    names = [texts.number(thread.name) for thread in threads]
     return {
-        "thread": [names[stack.thread] for stack in profile.cpu_stacks],
-        "stack": [texts.stack(stack.stack) for stack in profile.cpu_stacks],
-        "seconds": [round(stack.seconds, DIGITS) for stack in profile.cpu_stacks],
-        "count": [stack.count for stack in profile.cpu_stacks],
+        "thread": [names[stack.thread] for stack in stacks],
+        "stack": [texts.stack(stack.stack) for stack in stacks],
+        "seconds": [round(stack.seconds, DIGITS) for stack in stacks],
+        "count": [stack.count for stack in stacks],
     }
 
 

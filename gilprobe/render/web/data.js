@@ -48,9 +48,21 @@ export class Recording {
     /** @type {Hold[]} */ this.holds = document.holds;
     /** Of each thread, the times (ns) of its samples in a collection. @type {number[][]} */ this.gc = document.gc.map(summed);
     /** @type {GpuData[]} */ this.gpu = document.gpu.map((/** @type {any} */ lane) => ({ ...lane, times: Float64Array.from(summed(lane.times)) }));
+    /** What lay inside the spans of each name. @type {{name: string, threads: ThreadData[], waits: Columns, cpu: Columns, windows: Map<number, Float64Array>}[]} */
+    this.bySpan = document.bySpan.map((/** @type {any} */ part) => ({ ...part, windows: new Map(part.windows.map((/** @type {number[]} */ [thread, ...steps]) => [thread, Float64Array.from(summed(steps))])) }));
+    /** @type {Recording} the whole run, where this is a part of it */ this.whole = this;
+    /** @type {{name: string, windows: Map<number, Float64Array>}|null} */ this.span = null;
     this.eventCount = document.events;
     this.wholeFromNs = document.wholeFromNs;
     this.events = columnsOf(document.columns, bytes, at);
+  }
+
+  /** What lay inside one span. @param {number} at into bySpan, -1 for the whole run @returns {Recording} */
+  inside(at) {
+    if (at < 0) return this.whole;
+    const { name, threads, waits, cpu, windows } = this.bySpan[at], part = Object.create(this.whole);
+    const wanted = threads.reduce((sum, thread) => sum + thread.wall - thread.sleep - Object.values(thread.idle).reduce((a, b) => a + b, 0), 0);
+    return Object.assign(part, { threads, waits, cpu, wanted, span: { name, windows }, before: null, spied: { thread: [], stack: [], seconds: [], state: [] } });
   }
 
   /** loader.py:88 in Loader.run @param {number} frame */

@@ -22,10 +22,11 @@ export const threadsView = (recording) => {
   const kinds = new Set(threads.flatMap((thread) => partsOf(thread).map(([kind]) => kind)));
   const longest = Math.max(1e-9, ...threads.map((thread) => thread.wall));
   const parts = [];
-  if (recording.events && recording.events.start.length) {
+  if (recording.span && !recording.span.windows.size) parts.push(el("p", { class: "hint" }, "Record with ", el("code", {}, "--events"), " to see where each span lies on the timeline."));
+  else if (recording.events && recording.events.start.length) {
     const told = el("div", { class: "details", "aria-live": "polite" }, el("p", { class: "soft" }, "Click an interval: who waited, where, and who ended it. Drag to zoom, Ctrl and the wheel too."));
-    const timeline = new Timeline(recording, (node) => told.replaceChildren(node));
-    const shownKinds = ["running", "spin", ...new Set(recording.waits.kind.map((kind, row) => (recording.waits.idle[row] ? "idle" : kind))), ...recording.threads.flatMap(({ open }) => (open && !open.ended && open.kind in LABELS ? [["join", "condition", "queue"].includes(open.kind) ? "idle" : open.kind] : [])), "runnable", "sleep-io", ...(recording.gc.some((marks) => marks.length) ? ["gc"] : []), ...recording.gpu.map((lane) => lane.what)];
+    const timeline = new Timeline(recording.whole, (node) => told.replaceChildren(node), recording.span);
+    const shownKinds = ["running", "spin", ...new Set(recording.whole.waits.kind.map((kind, row) => (recording.whole.waits.idle[row] ? "idle" : kind))), ...recording.whole.threads.flatMap(({ open }) => (open && !open.ended && open.kind in LABELS ? [["join", "condition", "queue"].includes(open.kind) ? "idle" : open.kind] : [])), "runnable", "sleep-io", ...(recording.gc.some((marks) => marks.length) ? ["gc"] : []), ...recording.gpu.map((lane) => lane.what)];
     timeline.scroller.after(told);
     parts.push(el("h3", {}, "Timeline"), el("p", { class: "legend" }, ...[...new Set(shownKinds)].map(chip)));
     if (recording.wholeFromNs) parts.push(el("p", { class: "soft" }, `${whole(recording.eventCount)} waits: those shorter than ${seconds(recording.wholeFromNs / 1e9)} are drawn together where they lie close.`));
@@ -96,7 +97,7 @@ export const lossesTable = (recording) => (recording.losses.length ? new Table("
 /** @param {import("./data.js").Recording} recording */
 export const gilView = (recording) => {
   const threads = recording.threads.filter((thread) => thread.gil > 0 || thread.wait.gil > 0).sort((a, b) => b.gil - a.gil);
-  if (!threads.length) return el("p", { class: "empty" }, "No thread held the GIL: this build has none, or it was off.");
+  if (!threads.length) return el("p", { class: "empty" }, recording.span ? "No thread waited for the GIL inside this span." : "No thread held the GIL: this build has none, or it was off.");
   const wall = Math.max(1e-9, recording.meta.wall_s), held = threads.reduce((sum, thread) => sum + thread.gil, 0), { waits } = recording;
   /** @type {Map<string, {place: string, thread: string, count: number, total: number}>} */ const sites = new Map();
   for (let row = 0; row < waits.kind.length; row++) {
@@ -110,22 +111,25 @@ export const gilView = (recording) => {
     }
   }
   const rest = (/** @type {any} */ thread) => Math.max(0, thread.wall - thread.gil - (thread.wait.gil ?? 0));
+  const holding = recording.span ? [] : [
+    { label: "held", value: (/** @type {any} */ thread) => thread.gil, show: (/** @type {any} */ thread) => seconds(thread.gil), number: true },
+    { label: "without it", value: rest, show: (/** @type {any} */ thread) => seconds(rest(thread)), number: true },
+    { label: "held of its life", value: (/** @type {any} */ thread) => thread.gil / Math.max(1e-12, thread.wall), show: (/** @type {any} */ thread) => percent(thread.gil / Math.max(1e-12, thread.wall)), number: true },
+  ];
   return el("div", {},
-    el("p", {}, `The GIL was held for ${seconds(held)}, ${percent(Math.min(1, held / wall))} of the run: exact, from every take and release.`),
-    el("p", { class: "legend" }, ...["held", "gil", "released"].map((kind) => el("span", { class: "chip" }, el("i", { class: `k-${kind}` }), kind === "gil" ? "waiting for it" : kind))),
-    el("div", { class: "bars" }, ...threads.slice(0, MOST_BARS).map((thread) => {
+    el("p", {}, recording.span ? "Who waited for the GIL inside the span. How long it was held there is not told apart from the rest." : `The GIL was held for ${seconds(held)}, ${percent(Math.min(1, held / wall))} of the run: exact, from every take and release.`),
+    recording.span ? null : el("p", { class: "legend" }, ...["held", "gil", "released"].map((kind) => el("span", { class: "chip" }, el("i", { class: `k-${kind}` }), kind === "gil" ? "waiting for it" : kind))),
+    recording.span ? null : el("div", { class: "bars" }, ...threads.slice(0, MOST_BARS).map((thread) => {
       const all = Math.max(1e-12, thread.gil + (thread.wait.gil ?? 0) + rest(thread));
       return el("div", { class: "thread" }, el("span", { class: "name" }, recording.texts[thread.name]), el("span", { class: "n soft" }, percent(thread.gil / all)),
         el("div", { class: "track" }, bar(/** @type {[string, number][]} */ ([["held", thread.gil], ["gil", thread.wait.gil ?? 0], ["released", rest(thread)]]).filter(([, value]) => value > 0), all)));
     })),
     new Table("Held and waited for", [
       { label: "thread", value: (thread) => recording.texts[thread.name] },
-      { label: "held", value: (thread) => thread.gil, show: (thread) => seconds(thread.gil), number: true },
+      ...holding,
       { label: "waited", value: (thread) => thread.wait.gil ?? 0, show: (thread) => seconds(thread.wait.gil ?? 0), number: true },
-      { label: "without it", value: rest, show: (thread) => seconds(rest(thread)), number: true },
-      { label: "held of its life", value: (thread) => thread.gil / Math.max(1e-12, thread.wall), show: (thread) => percent(thread.gil / Math.max(1e-12, thread.wall)), number: true },
     ], threads, { sort: 1 }).root,
-    ...holdsPart(recording),
+    ...(recording.span ? [] : holdsPart(recording)),
     new Table("Who gave it up to a thread that waited, and where", [
       { label: "line", value: (site) => site.place, wide: true }, { label: "thread", value: (site) => site.thread },
       { label: "waits ended", value: (site) => site.count, show: (site) => whole(site.count), number: true },

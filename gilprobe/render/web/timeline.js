@@ -4,15 +4,17 @@ import { Table } from "./table.js";
 import { KINDS, lanesOf, lowest, paint } from "./lanes.js";
 import { GpuLane } from "./gpu.js";
 
-const LANE_PX = 24, BAR_PX = 18, AXIS_PX = 26, MOST_PX = 600, GC_PX = 5;
+const LANE_PX = 24, BAR_PX = 18, AXIS_PX = 26, MOST_PX = 600, GC_PX = 8;
 const LEAST_NS = 1000;
 const MOST_ROWS = 500;
 const SETTLED_MS = 200;
 
 export class Timeline {
-  /** @param {import("./data.js").Recording} recording @param {(node: Node) => void} tell shows the details of an interval */
-  constructor(recording, tell) {
+  /** @param {import("./data.js").Recording} recording @param {(node: Node) => void} tell shows the details of an interval
+   *  @param {import("./data.js").Recording["span"]} span what lies outside its windows is dimmed */
+  constructor(recording, tell, span = null) {
     this.recording = recording;
+    this.span = span;
     this.tell = tell;
     const events = recording.events;
     if (!events) throw new Error("no events");
@@ -239,7 +241,7 @@ export class Timeline {
     /** @type {number[]} */ const found = [];
     for (const lane of this.lanes)
       for (let at = lowest(lane.until, this.from); at < lane.start.length && lane.start[at] < this.to; at++)
-        if (this.matched(lane.event[at])) found.push(lane.event[at]);
+        if (this.matched(lane.event[at]) && this.inSpan(lane.event[at])) found.push(lane.event[at]);
     // Idling is long and nobody's fault: it is listed only where it is asked for.
     const contended = this.wanted ? found : found.filter((event) => this.row(event) >= 0 && !this.recording.waits.idle[this.row(event)]);
     let longest = contended;
@@ -249,6 +251,13 @@ export class Timeline {
     }
     this.told.textContent = `${seconds((this.to - this.from) / 1e9)} in view, ${whole(found.length)} intervals` + (this.wanted ? " match" : "");
     this.table.set(longest);
+  }
+
+  /** @param {number} event */
+  inSpan(event) {
+    if (!this.span) return true;
+    const windows = this.span.windows.get(this.events.thread[event]);
+    return windows !== undefined && lowest(windows, this.events.start[event]) % 2 === 1;
   }
 
   /** @param {number} event */
@@ -280,12 +289,7 @@ export class Timeline {
       context.putImageData(image, Math.round(gutter * ratio), Math.round((y + 3) * ratio));
       context.fillStyle = number === this.lane ? ink : soft;
       context.fillText(fitted(context, this.threadName(lane.thread), gutter - 10), 2, y + 16);
-      for (const span of this.recording.spans) {
-        if (span.tid !== this.recording.threads[lane.thread].tid || span.thread !== this.threadName(lane.thread)) continue;
-        const left = this.x(span.first_s * 1e9), right = this.x(span.last_s * 1e9);
-        context.fillStyle = accent;
-        if (right >= gutter && left <= gutter + width) context.fillRect(Math.max(gutter, left), y, Math.max(1, right - Math.max(gutter, left)), 2);
-      }
+      if (this.span) this.dimOutside(this.span.windows.get(lane.thread) ?? new Float64Array(), gutter, width, y, accent);
     }
     this.gcMarks(first, last, gutter, width, scrolled);
     context.clearRect(0, 0, canvas.clientWidth, AXIS_PX - 2);
@@ -294,17 +298,36 @@ export class Timeline {
     document.documentElement.dataset.frame = (performance.now() - begun).toFixed(1);
   }
 
+  /** @param {Float64Array} windows begins and ends by turns, ns @param {number} gutter @param {number} width @param {number} y @param {string} accent */
+  dimOutside(windows, gutter, width, y, accent) {
+    const { context } = this, within = (/** @type {number} */ time) => Math.min(gutter + width, Math.max(gutter, this.x(time)));
+    let from = gutter;
+    for (let at = 0; at <= windows.length; at += 2) {
+      const to = at < windows.length ? within(windows[at]) : gutter + width;
+      context.globalAlpha = 0.8;
+      context.fillStyle = getComputedStyle(document.body).backgroundColor;
+      if (to > from) context.fillRect(from, y + 3, to - from, BAR_PX);
+      context.globalAlpha = 1;
+      context.fillStyle = accent;
+      if (at < windows.length && windows[at + 1] >= this.from && windows[at] <= this.to) context.fillRect(to, y, Math.max(1, within(windows[at + 1]) - to), 2);
+      from = Math.max(from, at < windows.length ? within(windows[at + 1]) : from);
+    }
+  }
+
   /** A mark where a sample fell in a garbage collection. @param {number} first @param {number} last lanes @param {number} gutter @param {number} width @param {number} scrolled */
   gcMarks(first, last, gutter, width, scrolled) {
     const { context } = this;
-    context.fillStyle = colour("gc");
     for (let number = first; number < Math.min(last, this.lanes.length); number++) {
       const y = AXIS_PX + number * LANE_PX - scrolled + 3 + BAR_PX - GC_PX;
+      const ground = getComputedStyle(document.body).backgroundColor, shade = colour("gc");
       let drawn = -1;
       for (const mark of this.recording.gc[this.lanes[number].thread]) {
         const x = Math.round(this.x(mark));
         if (mark < this.from || mark > this.to || x === drawn) continue;
-        context.fillRect(Math.min(x, gutter + width - 2), y, 2, GC_PX);
+        context.fillStyle = ground;
+        context.fillRect(Math.min(x, gutter + width - 2) - 1, y - 1, 4, GC_PX + 1);
+        context.fillStyle = shade;
+        context.fillRect(Math.min(x, gutter + width - 2), y, 2, GC_PX + 2);
         drawn = x;
       }
     }
