@@ -43,7 +43,7 @@ export class Timeline {
     const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ work) => el("button", { type: "button", "aria-label": label, title: label, onclick: work }, text);
     const tools = el("div", { class: "tools" },
       button("+", "Zoom in", () => this.zoom(0.5)), button("−", "Zoom out", () => this.zoom(2)), button("All", "Show all", () => this.show(0, this.wall)),
-      search("Highlight waits", "Highlight: kind, name, function", (text) => this.match(text)), this.told);
+      search("Highlight waits", "Highlight by kind or name", (text) => this.match(text)), this.told);
     const place = (/** @type {number} */ event) => this.waitPlace(event);
     this.table = new Table("Longest waits in view", [
       { label: "thread", value: (event) => this.threadName(events.thread[event]) },
