@@ -103,6 +103,18 @@ def gc_share(profile: Profile) -> float:
     return sum(thread.gc_s for thread in profile.threads) / max(1e-12, sum(thread.cpu_s for thread in profile.threads))
 
 
+def collections_line(profile: Profile) -> str:
+    """Empty where no sample fell in a collection."""
+    inside = sum(thread.gc_samples for thread in profile.threads)
+    meta = profile.meta
+    return (
+        f"garbage collection: {percent(gc_share(profile))} of the CPU ({inside} of {meta.get('samples', 0)} samples at "
+        f"{meta.get('rate_hz', 0)} Hz)"
+        if inside
+        else ""
+    )
+
+
 def native_words(hold: GilHold) -> str:
     """`spin_for in libplanted.so`; empty where no sample fell in the hold."""
     names = [f"{part.name} in {part.library}" if part.library else part.name for part in hold.native]
