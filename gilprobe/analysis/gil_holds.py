@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gilprobe.analysis.frames import Stacks
 from gilprobe.analysis.native_symbols import NativeCode
-from gilprobe.model import Frame, GilHold, NativeFunction
+from gilprobe.model import Finding, Frame, GilHold, NativeFunction, WaitKind
 from gilprobe.recording import Recording
 from gilprobe.recording.schema import EndKind
 
 MOST_OF_A_THREAD = 5
 MOST_FUNCTIONS = 3
+LONG_S = 0.05  # ten times the interpreter's switch interval (sys.getswitchinterval)
 BLOCKED_SHARE = 0.5  # of a hold: then the C function that slept or waited is what held it
 
 
@@ -23,6 +25,21 @@ def gil_holds_of(recordings: Sequence[Recording], start_ns: int) -> tuple[GilHol
     """Up to MOST_OF_A_THREAD a thread; those that kept others waiting first, the longest first."""
     holds = [hold for recording in recordings for hold in _of_process(recording, start_ns)]
     return tuple(sorted(holds, key=_rank))
+
+
+def with_longest_hold(findings: Sequence[Finding], holds: Sequence[GilHold]) -> tuple[Finding, ...]:
+    """The findings, that on the GIL with the longest hold that others waited for, where it is no ordinary turn."""
+    longest = max((hold for hold in holds if hold.waiters), key=lambda hold: hold.held_s, default=None)
+    if longest is None or longest.held_s < LONG_S:
+        return tuple(findings)
+    inside = f", in {longest.native[0].name} of {longest.native[0].library}" if longest.native else ""
+    told = f"the longest hold that others waited for: {longest.held_s * 1e3:.3g} ms by {longest.thread}{inside}"
+    return tuple(
+        replace(finding, detail="; ".join(filter(None, (finding.detail, told))))
+        if finding.kind == WaitKind.GIL
+        else finding
+        for finding in findings
+    )
 
 
 def _rank(hold: GilHold) -> tuple[bool, float]:

@@ -13,7 +13,7 @@ from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
 from gilprobe.analysis.garbage import collections_of, not_collected, with_collecting, with_collections
-from gilprobe.analysis.gil_holds import gil_holds_of
+from gilprobe.analysis.gil_holds import gil_holds_of, with_longest_hold
 from gilprobe.analysis.gpu_lanes import gpu_lanes_of
 from gilprobe.analysis.gpu_waits import gpu_of
 from gilprobe.analysis.hot import hot_of
@@ -54,6 +54,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     told = watched(recordings)
     gpu = gpu_of(recordings, waits)
     outside = spied(recordings, waits)
+    holds = gil_holds_of(recordings, start_ns)
     timeline = timeline_of(recordings, waits, rows, start_ns)
 
     # What they say, and what they could not see.
@@ -61,6 +62,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         processes, threads, rows, hot.objects, accounting,
         deadlocks=told.deadlocks, samples=meta["samples"], watched=meta["watchdog"],
     )  # fmt: skip
+    causes = with_longest_hold(with_collecting(causes, threads, processes), holds)
     not_observed = (
         *not_recorded(recordings),
         *no_loader(loader),
@@ -83,7 +85,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         spans=spans,
         loader=loader,
         accounting=accounting,
-        findings=(*with_proof(with_collecting(causes, threads, processes), proof), *cuda_findings(gpu)),
+        findings=(*with_proof(causes, proof), *cuda_findings(gpu)),
         proof=proof,
         not_observed=not_observed,
         cpu_stacks=cpu_stacks_of(recordings),
@@ -91,7 +93,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         timeline=timeline,
         overview=overview_of(timeline) if timeline else None,
         by_span=by_span(recordings, waits, spans, start_ns),
-        gil_holds=gil_holds_of(recordings, start_ns),
+        gil_holds=holds,
         collections=collections_of(recordings, start_ns),
         gpu_lanes=gpu_lanes_of(recordings, start_ns),
     )

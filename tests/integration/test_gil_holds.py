@@ -67,6 +67,10 @@ def holds(python: Python, folder: Path, library: Path, kind: str, function: str)
     subprocess.run([python.executable, script, kind, function, str(HELD_MS), library], env=variables, check=True)
     profile = load(out)
     assert profile.to_dict()["gil_holds"]
+    longest = max((hold for hold in profile.gil_holds if hold.waiters), key=lambda hold: hold.held_s, default=None)
+    for finding in profile.findings:
+        if finding.kind == "gil" and longest and longest.held_s >= HELD_MS / 1000:  # any thread's, on a busy machine
+            assert f"ms by {longest.thread}" in finding.detail
     return tuple(hold for hold in profile.gil_holds if hold.thread == "holder")
 
 
