@@ -87,6 +87,8 @@ class Thread:
     voluntary_switches: int = 0
     involuntary_switches: int = 0
     open_wait: OpenWait | None = None
+    gc_s: float = 0.0  # within cpu_s: estimated from the samples that fell in a garbage collection
+    gc_samples: int = 0
 
     @property
     def wanted_s(self) -> float:
@@ -383,6 +385,67 @@ class Overview:
     whole_from_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Collections:
+    """Samples of CPU time that fell in a garbage collection: equally long columns. thread: index into Profile.threads.
+    time_ns: since the recording began."""
+
+    thread: array[int]
+    time_ns: array[int]
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GpuLane:
+    """What one context of one process had of its GPU: intervals without overlaps, by start, in ns since the recording
+    began. what: `kernel`, `copy` (and set), `resident` (between the GPU's own context switches).
+
+    count: how many there were; gaps shorter than closed_ns are not shown (0: all are).
+    """
+
+    device: int
+    pid: int
+    context: int
+    what: str
+    start_ns: array[int]
+    end_ns: array[int]
+    count: int
+    busy_s: float
+    closed_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NativeFunction:
+    """share: of the hold's samples (0-1); 1 for the one that slept or waited."""
+
+    name: str
+    library: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class GilHold:
+    """One of a thread's longest holds of the GIL. waiters: threads that waited for it at its end.
+
+    stack: where most of its samples fell, or where it slept or waited for most of the hold (blocked_s), or else where
+    it gave the GIL up. native: innermost C functions in which its samples fell, or the one that slept or waited.
+    """
+
+    thread: str
+    tid: int
+    pid: int
+    start_s: float
+    held_s: float
+    waiters: int
+    stack: tuple[Frame, ...]
+    native: tuple[NativeFunction, ...]
+    samples: int
+    blocked_s: float = 0.0
+    open: bool = False  # it went on when the recording ended
+
+
 @dataclass(frozen=True, slots=True)
 class NotObserved:
     what: str
@@ -401,6 +464,29 @@ class Process:
     end: str
     lost_records: int = 0
     python_stacks: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpanWindows:
+    """When one thread was inside a span: without overlaps, by start, in ns since the recording began.
+    thread: index into Profile.threads."""
+
+    thread: int
+    start_ns: array[int]
+    end_ns: array[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanPart:
+    """What lay inside all spans of one name. threads: their lives inside it. windows: only with --events."""
+
+    threads: tuple[Thread, ...]
+    waits: tuple[Wait, ...]
+    cpu_stacks: tuple[SampledStack, ...]
+    windows: tuple[SpanWindows, ...] = ()
+
+
+NOT_IN_JSON = ("cpu_stacks", "wall_stacks", "timeline", "overview", "collections", "gpu_lanes", "by_span")
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,9 +512,13 @@ class Profile:
     timeline: Timeline | None = None
     overview: Overview | None = None
     proof: Proof | None = None
+    gil_holds: tuple[GilHold, ...] = ()
+    collections: Collections | None = None
+    gpu_lanes: tuple[GpuLane, ...] = ()
+    by_span: dict[str, SpanPart] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain dicts, lists, strings and numbers. Single samples and waits are in other formats."""
-        report = asdict(replace(self, cpu_stacks=(), wall_stacks=(), timeline=None, overview=None))
-        del report["cpu_stacks"], report["wall_stacks"], report["timeline"], report["overview"]
-        return {"schema": SCHEMA_VERSION, **report}
+        empty: dict[str, Any] = dict.fromkeys(NOT_IN_JSON)
+        report = asdict(replace(self, **empty))
+        return {"schema": SCHEMA_VERSION, **{key: value for key, value in report.items() if key not in NOT_IN_JSON}}

@@ -10,35 +10,45 @@ import numpy as np
 from gilprobe.analysis.frames import Stacks
 from gilprobe.model import Frame, SampledStack
 from gilprobe.recording import Recording
+from gilprobe.recording.schema import SampleFlag
+
+COLLECTING = Frame("[garbage collection]", "", 0)
 
 
-def cpu_stacks_of(recordings: Sequence[Recording]) -> tuple[SampledStack, ...]:
+def cpu_stacks_of(
+    recordings: Sequence[Recording], spans: Sequence[frozenset[int]] | None = None
+) -> tuple[SampledStack, ...]:
     """By falling seconds. A thread's measured CPU is shared out among its samples: the sum is exact, only the split is
     estimated. Samples of threads that have no record are left out.
+
+    spans: of each recording, the ids of the spans whose samples are wanted; None for all.
     """
     built: list[SampledStack] = []
     first = 0
-    for recording in recordings:
-        numbers = {number: first + at for at, number in enumerate(sorted(recording.threads))}
-        built += _of_process(recording, numbers)
+    for at, recording in enumerate(recordings):
+        numbers = {number: first + place for place, number in enumerate(sorted(recording.threads))}
+        built += _of_process(recording, numbers, spans[at] if spans else None)
         first += len(recording.threads)
     return tuple(sorted(built, key=lambda stack: -stack.seconds))
 
 
-def _of_process(recording: Recording, numbers: dict[int, int]) -> list[SampledStack]:
+def _of_process(recording: Recording, numbers: dict[int, int], spans: frozenset[int] | None) -> list[SampledStack]:
     samples = recording.samples
+    of_thread = dict(zip(*(part.tolist() for part in np.unique(samples["thread"], return_counts=True)), strict=True))
+    if spans is not None:
+        samples = samples[np.isin(samples["span_id"], list(spans))]
     if not len(samples):
         return []
+    collecting = (samples["flags"] & SampleFlag.COLLECTING).astype(np.uint64) << np.uint64(63)
     keys, counts = np.unique(
-        samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"], return_counts=True
+        collecting | samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"], return_counts=True
     )
     stacks = Stacks(recording)
-    of_thread: dict[int, int] = defaultdict(int)
     of_stack: dict[tuple[int, tuple[Frame, ...]], int] = defaultdict(int)
     for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        thread = key >> 32
-        of_thread[thread] += count
-        of_stack[thread, stacks.frames(key & 0xFFFFFFFF)] += count
+        thread = key >> 32 & 0x7FFFFFFF
+        frames = stacks.frames(key & 0xFFFFFFFF)
+        of_stack[thread, (COLLECTING, *frames) if key >> 63 else frames] += count
     built = []
     for (thread, frames), count in of_stack.items():
         recorded = recording.threads.get(thread)

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
+from gilprobe.analysis.by_span import by_span
 from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
+from gilprobe.analysis.garbage import collections_of, not_collected, with_collecting, with_collections
+from gilprobe.analysis.gil_holds import gil_holds_of, with_longest_hold
+from gilprobe.analysis.gpu_lanes import gpu_lanes_of
 from gilprobe.analysis.gpu_waits import gpu_of
 from gilprobe.analysis.holds import holds_of
 from gilprobe.analysis.hot import hot_of
@@ -40,7 +44,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     waits = [wait for recording in recordings for wait in classified_waits(recording)]
     holds, rows = holds_of(recordings, wait_rows(waits))
     hot = hot_of(recordings, _threads(recordings, waits, start_ns))
-    threads = hot.threads
+    threads = with_collections(hot.threads, recordings)
 
     # The parts.
     meta = meta_of(recordings, wall_s, threads)
@@ -51,6 +55,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     told = watched(recordings)
     gpu = gpu_of(recordings, waits)
     outside = spied(recordings, waits)
+    holds = gil_holds_of(recordings, start_ns)
     timeline = timeline_of(recordings, waits, rows, start_ns)
 
     # What they say, and what they could not see.
@@ -58,12 +63,14 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         processes, threads, rows, hot.objects, accounting,
         deadlocks=told.deadlocks, samples=meta["samples"], watched=meta["watchdog"],
     )  # fmt: skip
+    causes = with_longest_hold(with_collecting(causes, threads, processes), holds)
     not_observed = (
         *not_recorded(recordings),
         *no_loader(loader),
         *not_watched(recordings),
         *hot.not_observed,
         *outside.not_observed,
+        *not_collected(recordings),
         *cuda_not_observed(gpu),
     )
     return Profile(
@@ -87,6 +94,10 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         wall_stacks=outside.stacks,
         timeline=timeline,
         overview=overview_of(timeline) if timeline else None,
+        by_span=by_span(recordings, waits, spans, start_ns),
+        gil_holds=holds,
+        collections=collections_of(recordings, start_ns),
+        gpu_lanes=gpu_lanes_of(recordings, start_ns),
     )
 
 

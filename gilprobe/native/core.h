@@ -89,6 +89,18 @@ typedef struct {
     uint64_t faults;
 } OpenSpan;
 
+#define GP_HOLDS_KEPT 8
+#define GP_LEAST_HOLD_TICKS 2000000u /* 0.5 to 2 ms: shorter holds are not looked at */
+
+typedef struct {
+    uint64_t least_ticks; /* shorter holds cannot get in */
+    uint64_t blocked_ns;  /* within the hold that goes on */
+    uint64_t blocked_most_ns;
+    uint32_t blocked_stack_id;
+    uint32_t count;
+    LongHoldRecord *kept[GP_HOLDS_KEPT]; /* in the file */
+} LongHolds;
+
 typedef struct {
     volatile uint32_t current; /* id of the innermost span, 0 = none */
     uint32_t depth;
@@ -143,6 +155,7 @@ typedef struct Slot {
     uint64_t unknown_signal_ticks;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     GilSlice gil_slice;
+    LongHolds long_holds;
     SpinBurst spin;
     Spans spans;
     Cursor records, events, samples, span_events, gpu_work, gpu_marks, gil_holds;
@@ -341,6 +354,16 @@ void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *calle
 void gp_spans_clear(Slot *slot);
 void gp_spans_close(Slot *slot, uint64_t now_ns);
 
+/* long_holds.c */
+void gp_holds_begin(Slot *slot);
+void gp_hold_long(Slot *slot, uint64_t since, uint64_t ticks, void *caller);
+
+/* collecting.c */
+void gp_gc_gil_dropped(const Slot *slot);
+void gp_gc_world_stopped(const Slot *slot);
+bool gp_gc_here(const Slot *slot);
+void gp_gc_forget(void);
+
 /* gil.c */
 #define GIL_SWITCH_OFFSET 88 /* sizeof(pthread_cond_t) + sizeof(pthread_mutex_t): CPython struct _gil_runtime_state */
 void gp_gil_signalled_first(Slot *slot, uint64_t condition, void *caller);
@@ -349,11 +372,13 @@ void gp_gil_add_hold(Slot *slot, uint64_t since, uint64_t ticks);
 
 static inline void gp_gil_taken(Slot *slot, uint64_t ticks) {
     slot->record->gil_since_ticks = ticks;
+    if (GP_RARE(slot->long_holds.blocked_ns))
+        slot->long_holds.blocked_ns = slot->long_holds.blocked_most_ns = slot->long_holds.blocked_stack_id = 0;
     if (GP_RARE(slot->gil_wait.start_ns))
         gp_gil_waited(slot);
 }
 
-static inline void gp_gil_dropped(Slot *slot, uint64_t ticks) {
+static inline void gp_gil_dropped(Slot *slot, uint64_t ticks, void *caller) {
     ThreadRecord *record = slot->record;
     uint64_t since = record->gil_since_ticks;
     if (GP_RARE(!since))
@@ -361,6 +386,9 @@ static inline void gp_gil_dropped(Slot *slot, uint64_t ticks) {
     record->gil_held_ticks += ticks - since;
     record->gil_holds++;
     record->gil_since_ticks = 0;
+    gp_gc_gil_dropped(slot);
+    if (GP_RARE(ticks - since > slot->long_holds.least_ticks))
+        gp_hold_long(slot, since, ticks, caller);
     if (GP_RARE(gp_options.holds))
         gp_gil_add_hold(slot, since, ticks);
 }
@@ -369,7 +397,7 @@ static inline void gp_gil_dropped(Slot *slot, uint64_t ticks) {
 static inline void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller) {
     uint64_t gil = slot->gil_condition;
     if (condition == gil)
-        gp_gil_dropped(slot, gp_ticks());
+        gp_gil_dropped(slot, gp_ticks(), caller);
     else if (gil && condition == gil + GIL_SWITCH_OFFSET)
         gp_gil_taken(slot, gp_ticks());
     else

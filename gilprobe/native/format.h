@@ -58,6 +58,7 @@ enum RecordType {
     GP_FREEZE = 24,      /* 24 to 26: --prove */
     GP_STOP = 25,
     GP_PROGRESS = 26,
+    GP_LONG_HOLD = 28,
     GP_CUDA_STATE = 32,
     GP_CUDA_CONTEXT = 33,
     GP_CUDA_USE = 34,
@@ -429,16 +430,33 @@ typedef struct {
     uint64_t end_ticks;
 } GilHoldRecord;
 
+/* One of the GP_HOLDS_KEPT longest holds of the GIL of a thread, updated in place; end_ticks is stored last, 0 = being
+ * written. */
+typedef struct {
+    RecordHeader head;
+    uint32_t thread;
+    uint32_t stack_id;         /* where it was given up */
+    uint32_t waiters;          /* threads that waited for it then */
+    uint32_t blocked_stack_id; /* of the longest sleep, I/O or wait within it; 0 = none that was worth a WAIT record */
+    uint64_t blocked_ns;       /* of all those within it */
+    uint64_t start_ticks;
+    uint64_t end_ticks;
+} LongHoldRecord;
+
+enum SampleFlags { GP_SAMPLE_COLLECTING = 1 /* this thread was in a garbage collection */ };
+
 /* One sample of a thread's registers, by CPU time. */
 typedef struct {
     uint32_t thread;
     uint32_t stack_id;
     uint64_t time_ns;
     uint64_t pc;
-    uint64_t object;        /* start of the object an atomic instruction at the pc touches, 0 = none found */
-    uint64_t address;       /* its effective address, 0 = no atomic instruction there */
-    uint32_t type_id;       /* of `object` */
-    uint32_t span_id;       /* the innermost span it was in */
+    uint64_t object;  /* start of the object an atomic instruction at the pc touches, 0 = none found */
+    uint64_t address; /* its effective address, 0 = no atomic instruction there */
+    uint32_t type_id; /* of `object` */
+    uint32_t span_id; /* the innermost span it was in */
+    uint32_t flags;   /* SampleFlags */
+    uint32_t reserved;
     uint64_t registers[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 ... r15 */
 } SampleRecord;
 

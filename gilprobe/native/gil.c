@@ -56,10 +56,10 @@ __attribute__((noinline)) void gp_gil_add_hold(Slot *slot, uint64_t since, uint6
     slot->busy = 0;
 }
 
-static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks) {
+static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t condition, uint64_t ticks, void *caller) {
     if (known(condition)) {
         slot->gil_condition = condition;
-        gp_gil_dropped(slot, ticks);
+        gp_gil_dropped(slot, ticks, caller);
     } else if (known(condition - GIL_SWITCH_OFFSET)) {
         slot->gil_condition = condition - GIL_SWITCH_OFFSET;
         gp_gil_taken(slot, ticks);
@@ -67,7 +67,7 @@ static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t con
         learn(condition);
         slot->gil_condition = condition;
         slot->record->gil_since_ticks = slot->unknown_signal_ticks;
-        gp_gil_dropped(slot, ticks);
+        gp_gil_dropped(slot, ticks, caller);
     } else if (slot->unknown_signal == condition - GIL_SWITCH_OFFSET) {
         learn(condition - GIL_SWITCH_OFFSET);
         slot->gil_condition = condition - GIL_SWITCH_OFFSET;
@@ -81,7 +81,7 @@ static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t con
 /* Not that of the GIL which this thread had last. */
 __attribute__((noinline)) void gp_gil_signalled_first(Slot *slot, uint64_t condition, void *caller) {
     if (gp_from_python(caller))
-        unknown_signalled(slot, condition, gp_ticks());
+        unknown_signalled(slot, condition, gp_ticks(), caller);
 }
 
 /* Is this wait one for the GIL? Timed: take_gil waits on cond; untimed: drop_gil waits on switch_cond. */

@@ -38,6 +38,8 @@ static void layout_3_11(PythonLayout *p) {
                         .text_length = 16,
                         .text_state = 32,
                         .ascii_value = 48,
+                        .state_interpreter = 16,
+                        .interpreter_collecting = 848,
                         .managed_dict = -24};
 }
 
@@ -64,6 +66,8 @@ static void layout_3_12(PythonLayout *p) {
                         .text_length = 16,
                         .text_state = 32,
                         .ascii_value = 40,
+                        .state_interpreter = 16,
+                        .interpreter_collecting = 312,
                         .managed_dict = -24};
 }
 
@@ -72,13 +76,17 @@ typedef struct {
     uint8_t state_frame, frame_previous, frame_code, frame_instruction, frame_locals, frame_owner, frame_tlbc;
     uint8_t code_file, code_qualname, code_linetable, code_first_line, code_bytes, code_tlbc;
     uint8_t object_type, type_name, bytes_size, bytes_value, text_state, text_length, ascii_value;
+    uint8_t interpreter_gc, gc_collecting, state_interpreter;
 } DebugOffsetIndices;
 
 static const DebugOffsetIndices debug_offsets[] = {
-    [13] = {23, 29, 30, 31, 32, 33, 0, 35, 37, 38, 39, 43, 0, 45, 47, 65, 66, 68, 69, 70},
-    [14] = {26, 32, 33, 34, 35, 36, 38, 40, 42, 43, 44, 48, 49, 51, 53, 75, 76, 78, 79, 80},
-    [15] = {26, 40, 41, 42, 43, 44, 46, 48, 50, 51, 52, 56, 57, 59, 61, 87, 88, 90, 91, 92},
+    [13] = {23, 29, 30, 31, 32, 33, 0, 35, 37, 38, 39, 43, 0, 45, 47, 65, 66, 68, 69, 70, 10, 72, 22},
+    [14] = {26, 32, 33, 34, 35, 36, 38, 40, 42, 43, 44, 48, 49, 51, 53, 75, 76, 78, 79, 80, 11, 82, 25},
+    [15] = {26, 40, 41, 42, 43, 44, 46, 48, 50, 51, 52, 56, 57, 59, 61, 87, 88, 90, 91, 92, 11, 95, 25},
 };
+
+/* PyInterpreterState.stoptheworld.requester of free-threaded builds: the thread state that has stopped the world. */
+static const uint16_t stop_requester[] = {[13] = 10760, [14] = 10864, [15] = 10824};
 
 static bool layout_from_debug_offsets(PythonLayout *p, const uint64_t *words, uint32_t minor) {
     if (memcmp(words, "xdebugpy", 8) || minor >= sizeof debug_offsets / sizeof debug_offsets[0])
@@ -106,12 +114,16 @@ static bool layout_from_debug_offsets(PythonLayout *p, const uint64_t *words, ui
                         .text_state = WORD(text_state),
                         .text_length = WORD(text_length),
                         .ascii_value = WORD(ascii_value),
+                        .state_interpreter = WORD(state_interpreter),
+                        .interpreter_collecting = (uint16_t)(WORD(interpreter_gc) + WORD(gc_collecting)),
                         .managed_dict = free_threaded ? -8 : -24};
     if (free_threaded && at->code_tlbc) {
         p->code_tlbc = WORD(code_tlbc);
         p->frame_tlbc = WORD(frame_tlbc);
     }
 #undef WORD
+    if (free_threaded)
+        p->interpreter_requester = stop_requester[minor];
     p->type_cached_keys = (minor <= 14 ? 880 : 888) + (free_threaded ? 16 : 0);
     p->type_basicsize = free_threaded ? 48 : 32;
     return true;
@@ -162,6 +174,7 @@ void gp_python_setup(void) {
     layout.minor = (uint16_t)minor;
     layout.runtime = (uint64_t)runtime;
     layout.thread_state = (void *(*)(void))thread_state;
+    layout.main_interpreter = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyInterpreterState_Main");
     layout.acquire_lock = dlsym(RTLD_DEFAULT, "PyThread_acquire_lock_timed");
     layout.type_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyType_Type");
     layout.code_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyCode_Type");

@@ -20,9 +20,12 @@ typedef struct {
     uint16_t object_type, type_name, type_cached_keys, type_basicsize;
     uint16_t bytes_size, bytes_value;
     uint16_t text_state, text_length, ascii_value;
-    int16_t managed_dict; /* of an object, before it */
+    uint16_t state_interpreter, interpreter_collecting,
+        interpreter_requester; /* of stoptheworld; collecting 0 = not known */
+    int16_t managed_dict;      /* of an object, before it */
     uint64_t runtime, runtime_bytes;
-    void *(*thread_state)(void); /* PyGILState_GetThisThreadState: valid while the thread is detached */
+    void *(*thread_state)(void);     /* PyGILState_GetThisThreadState: valid while the thread is detached */
+    void *(*main_interpreter)(void); /* PyInterpreterState_Main: a static address */
     uint64_t type_type, code_type, text_type;
     void *acquire_lock; /* PyThread_acquire_lock_timed */
 } PythonLayout;

@@ -47,6 +47,7 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
         if (sample.type_id)
             sample.object = sample.address - offsets[i];
     }
+    sample.flags = gp_gc_here(slot) ? GP_SAMPLE_COLLECTING : 0;
     if (GP_RARE(gp_options.prove))
         gp_prove_sample(slot);
     SampleRecord *record = gp_array_begin(slot, &slot->samples, GP_CHUNK_SAMPLES, sizeof *record);

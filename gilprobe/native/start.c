@@ -141,6 +141,7 @@ static void forked_child(void) {
     gp_edges_forked();
     gp_cuda_forked();
     gp_frames_forked();
+    gp_gc_forget();
     gp_sampler_forked();
     begin_file(true);
     gp_slots_forked();
@@ -211,6 +212,7 @@ int gp_start_inside(const char *folder, const char *options) {
     if (!gp_python.runtime)
         return -ENOSYS;
     gp_frames_forked();
+    gp_gc_forget();
     gp_slots_begin();
     begin_file(false);
     if (gp_header->lost_errno)

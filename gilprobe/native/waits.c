@@ -81,6 +81,16 @@ static void add_event(Slot *slot, const WaitRecord *record, const OpenWait *wait
     gp_array_done(&slot->events, sizeof *event);
 }
 
+/* It has the GIL meanwhile. */
+static void blocked_in_hold(Slot *slot, const OpenWait *wait, uint64_t duration_ns) {
+    LongHolds *holds = &slot->long_holds;
+    holds->blocked_ns += duration_ns;
+    if (duration_ns > holds->blocked_most_ns) {
+        holds->blocked_most_ns = duration_ns;
+        holds->blocked_stack_id = wait->stack_id;
+    }
+}
+
 /* posted_ns: when the releaser ended the wait, 0 = not known. */
 void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser) {
     uint64_t duration_ns = end_ns > wait->start_ns ? end_ns - wait->start_ns : 0;
@@ -88,6 +98,8 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
     wake_ns += wait->ready_ns;
     if (wake_ns > duration_ns)
         wake_ns = duration_ns;
+    if (slot->record->gil_since_ticks && wait->subject != GP_SUBJECT_GIL)
+        blocked_in_hold(slot, wait, duration_ns);
     WaitRecord *record = wait_record(slot, wait, releaser);
     if (record) {
         record->count++;
@@ -133,6 +145,8 @@ void gp_wait_close(Slot *slot, OpenWait *wait) {
     if (wait->flags & GP_WAIT_TIMED_OUT)
         posted_ns = releaser = 0;
     slot->record->open_start_ns = 0;
+    if (GP_RARE(wait->subject == GP_SUBJECT_STOP_THE_WORLD))
+        gp_gc_world_stopped(slot);
     atomic_fetch_sub_explicit(&gp_bucket(wait->posted_at)->waiters, 1, memory_order_relaxed);
     /* A wait for the GIL has counted what came after its posts, slice by slice. */
     gp_wait_add(slot, wait, end_ns, wait == &slot->gil_wait ? 0 : posted_ns, releaser);

@@ -91,6 +91,7 @@ class Recording:
     progress: list[dict[str, int]] = field(default_factory=list)
     cuda: CudaRecords = field(default_factory=CudaRecords)
     gil_holds: list[NDArray[Any]] = field(default_factory=list)
+    long_holds: list[dict[str, int]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
@@ -115,6 +116,8 @@ class Recording:
         seen = [last, *(max(t["end_ns"], t["read_ns"], t["open_start_ns"]) for t in self.threads.values())]
         if len(self.waits):
             seen.append(int(self.waits["last_ns"].max()))
+        if len(self.samples):
+            seen.append(int(self.samples["time_ns"].max()))
         return max(seen)
 
     def ticks_to_seconds(self, ticks: int) -> float:

@@ -33,6 +33,7 @@ _RECORDS: dict[int, np.dtype[Any]] = {
     RecordType.SPAN: schema.SPAN_RECORD,
     **dict.fromkeys(WATCH_RECORDS, schema.WATCH_RECORD),
     RecordType.LOCK_HOLD: schema.LOCK_HOLD_RECORD,
+    RecordType.LONG_HOLD: schema.LONG_HOLD_RECORD,
     RecordType.FREEZE: schema.FREEZE_RECORD,
     RecordType.STOP: schema.STOP_RECORD,
     RecordType.PROGRESS: schema.PROGRESS_RECORD,
@@ -107,6 +108,8 @@ def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
         fields = fields_of(record)
         name = bytes(record["name"])[: min(fields["name_bytes"], schema.NAME_BYTES)]
         recording.threads[fields["thread"]] = RecordedThread(_text(name), fields)
+    elif kind == RecordType.LONG_HOLD:
+        recording.long_holds.append(fields_of(record))
     elif kind == RecordType.FREEZE:
         recording.freezes.append(fields_of(record))
     elif kind == RecordType.STOP:

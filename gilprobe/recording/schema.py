@@ -42,6 +42,7 @@ class RecordType(IntEnum):
     FREEZE = 24
     STOP = 25
     PROGRESS = 26
+    LONG_HOLD = 28
     CUDA_STATE = 32
     CUDA_CONTEXT = 33
     CUDA_USE = 34
@@ -93,6 +94,10 @@ class WaitFlag(IntFlag):
     ADDRESSES = 4
     FORCED = 8
     OVERFLOW = 16
+
+
+class SampleFlag(IntFlag):
+    COLLECTING = 1
 
 
 class SpanFlag(IntFlag):
@@ -317,6 +322,13 @@ EVENT_RECORD = np.dtype(
     ]
 )
 GIL_HOLD_RECORD = np.dtype([("thread", U32), ("reserved", U32), ("start_ticks", U64), ("end_ticks", U64)])
+LONG_HOLD_RECORD = np.dtype(
+    [
+        *RECORD_HEAD,
+        *((name, U32) for name in ("thread", "stack_id", "waiters", "blocked_stack_id")),
+        *((name, U64) for name in ("blocked_ns", "start_ticks", "end_ticks")),
+    ]
+)
 SAMPLE_RECORD = np.dtype(
     [
         ("thread", U32),
@@ -327,6 +339,8 @@ SAMPLE_RECORD = np.dtype(
         ("address", U64),
         ("type_id", U32),
         ("span_id", U32),
+        ("flags", U32),
+        ("reserved", U32),
         ("registers", U64, (16,)),
     ]
 )
@@ -352,6 +366,7 @@ STRUCTS = {
     "WatchRecord": WATCH_RECORD,
     "LockHoldRecord": LOCK_HOLD_RECORD,
     "GilHoldRecord": GIL_HOLD_RECORD,
+    "LongHoldRecord": LONG_HOLD_RECORD,
     "EventRecord": EVENT_RECORD,
     "SampleRecord": SAMPLE_RECORD,
 }

@@ -21,7 +21,7 @@ from gilprobe.render.proof_words import proof_lines
 WEB = Path(__file__).parent / "web"
 # In the order of their imports: a module comes after all it imports.
 MODULES = (
-    "words", "data", "table", "lanes", "timeline", "flame", "blocking", "threads", "objects", "orders", "spans",
+    "words", "data", "table", "lanes", "gpu", "timeline", "flame", "blocking", "threads", "objects", "orders", "spans",
     "loader", "main",
 )  # fmt: skip
 MOST_TEXT = 2000
@@ -51,6 +51,8 @@ class Html:
             answer=wording.answer(profile),
             waterfall=waterfall(profile),
             proof=proof_lines(profile.proof) if profile.proof else (),
+            gc_samples=sum(thread.gc_samples for thread in profile.threads),
+            gc_share=wording.gc_share(profile),
             missing=clean({item.what: item.why for item in profile.not_observed}),
             data=Markup(packed(profile, self._before)),  # base64
             style=Markup((WEB / "report.css").read_text(encoding="utf-8")),

@@ -6,10 +6,21 @@ from gilprobe.model import Profile, own_frame
 from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.proof_words import proof_lines
 from gilprobe.render.sarif import steps_of
-from gilprobe.render.wording import answer, percent, place, plain, samplers, seconds, waterfall_rows, who_released
+from gilprobe.render.wording import (
+    answer,
+    collections_line,
+    native_words,
+    percent,
+    place,
+    plain,
+    samplers,
+    seconds,
+    waterfall_rows,
+    who_released,
+)
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#&~$@"})
-MOST_THREADS, MOST_WAITS, MOST_NOT_OBSERVED = 30, 30, 30
+MOST_THREADS, MOST_WAITS, MOST_NOT_OBSERVED, MOST_HOLDS = 30, 30, 30, 10
 
 
 class Markdown:
@@ -56,6 +67,16 @@ class Markdown:
                 f"| {wait.kind} | {_text(wait.name)} | {wait.count} | {seconds(wait.total_s)} | {seconds(wait.max_s)} "
                 f"| {_text(who_released(wait)) or '-'} |"
             )
+        holds = [hold for hold in profile.gil_holds if hold.waiters or hold.open][:MOST_HOLDS]
+        if holds:
+            lines += ["", "## Longest holds of the GIL", "", "| held | thread | in | at |", "|---|---|---|---|"]
+        for hold in holds:
+            where = _text(place(own_frame(hold.stack)))
+            lines.append(
+                f"| {seconds(hold.held_s)} | {_text(hold.thread)} | {_text(native_words(hold)) or '-'} | {where} |"
+            )
+        if collections_line(profile):
+            lines += ["", _text(collections_line(profile))]
         if profile.cuda:
             lines += ["", "## CUDA", "", *(f"- {_text(line.strip())}" for line in cuda_lines(profile.cuda))]
         lines += ["", _text(samplers(profile)), "", "## Not observed", ""]

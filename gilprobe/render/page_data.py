@@ -16,7 +16,19 @@ from dataclasses import asdict
 from itertools import islice, repeat
 from typing import Any
 
-from gilprobe.model import Frame, Holder, Overview, Profile, Releaser, Thread, Wait, own_frame
+from gilprobe.model import (
+    Frame,
+    GilHold,
+    GpuLane,
+    Holder,
+    Overview,
+    Profile,
+    Releaser,
+    SampledStack,
+    Thread,
+    Wait,
+    own_frame,
+)
 from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.wording import plain
 
@@ -45,7 +57,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "threads": [_thread(texts, thread) for thread in profile.threads],
         "waits": _waits(texts, profile.waits),
         "hot": [_hot(texts, hot) for hot in profile.hot_objects],
-        "cpu": _cpu(texts, profile),
+        "cpu": _cpu(texts, profile.threads, profile.cpu_stacks),
         "spied": _spied(texts, profile),
         "findings": [
             {"title": plain(f.title), "kind": f.kind, "cure": plain(f.cure, MOST_TEXT)} for f in profile.findings
@@ -67,6 +79,19 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
         "cuda": clean(profile.cuda),
         "cuda_lines": cuda_lines(profile.cuda),
         "loader": clean(profile.loader),
+        "bySpan": [
+            {
+                "name": plain(name),
+                "threads": [_thread(texts, thread) for thread in part.threads],
+                "waits": _waits(texts, part.waits),
+                "cpu": _cpu(texts, profile.threads, part.cpu_stacks),
+                "windows": [[own.thread, *_steps(_turns(own.start_ns, own.end_ns))] for own in part.windows],
+            }
+            for name, part in profile.by_span.items()
+        ],
+        "holds": [_hold(texts, hold) for hold in profile.gil_holds],
+        "gc": _collections(profile),
+        "gpu": [_gpu(lane) for lane in profile.gpu_lanes],
     }
     if before is not None:
         document["before"] = {
@@ -74,7 +99,7 @@ def packed(profile: Profile, before: Profile | None = None) -> str:
             "differs": _differs(profile, before),
             "threads": [texts.number(thread.name) for thread in before.threads],
             "waits": _waits(texts, before.waits),
-            "cpu": _cpu(texts, before),
+            "cpu": _cpu(texts, before.threads, before.cpu_stacks),
         }
     columns, planes = _timeline(profile.overview)
     document["columns"] = columns
@@ -143,6 +168,8 @@ def _thread(texts: Texts, thread: Thread) -> dict[str, Any]:
         "start": round(thread.start_s, DIGITS),
         "wall": round(thread.wall_s, DIGITS),
         "cpu": round(thread.cpu_s, DIGITS),
+        "gc": round(thread.gc_s, DIGITS),
+        "gcSamples": thread.gc_samples,
         "spin": round(thread.spin_s, DIGITS),
         "stall": round(thread.atomic_stall_s, DIGITS),
         "runnable": round(thread.runnable_s, DIGITS),
@@ -233,13 +260,60 @@ def _hot(texts: Texts, hot: Any) -> dict[str, Any]:
     }
 
 
-def _cpu(texts: Texts, profile: Profile) -> dict[str, list[Any]]:
-    names = [texts.number(thread.name) for thread in profile.threads]
+def _hold(texts: Texts, hold: GilHold) -> dict[str, Any]:
     return {
-        "thread": [names[stack.thread] for stack in profile.cpu_stacks],
-        "stack": [texts.stack(stack.stack) for stack in profile.cpu_stacks],
-        "seconds": [round(stack.seconds, DIGITS) for stack in profile.cpu_stacks],
-        "count": [stack.count for stack in profile.cpu_stacks],
+        "thread": texts.number(hold.thread),
+        "pid": hold.pid,
+        "start": round(hold.start_s, DIGITS),
+        "held": round(hold.held_s, DIGITS),
+        "waiters": hold.waiters,
+        "stack": texts.stack(hold.stack),
+        "site": texts.frame(own_frame(hold.stack)),
+        "native": [[texts.number(part.name), texts.number(part.library), round(part.share, 4)] for part in hold.native],
+        "samples": hold.samples,
+        "blocked": round(hold.blocked_s, DIGITS),
+        "open": hold.open,
+    }
+
+
+def _collections(profile: Profile) -> list[list[int]]:
+    """For each thread the times of its samples in a collection: ns, each from the one before."""
+    marks: list[list[int]] = [[] for _ in profile.threads]
+    if profile.collections:
+        for thread, time_ns in zip(profile.collections.thread, profile.collections.time_ns, strict=True):
+            marks[thread].append(time_ns)
+    return [_steps(sorted(times)) for times in marks]
+
+
+def _steps(times: Sequence[int]) -> list[int]:
+    return [time - before for before, time in zip([0, *times], times, strict=False)]
+
+
+def _turns(starts: Sequence[int], ends: Sequence[int]) -> list[int]:
+    return [time for pair in zip(starts, ends, strict=True) for time in pair]
+
+
+def _gpu(lane: GpuLane) -> dict[str, Any]:
+    """times: starts and ends by turns, each from the one before."""
+    return {
+        "device": lane.device,
+        "pid": lane.pid,
+        "context": lane.context,
+        "what": lane.what,
+        "count": lane.count,
+        "busy": round(lane.busy_s, DIGITS),
+        "closed": lane.closed_ns,
+        "times": _steps(_turns(lane.start_ns, lane.end_ns)),
+    }
+
+
+def _cpu(texts: Texts, threads: Sequence[Thread], stacks: Sequence[SampledStack]) -> dict[str, list[Any]]:
+    names = [texts.number(thread.name) for thread in threads]
+    return {
+        "thread": [names[stack.thread] for stack in stacks],
+        "stack": [texts.stack(stack.stack) for stack in stacks],
+        "seconds": [round(stack.seconds, DIGITS) for stack in stacks],
+        "count": [stack.count for stack in stacks],
     }
 
 

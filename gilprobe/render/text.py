@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile, Proof, Span, Waterfall
+from gilprobe.model import Profile, Proof, Span, Waterfall, own_frame
 from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.loader_text import part_of_loader, print_loader
 from gilprobe.render.proof_words import proof_lines
@@ -18,7 +18,9 @@ from gilprobe.render.screen import Screen, screen_lines
 from gilprobe.render.watched import held_lines, watched_lines
 from gilprobe.render.wording import (
     answer,
+    collections_line,
     kernel_counts,
+    native_words,
     percent,
     place,
     plain,
@@ -28,7 +30,7 @@ from gilprobe.render.wording import (
     who_released,
 )
 
-MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS = 5, 8, 5, 3, 8
+MOST_FINDINGS, MOST_THREADS, MOST_WAITS, MOST_KINDS, MOST_SPANS, MOST_HOLDS = 5, 8, 5, 3, 8, 5
 LEAST_S = 0.0005
 SPAN_COLUMNS = ("wall_s", "cpu_s", "atomic_stall_s", "runnable_s")
 SHORT = {"stop-the-world": "stopped"}
@@ -64,9 +66,11 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
         screen.add(lambda: _waterfall(waterfall, console), rank=1, least=3, rows=1)
     if profile.threads:
         screen.add(lambda: _threads(profile, console), rank=2, least=3, rows=1)
+        screen.add(lambda: _garbage(profile, console), rank=6)
     screen.add(lambda: _waits(profile, console), rank=4, rows=2)
     if profile.holds:
         screen.add(lambda: _holds(profile, console), rank=4, least=2)
+    screen.add(lambda: _gil_holds(profile, console), rank=5, rows=1)
     screen.add(lambda: _spans(profile, console), rank=3, least=2, rows=1)
     screen.add(lambda: print_loader(profile, console), rank=1, least=4)
     screen.add(lambda: _open_waits(profile, console), rank=1, least=4, rows=1)
@@ -175,6 +179,28 @@ def _threads(profile: Profile, console: Console) -> None:
     if len(shown) > MOST_THREADS:
         console.print(Styled(f"and {len(shown) - MOST_THREADS} more threads", style="dim"))
     console.print(Styled(kernel_counts(profile.threads), style="dim"))
+
+
+def _garbage(profile: Profile, console: Console) -> None:
+    said = collections_line(profile)
+    if said:
+        console.print(Styled(said, style="dim"))
+
+
+def _gil_holds(profile: Profile, console: Console) -> None:
+    """Those that kept others waiting."""
+    table = _table(("GIL held", True, 8), ("by", False, 10), ("in", False, 24), ("at", False, 20))
+    shown = [hold for hold in profile.gil_holds if hold.waiters or hold.open][:MOST_HOLDS]
+    for hold in shown:
+        table.add_row(
+            seconds(hold.held_s),
+            plain(hold.thread, 20),
+            native_words(hold) or "(no sample)",
+            place(own_frame(hold.stack)),
+        )
+    if shown:
+        console.print()
+        console.print(table)
 
 
 def _waits(profile: Profile, console: Console) -> None:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from gilprobe.model import Frame, Profile, Thread, Wait, Waterfall, own_frame
+from gilprobe.model import Frame, GilHold, Profile, Thread, Wait, Waterfall, own_frame
 
 LEAST_LOSS = 0.05  # of the ideal
 
@@ -98,6 +98,29 @@ def waterfall_rows(waterfall: Waterfall) -> list[tuple[str, str]]:
     return rows
 
 
+def gc_share(profile: Profile) -> float:
+    """Of all CPU (0-1), estimated."""
+    return sum(thread.gc_s for thread in profile.threads) / max(1e-12, sum(thread.cpu_s for thread in profile.threads))
+
+
+def collections_line(profile: Profile) -> str:
+    """Empty where no sample fell in a collection."""
+    inside = sum(thread.gc_samples for thread in profile.threads)
+    meta = profile.meta
+    return (
+        f"garbage collection: {percent(gc_share(profile))} of the CPU ({inside} of {meta.get('samples', 0)} samples at "
+        f"{meta.get('rate_hz', 0)} Hz)"
+        if inside
+        else ""
+    )
+
+
+def native_words(hold: GilHold) -> str:
+    """`spin_for in libplanted.so`; empty where no sample fell in the hold."""
+    names = [f"{part.name} in {part.library}" if part.library else part.name for part in hold.native]
+    return plain(", ".join(names), 120)
+
+
 def samplers(profile: Profile) -> str:
     """Which sampler made which figures; empty if none ran."""
     meta = profile.meta
@@ -127,7 +150,7 @@ def answer(profile: Profile) -> str:
     if top.kind == "shared codec":
         return f"{first} {plain(top.title)}."
     where = f" ({place(top.sites[0])})" if top.sites else ""
-    return f"{first} {plain(top.title)} takes {percent(top.share)} of the time they wanted to run{where}."
+    return f"{first} {percent(top.share)} of the time they wanted to run: {plain(top.title)}{where}."
 
 
 def _against_one(profile: Profile, waterfall: Waterfall) -> str:

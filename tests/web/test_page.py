@@ -8,21 +8,23 @@ import subprocess
 import sys
 import tarfile
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import opened, record, silent, views, walk
 from pythons import Python, pythons
 
-from gilprobe.analysis import load
-from gilprobe.launch.target import Options, environment
 from gilprobe.model import (
     Accounting,
+    Collections,
     Finding,
     Frame,
+    GilHold,
+    GpuLane,
     HotObject,
     Loss,
+    NativeFunction,
     NotObserved,
     OpenWait,
     Overview,
@@ -30,14 +32,15 @@ from gilprobe.model import (
     Releaser,
     SampledStack,
     Span,
+    SpanPart,
+    SpanWindows,
     Thread,
     Timeline,
     Wait,
     Waterfall,
     WaterfallStep,
 )
-from gilprobe.render.html import Html
-from reports.browser import CHROMIUM, Browser, browser
+from reports.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: chromium is not installed, the page is untested")
 
@@ -64,13 +67,6 @@ for t in threads: t.start()
 for t in threads: t.join()
 """
 
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
 LOADER_PROGRAM = """
 import threading, time
 from gilprobe import span
@@ -96,58 +92,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     python = next((p for p in pythons() if p.free_threaded), pythons()[0])
-    return record(python, tmp_path_factory.mktemp("recording"))
-
-
-def record(python: Python, folder: Path, program: str = PROGRAM) -> Profile:
-    script = folder / "program.py"
-    script.write_text(program)
-    out = folder / "recording"
-    out.mkdir()
-    variables = os.environ | environment(out, Options(events=True, rate_hz=200))
-    subprocess.run([python.executable, str(script)], env=variables, check=True)
-    return load(out)
-
-
-def opened(chromium: Browser, profile: Profile, folder: Path, *, before: Profile | None = None, **how: Any) -> None:
-    page = folder / "report.html"
-    page.write_text(Html(before).render(profile), encoding="utf-8", errors="replace")
-    chromium.complaints.clear()
-    chromium.requests.clear()
-    chromium.open(page, **how)
-
-
-def views(chromium: Browser) -> list[str]:
-    return list(chromium.run("[...document.querySelectorAll('nav a')].map((link) => link.hash.slice(1))"))
-
-
-def walk(chromium: Browser) -> None:
-    """Through every view by its link, each of whose buttons is pressed."""
-    for view in views(chromium):
-        chromium.run(f"document.querySelector('nav a[href=\"#{view}\"]').click()")
-        chromium.wait(f"!document.getElementById('{view}').hidden")
-        shown = chromium.run(f"document.getElementById('{view}').innerText.length")
-        assert shown > 30, f"{view} is empty"
-        chromium.run(f"document.querySelectorAll('#{view} .drawn button').forEach((button) => button.click())")
-        chromium.run(
-            f"document.querySelectorAll('#{view} canvas').forEach((canvas) => {{ canvas.focus();"
-            " for (const key of ['ArrowDown', 'ArrowRight', '+', '.', '.', ',', 'Enter', 'ArrowUp', '-', '0', 'Escape'])"
-            " canvas.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })) })"
-        )
-        chromium.run(f"document.querySelectorAll('#{view} .drawn tr[data-at]').forEach((row) => row.click())")
-        chromium.run(
-            f"document.querySelectorAll('#{view} input').forEach((box) => {{ for (const text of ['lock', '']) {{"
-            " box.value = text; box.dispatchEvent(new Event('input', { bubbles: true })) } })"
-        )
-        chromium.frames()
-        assert chromium.run("document.documentElement.scrollWidth <= innerWidth"), f"{view} is wider than its window"
-
-
-def silent(chromium: Browser) -> None:
-    assert chromium.complaints == []
-    assert [
-        url[:100] for url in chromium.requests if not url.startswith("file:") or not url.split("#")[0].endswith(".html")
-    ] == []
+    return record(python, tmp_path_factory.mktemp("recording"), PROGRAM)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(400, False), (1600, True)])  # either theme follows, by the button
@@ -349,6 +294,17 @@ def hostile(name: str) -> Profile:
         cpu_stacks=(SampledStack(0, (frame,), 3, 1.0),),
         timeline=timeline,
         overview=Overview(timeline, array("I", [1, 7])),
+        gil_holds=(GilHold(name, 1, 1, 0.1, 0.3, 2, (frame,), (NativeFunction(name, name, 0.5),) * 2, 3, 0.2),),
+        collections=Collections(array("i", [0, 0, 1]), array("q", [1_000, 90_000_000, 5_000])),
+        gpu_lanes=(GpuLane(0, 1, 1, "kernel", array("q", [1_000]), array("q", [900_000]), 1, 0.0009),),
+        by_span={
+            name: SpanPart(
+                threads,
+                (wait,),
+                (SampledStack(0, (frame,), 3, 1.0),),
+                (SpanWindows(0, array("q", [500]), array("q", [5_000_000])),),
+            )
+        },
     )
 
 

@@ -4,10 +4,13 @@ import { LABELS } from "./words.js";
 /**
  * @typedef {{name: number, tid: number, pid: number, start: number, wall: number, cpu: number, spin: number, stall: number,
  *   runnable: number, wait: Record<string, number>, idle: Record<string, number>, sleep: number, gil: number,
- *   unaccounted: number, faults: number, switches: number, open: any}} ThreadData
+ *   gc: number, gcSamples: number, unaccounted: number, faults: number, switches: number, open: any}} ThreadData
  * @typedef {Record<string, any[]>} Columns
  * @typedef {{start: Float64Array, duration: Float64Array, wake: Float64Array, spin: Float64Array, thread: Float64Array,
  *   wait: Float64Array, releaser: Float64Array, release: Float64Array, count: Float64Array}} Events
+ * @typedef {{thread: number, pid: number, start: number, held: number, waiters: number, stack: number, site: number,
+ *   native: [number, number, number][], samples: number, blocked: number, open: boolean}} Hold
+ * @typedef {{device: number, pid: number, context: number, what: string, count: number, busy: number, closed: number, times: Float64Array}} GpuData
  */
 
 /** @returns {Promise<Uint8Array>} */
@@ -43,9 +46,24 @@ export class Recording {
     /** @type {string[]} */ this.texts = document.texts;
     /** @type {number[][]} */ this.frames = document.frames;
     /** @type {number[][]} */ this.stacks = document.stacks;
+    /** @type {Hold[]} */ this.holds = document.holds;
+    /** Of each thread, the times (ns) of its samples in a collection. @type {number[][]} */ this.gc = document.gc.map(summed);
+    /** @type {GpuData[]} */ this.gpu = document.gpu.map((/** @type {any} */ lane) => ({ ...lane, times: Float64Array.from(summed(lane.times)) }));
+    /** What lay inside the spans of each name. @type {{name: string, threads: ThreadData[], waits: Columns, cpu: Columns, windows: Map<number, Float64Array>}[]} */
+    this.bySpan = document.bySpan.map((/** @type {any} */ part) => ({ ...part, windows: new Map(part.windows.map((/** @type {number[]} */ [thread, ...steps]) => [thread, Float64Array.from(summed(steps))])) }));
+    /** @type {Recording} the whole run, where this is a part of it */ this.whole = this;
+    /** @type {{name: string, windows: Map<number, Float64Array>}|null} */ this.span = null;
     this.eventCount = document.events;
     this.wholeFromNs = document.wholeFromNs;
     this.events = columnsOf(document.columns, bytes, at);
+  }
+
+  /** What lay inside one span. @param {number} at into bySpan, -1 for the whole run @returns {Recording} */
+  inside(at) {
+    if (at < 0) return this.whole;
+    const { name, threads, waits, cpu, windows } = this.bySpan[at], part = Object.create(this.whole);
+    const wanted = threads.reduce((sum, thread) => sum + thread.wall - thread.sleep - Object.values(thread.idle).reduce((a, b) => a + b, 0), 0);
+    return Object.assign(part, { threads, waits, cpu, wanted, span: { name, windows }, before: null, spied: { thread: [], stack: [], seconds: [], state: [] } });
   }
 
   /** loader.py:88 in Loader.run @param {number} frame */
@@ -68,6 +86,9 @@ export class Recording {
     return found ? found.cure : "";
   }
 }
+
+/** @param {number[]} steps */
+const summed = (steps) => { let sum = 0; return steps.map((step) => (sum += step)); };
 
 /** @param {string} file */
 export const baseName = (file) => file.slice(file.lastIndexOf("/") + 1) || file;
@@ -102,7 +123,7 @@ export const load = async () => {
 export const partsOf = (thread) => {
   const sum = (/** @type {Record<string, number>} */ values) => Object.values(values).reduce((a, b) => a + b, 0);
   /** @type {[string, number][]} */
-  const parts = [["cpu", Math.max(0, thread.cpu - thread.spin - thread.stall)], ["stall", thread.stall], ["spin", thread.spin]];
+  const parts = [["cpu", Math.max(0, thread.cpu - thread.gc - thread.spin - thread.stall)], ["gc", thread.gc], ["stall", thread.stall], ["spin", thread.spin]];
   for (const kind of ["gil", "lock", "object", "stop-the-world", "import", "native"]) parts.push([kind, thread.wait[kind] ?? 0]);
   parts.push(["runnable", thread.runnable], ["idle", sum(thread.idle)], ["sleep-io", thread.sleep]);
   return parts.filter(([kind, value]) => value > 0 && kind in LABELS);

@@ -2,6 +2,7 @@
 import { load } from "./data.js";
 import { blockingView } from "./blocking.js";
 import { Flame } from "./flame.js";
+import { el, select } from "./words.js";
 import { cudaView, ordersView } from "./orders.js";
 import { loaderView } from "./loader.js";
 import { spansView } from "./spans.js";
@@ -28,7 +29,7 @@ const makers = (recording) => ({
 
 const start = async () => {
   const recording = await load();
-  const make = makers(recording);
+  let make = makers(recording);
   const fill = (/** @type {string} */ name) => {
     const place = document.querySelector(`#${name} > .drawn`);
     if (!place || place.hasChildNodes() || !make[name]) return;
@@ -47,6 +48,21 @@ const start = async () => {
   addEventListener("hashchange", show);
   addEventListener("beforeprint", () => { for (const view of views) { fill(view.id); view.hidden = false; } });
   addEventListener("afterprint", show);
+  const again = () => { for (const view of views) view.querySelectorAll(":scope > .drawn").forEach((place) => place.replaceChildren()); };
+  if (recording.bySpan.length) {
+    const note = el("p", { class: "hint", hidden: true });
+    document.querySelector("main")?.prepend(note);
+    const box = select("Span", [["-1", "the whole run"], .../** @type {[string, string][]} */ (recording.bySpan.map(({ name }, at) => [String(at), name.slice(0, 60)]))], (value) => {
+      const part = recording.inside(Number(value));
+      note.hidden = !part.span;
+      note.textContent = part.span ? `Only what lay inside the span ${part.span.name}. The answer, hot objects, holds of the GIL, deadlocks, the loader and CUDA are those of the whole run.` : "";
+      make = makers(part);
+      again();
+      show();
+    });
+    box.classList.add("spanbox");
+    document.getElementById("theme")?.before(box);
+  }
   const theme = /** @type {HTMLElement} */ (document.getElementById("theme"));
   theme.addEventListener("click", () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;

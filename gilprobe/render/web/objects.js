@@ -59,6 +59,9 @@ const others = (recording, rows, which) => {
   return [...found.values()].sort((a, b) => b.total - a.total).slice(0, MOST_SITES);
 };
 
+/** The one who held it longest while others waited, empty where that was not recorded. @param {import("./data.js").Recording} recording @param {Group} group */
+const holder = (recording, group) => others(recording, group.rows, "holders")[0]?.text ?? "";
+
 /** @param {string} title @param {{text: string, count: number, total: number, longest?: number}[]} items */
 const list = (title, items) => (items.length ? el("div", { class: "stack" }, el("h4", {}, title), el("ol", { tabindex: "0" }, ...items.map((item) => el("li", {}, el("code", {}, item.text), el("small", {}, `${seconds(item.total)} in ${whole(item.count)}${item.longest ? `, longest ${seconds(item.longest)}` : ""}`))))) : null);
 
@@ -85,6 +88,7 @@ export const objectsView = (recording) => {
       { label: "total", value: (group) => group.total, show: (group) => seconds(group.total), number: true },
       { label: "share", value: (group) => share(group.total), show: (group) => percent(share(group.total)), number: true },
       { label: "longest", value: (group) => group.max, show: (group) => seconds(group.max), number: true },
+      ...(groups.some((group) => holder(recording, group)) ? [{ label: "held most by", value: (/** @type {Group} */ group) => holder(recording, group), wide: true }] : []),
       { label: "lines", value: (group) => new Set(group.rows.map((/** @type {number} */ row) => waits.site[row])).size, number: true },
       { label: "cure", value: (group) => recording.cure(group.kind, group.key), wide: true },
     ], groups, { sort: 3, select: (group) => told.replaceChildren(groupDetails(recording, group)) }).root, told);

@@ -2,6 +2,7 @@
 import { el, seconds } from "./words.js";
 import { Table } from "./table.js";
 import { baseName } from "./data.js";
+import { gpuTable, replayNote } from "./gpu.js";
 
 /** @param {any} value */
 const isStack = (value) => Array.isArray(value) && value.length > 0 && value.every((frame) => frame && typeof frame === "object" && "function" in frame && "line" in frame);
@@ -51,7 +52,7 @@ export const ordersView = (recording, missing) => {
 };
 
 /** @param {import("./data.js").Recording} recording */
-export const cudaView = (recording) => el("div", {}, ...recording.cudaLines.map((/** @type {string} */ line) => el("p", {}, line)), ...Object.entries(recording.cuda).map(([key, value]) => {
+export const cudaView = (recording) => el("div", {}, recording.cuda.replay === true ? replayNote() : null, ...recording.cudaLines.map((/** @type {string} */ line) => el("p", {}, line)), recording.gpu.length ? gpuTable(recording) : null, ...Object.entries(recording.cuda).map(([key, value]) => {
   const title = el("h3", {}, key.replaceAll("_", " "));
   const flat = Array.isArray(value) && value.length > 0 && value.every((row) => row && typeof row === "object" && !Array.isArray(row));
   if (!flat) return el("div", {}, title, tree(value));

@@ -73,7 +73,7 @@ export class Table {
       rows = keyed.map(({ row }) => row);
     }
     this.shown = rows;
-    this.told.textContent = rows.length === this.rows.length ? `${rows.length.toLocaleString("en")} rows` : `${rows.length.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} rows`;
+    this.told.textContent = rows.length === this.rows.length ? `${rows.length.toLocaleString("en")} row${rows.length === 1 ? "" : "s"}` : `${rows.length.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} rows`;
     this.heads.forEach((head, at) => {
       if (at === this.sorted) head.setAttribute("aria-sort", this.falling ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");

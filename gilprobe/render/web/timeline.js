@@ -2,16 +2,19 @@
 import { LABELS, colour, eachFrame, el, percent, search, seconds, whole } from "./words.js";
 import { Table } from "./table.js";
 import { KINDS, lanesOf, lowest, paint } from "./lanes.js";
+import { GpuLane } from "./gpu.js";
 
-const LANE_PX = 24, BAR_PX = 18, AXIS_PX = 26, MOST_PX = 600;
+const LANE_PX = 24, BAR_PX = 18, AXIS_PX = 26, MOST_PX = 600, GC_PX = 8;
 const LEAST_NS = 1000;
 const MOST_ROWS = 500;
 const SETTLED_MS = 200;
 
 export class Timeline {
-  /** @param {import("./data.js").Recording} recording @param {(node: Node) => void} tell shows the details of an interval */
-  constructor(recording, tell) {
+  /** @param {import("./data.js").Recording} recording @param {(node: Node) => void} tell shows the details of an interval
+   *  @param {import("./data.js").Recording["span"]} span what lies outside its windows is dimmed */
+  constructor(recording, tell, span = null) {
     this.recording = recording;
+    this.span = span;
     this.tell = tell;
     const events = recording.events;
     if (!events) throw new Error("no events");
@@ -19,7 +22,8 @@ export class Timeline {
     const { waits } = recording;
     this.matches = new Uint8Array(waits.kind.length + 1).fill(1);
     this.lanes = lanesOf(recording);
-    this.wall = Math.max(1, recording.meta.wall_s * 1e9, ...this.lanes.map((lane) => lane.end));
+    this.gpu = recording.gpu.map((data) => new GpuLane(data));
+    this.wall = Math.max(1, recording.meta.wall_s * 1e9, ...this.lanes.map((lane) => lane.end), ...this.gpu.map((lane) => lane.end[lane.end.length - 1] ?? 0));
     for (const lane of this.lanes) lane.shorten(this.wall, this.matches);
     this.from = 0;
     this.to = this.wall;
@@ -31,15 +35,15 @@ export class Timeline {
     this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     this.tip = el("div", { class: "tip", hidden: true });
     this.spacer = el("div", { class: "spacer" }, this.canvas);
-    this.spacer.style.height = `${AXIS_PX + this.lanes.length * LANE_PX}px`;
+    this.spacer.style.height = `${AXIS_PX + this.rows * LANE_PX}px`;
     this.scroller = el("div", { class: "timeline" }, this.spacer);
-    this.scroller.style.height = `${Math.min(MOST_PX, AXIS_PX + this.lanes.length * LANE_PX + 4)}px`;
+    this.scroller.style.height = `${Math.min(MOST_PX, AXIS_PX + this.rows * LANE_PX + 4)}px`;
     this.draw = eachFrame(() => this.drawNow());
     this.told = el("span", { class: "told", "aria-live": "polite" });
     const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ work) => el("button", { type: "button", "aria-label": label, title: label, onclick: work }, text);
     const tools = el("div", { class: "tools" },
       button("+", "Zoom in", () => this.zoom(0.5)), button("−", "Zoom out", () => this.zoom(2)), button("All", "Show all", () => this.show(0, this.wall)),
-      search("Highlight waits", "Highlight: kind, name, function", (text) => this.match(text)), this.told);
+      search("Highlight waits", "Highlight by kind or name", (text) => this.match(text)), this.told);
     const place = (/** @type {number} */ event) => this.waitPlace(event);
     this.table = new Table("Longest waits in view", [
       { label: "thread", value: (event) => this.threadName(events.thread[event]) },
@@ -73,6 +77,7 @@ export class Timeline {
       else {
         const lane = this.laneAt(event.offsetY);
         if (lane < 0) return;
+        if (lane >= this.lanes.length) { this.chooseGpu(this.gpu[lane - this.lanes.length], event.offsetX); return; }
         this.lane = lane;
         const hit = this.hit(lane, event.offsetX), { open, thread } = this.lanes[lane];
         this.choose(hit);
@@ -93,6 +98,8 @@ export class Timeline {
     });
   }
 
+  /** Lanes of threads, then of GPUs. */
+  get rows() { return this.lanes.length + this.gpu.length; }
   get gutter() { return this.canvas.clientWidth < 560 ? 84 : 148; }
   get width() { return Math.max(50, this.canvas.clientWidth - this.gutter); }
   /** @param {number} x @returns {number} ns */
@@ -100,7 +107,7 @@ export class Timeline {
   /** @param {number} y */
   laneAt(y) {
     const lane = Math.floor((y - AXIS_PX + this.scroller.scrollTop) / LANE_PX);
-    return y > AXIS_PX && lane < this.lanes.length ? lane : -1;
+    return y > AXIS_PX && lane < this.rows ? lane : -1;
   }
 
   /** @param {number} from ns @param {number} to ns */
@@ -167,15 +174,52 @@ export class Timeline {
     return best;
   }
 
+  /** The interval at this pixel, -1 if there is none. @param {GpuLane} lane @param {number} x */
+  gpuHit(lane, x) {
+    const pixel = (this.to - this.from) / this.width, time = this.timeAt(x);
+    return x > this.gutter ? lane.hit(time - pixel, time + pixel) : -1;
+  }
+
+  /** @param {GpuLane} lane @param {number} x */
+  chooseGpu(lane, x) {
+    const at = this.gpuHit(lane, x);
+    this.choose(-1);
+    if (at >= 0) this.tell(lane.details(at, Boolean(this.recording.cuda.replay)));
+  }
+
+  /** A sample in a garbage collection within a few pixels, NaN if there is none. @param {number} thread @param {number} x */
+  collecting(thread, x) {
+    const pixel = (this.to - this.from) / this.width, time = this.timeAt(x);
+    return this.recording.gc[thread].find((mark) => Math.abs(mark - time) < 3 * pixel) ?? NaN;
+  }
+
   /** @param {PointerEvent} pointer */
   hover(pointer) {
-    const lane = this.laneAt(pointer.offsetY), event = lane >= 0 && pointer.offsetX > this.gutter ? this.hit(lane, pointer.offsetX) : -1;
+    const row = this.laneAt(pointer.offsetY), lane = row < this.lanes.length ? row : -1;
+    if (row > lane) { this.hoverGpu(pointer, this.gpu[row - this.lanes.length]); return; }
+    const event = lane >= 0 && pointer.offsetX > this.gutter ? this.hit(lane, pointer.offsetX) : -1;
     const open = lane >= 0 ? this.lanes[lane].open : null, time = this.timeAt(pointer.offsetX), never = event < 0 && open !== null && time >= open.begin && pointer.offsetX > this.gutter;
-    this.tip.hidden = (event < 0 && !never) || this.dragged !== null;
+    const mark = event < 0 && lane >= 0 && pointer.offsetX > this.gutter ? this.collecting(this.lanes[lane].thread, pointer.offsetX) : NaN, marked = !Number.isNaN(mark);
+    this.tip.hidden = (event < 0 && !never && !marked) || this.dragged !== null;
     if (this.tip.hidden) return;
-    if (never) this.tip.replaceChildren(el("strong", {}, "still waiting at the end"), el("br"), this.recording.texts[this.recording.threads[this.lanes[lane].thread].open.name]);
+    if (marked) this.tip.replaceChildren(el("strong", {}, "in a garbage collection"), el("br"), `a sample of CPU time, at ${seconds(mark / 1e9)}`);
+    else if (never) this.tip.replaceChildren(el("strong", {}, "still waiting at the end"), el("br"), this.recording.texts[this.recording.threads[this.lanes[lane].thread].open.name]);
     else this.tip.replaceChildren(el("strong", {}, LABELS[this.kindOf(event)] ?? this.kindOf(event)), ` ${seconds(this.events.duration[event] / 1e9)}`,
       this.count(event) > 1 ? ` in ${whole(this.count(event))} waits` : null, el("br"), this.waitName(event));
+    this.moveTip(pointer);
+  }
+
+  /** @param {PointerEvent} pointer @param {GpuLane} lane */
+  hoverGpu(pointer, lane) {
+    const at = this.gpuHit(lane, pointer.offsetX);
+    this.tip.hidden = at < 0 || this.dragged !== null;
+    if (this.tip.hidden) return;
+    this.tip.replaceChildren(el("strong", {}, LABELS[lane.data.what]), ` ${seconds((lane.end[at] - lane.start[at]) / 1e9)}`, el("br"), lane.title);
+    this.moveTip(pointer);
+  }
+
+  /** @param {PointerEvent} pointer */
+  moveTip(pointer) {
     const box = this.root.getBoundingClientRect();
     this.tip.style.left = `${Math.min(pointer.clientX - box.left + 12, box.width - 240)}px`;
     this.tip.style.top = `${pointer.clientY - box.top + 16}px`;
@@ -197,7 +241,7 @@ export class Timeline {
     /** @type {number[]} */ const found = [];
     for (const lane of this.lanes)
       for (let at = lowest(lane.until, this.from); at < lane.start.length && lane.start[at] < this.to; at++)
-        if (this.matched(lane.event[at])) found.push(lane.event[at]);
+        if (this.matched(lane.event[at]) && this.inSpan(lane.event[at])) found.push(lane.event[at]);
     // Idling is long and nobody's fault: it is listed only where it is asked for.
     const contended = this.wanted ? found : found.filter((event) => this.row(event) >= 0 && !this.recording.waits.idle[this.row(event)]);
     let longest = contended;
@@ -207,6 +251,13 @@ export class Timeline {
     }
     this.told.textContent = `${seconds((this.to - this.from) / 1e9)} in view, ${whole(found.length)} intervals` + (this.wanted ? " match" : "");
     this.table.set(longest);
+  }
+
+  /** @param {number} event */
+  inSpan(event) {
+    if (!this.span) return true;
+    const windows = this.span.windows.get(this.events.thread[event]);
+    return windows !== undefined && lowest(windows, this.events.start[event]) % 2 === 1;
   }
 
   /** @param {number} event */
@@ -229,25 +280,73 @@ export class Timeline {
     const image = context.createImageData(columns, bar), words = new Uint32Array(image.data.buffer);
     const bright = palette.map((text) => word(text, 1)), dim = palette.map((text) => word(text, 0.18));
     this.ruler(gutter, width, height, soft, rule);
-    const first = Math.max(0, Math.floor((scrolled - AXIS_PX) / LANE_PX)), last = Math.min(this.lanes.length, Math.ceil((scrolled + height) / LANE_PX));
+    const first = Math.max(0, Math.floor((scrolled - AXIS_PX) / LANE_PX)), last = Math.min(this.rows, Math.ceil((scrolled + height) / LANE_PX));
     for (let number = first; number < last; number++) {
       const lane = this.lanes[number], y = AXIS_PX + number * LANE_PX - scrolled;
       if (y < AXIS_PX - LANE_PX) continue;
+      if (!lane) { this.gpuBar(this.gpu[number - this.lanes.length], gutter, y, columns, ratio, number === this.lanes.length); continue; }
       paint(words, columns, bar, lane.shares(this.from, this.to, columns, this.wall, this.matches, Boolean(this.wanted)), bright, dim);
       context.putImageData(image, Math.round(gutter * ratio), Math.round((y + 3) * ratio));
       context.fillStyle = number === this.lane ? ink : soft;
       context.fillText(fitted(context, this.threadName(lane.thread), gutter - 10), 2, y + 16);
-      for (const span of this.recording.spans) {
-        if (span.thread !== this.threadName(lane.thread)) continue;
-        const left = this.x(span.start_s * 1e9), right = this.x(span.end_s * 1e9);
-        context.fillStyle = accent;
-        if (right >= gutter && left <= gutter + width) context.fillRect(Math.max(gutter, left), y, Math.max(1, right - Math.max(gutter, left)), 2);
-      }
+      if (this.span) this.dimOutside(this.span.windows.get(lane.thread) ?? new Float64Array(), gutter, width, y, accent);
     }
+    this.gcMarks(first, last, gutter, width, scrolled);
     context.clearRect(0, 0, canvas.clientWidth, AXIS_PX - 2);
     this.ruler(gutter, width, AXIS_PX, soft, rule);
     this.marks(gutter, width, scrolled, height, ink, accent);
     document.documentElement.dataset.frame = (performance.now() - begun).toFixed(1);
+  }
+
+  /** @param {Float64Array} windows begins and ends by turns, ns @param {number} gutter @param {number} width @param {number} y @param {string} accent */
+  dimOutside(windows, gutter, width, y, accent) {
+    const { context } = this, within = (/** @type {number} */ time) => Math.min(gutter + width, Math.max(gutter, this.x(time)));
+    let from = gutter;
+    for (let at = 0; at <= windows.length; at += 2) {
+      const to = at < windows.length ? within(windows[at]) : gutter + width;
+      context.globalAlpha = 0.8;
+      context.fillStyle = getComputedStyle(document.body).backgroundColor;
+      if (to > from) context.fillRect(from, y + 3, to - from, BAR_PX);
+      context.globalAlpha = 1;
+      context.fillStyle = accent;
+      if (at < windows.length && windows[at + 1] >= this.from && windows[at] <= this.to) context.fillRect(to, y, Math.max(1, within(windows[at + 1]) - to), 2);
+      from = Math.max(from, at < windows.length ? within(windows[at + 1]) : from);
+    }
+  }
+
+  /** A mark where a sample fell in a garbage collection. @param {number} first @param {number} last lanes @param {number} gutter @param {number} width @param {number} scrolled */
+  gcMarks(first, last, gutter, width, scrolled) {
+    const { context } = this;
+    for (let number = first; number < Math.min(last, this.lanes.length); number++) {
+      const y = AXIS_PX + number * LANE_PX - scrolled + 3 + BAR_PX - GC_PX;
+      const ground = getComputedStyle(document.body).backgroundColor, shade = colour("gc");
+      let drawn = -1;
+      for (const mark of this.recording.gc[this.lanes[number].thread]) {
+        const x = Math.round(this.x(mark));
+        if (mark < this.from || mark > this.to || x === drawn) continue;
+        context.fillStyle = ground;
+        context.fillRect(Math.min(x, gutter + width - 2) - 1, y - 1, 4, GC_PX + 1);
+        context.fillStyle = shade;
+        context.fillRect(Math.min(x, gutter + width - 2), y, 2, GC_PX + 2);
+        drawn = x;
+      }
+    }
+  }
+
+  /** @param {GpuLane} lane @param {number} gutter @param {number} y @param {number} columns @param {number} ratio @param {boolean} topmost */
+  gpuBar(lane, gutter, y, columns, ratio, topmost) {
+    const { context } = this, shares = lane.shares(this.from, this.to, columns);
+    context.fillStyle = colour("soft");
+    context.fillText(fitted(context, lane.title, gutter - 10), 2, y + 16);
+    if (topmost) { context.fillStyle = colour("rule"); context.fillRect(0, y, this.canvas.clientWidth, 1); }
+    context.fillStyle = colour(lane.data.what);
+    for (let column = 0; column < columns;) {
+      let next = column + 1;
+      while (next < columns && shares[next] === shares[column]) next++;
+      const high = shares[column] > 0 ? Math.max(2, BAR_PX * Math.min(1, shares[column])) : 0;
+      if (high) context.fillRect(gutter + column / ratio, y + 3 + BAR_PX - high, (next - column) / ratio, high);
+      column = next;
+    }
   }
 
   /** @param {number} time ns */

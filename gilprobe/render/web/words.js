@@ -18,11 +18,12 @@ export const whole = (value) => value.toLocaleString("en");
 
 /** @type {Record<string, string>} */
 export const LABELS = {
-  cpu: "useful CPU", stall: "atomic stall", spin: "spinning", gil: "waits for the GIL", lock: "waits for a lock",
+  cpu: "useful CPU", gc: "collects garbage", stall: "atomic stall", spin: "spinning", gil: "waits for the GIL", lock: "waits for a lock",
   object: "waits for an object", "stop-the-world": "world stopped", import: "waits for an import",
   native: "waits in a native library", runnable: "ready, no core", idle: "idle", join: "idle: join",
   condition: "idle: condition", queue: "idle: queue", "sleep-io": "sleep and I/O", running: "running or ready",
   faults: "page faults", other: "other, in the kernel",
+  kernel: "GPU: kernels", copy: "GPU: copies", resident: "GPU: context resident",
   held: "holds the GIL", waiting: "waits for another thread",
 };
 

@@ -11,7 +11,18 @@ from typing import ClassVar
 import pytest
 
 from gilprobe.errors import OutputError
-from gilprobe.model import Finding, Frame, NotObserved, Process, Profile, Releaser, Thread, Wait
+from gilprobe.model import (
+    Finding,
+    Frame,
+    GilHold,
+    NativeFunction,
+    NotObserved,
+    Process,
+    Profile,
+    Releaser,
+    Thread,
+    Wait,
+)
 from gilprobe.render import FORMATS, format_of, render_to, write_report
 from gilprobe.render.base import renderer
 
@@ -38,6 +49,7 @@ def profile(name: str = HOSTILE) -> Profile:
         waits=(wait,),
         findings=(Finding(name, 0.5, "measured", (frame,), name),),
         not_observed=(NotObserved(name, name),),
+        gil_holds=(GilHold(name, 1, 1, 0.1, 0.3, 2, (frame,), (NativeFunction(name, name, 0.5),), 3),),
     )
 
 
