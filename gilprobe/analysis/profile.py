@@ -55,7 +55,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     told = watched(recordings)
     gpu = gpu_of(recordings, waits)
     outside = spied(recordings, waits)
-    holds = gil_holds_of(recordings, start_ns)
+    gil_holds = gil_holds_of(recordings, start_ns)
     timeline = timeline_of(recordings, waits, rows, start_ns)
 
     # What they say, and what they could not see.
@@ -63,7 +63,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         processes, threads, rows, hot.objects, accounting,
         deadlocks=told.deadlocks, samples=meta["samples"], watched=meta["watchdog"],
     )  # fmt: skip
-    causes = with_longest_hold(with_collecting(causes, threads, processes), holds)
+    causes = with_longest_hold(with_collecting(causes, threads, processes), gil_holds)
     not_observed = (
         *not_recorded(recordings),
         *no_loader(loader),
@@ -95,7 +95,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         timeline=timeline,
         overview=overview_of(timeline) if timeline else None,
         by_span=by_span(recordings, waits, spans, start_ns),
-        gil_holds=holds,
+        gil_holds=gil_holds,
         collections=collections_of(recordings, start_ns),
         gpu_lanes=gpu_lanes_of(recordings, start_ns),
     )

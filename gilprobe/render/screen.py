@@ -13,8 +13,8 @@ LEAST_LINES = 20  # of a terminal, however low its window is
 
 @dataclass(slots=True)
 class Section:
-    """parts: what can be left out at a time, from the last on. `least` of them stay while others can still give, and of
-    those one at any rate.
+    """parts: what can be left out at a time, from the last on. `least` of them stay while others can still give, then
+    one of them, while others still have more than one.
     """
 
     parts: list[list[str]]
@@ -47,7 +47,7 @@ class Screen:
 
     def show(self) -> None:
         by_rank = sorted((section for section in self.sections if section.rank), key=lambda section: -section.rank)
-        for most_kept in (LEAST_LINES, 1):
+        for most_kept in (LEAST_LINES, 1, 0):
             for section in by_rank:
                 while self._too_high() and len(section.parts) > min(section.least, most_kept):
                     section.parts.pop()
