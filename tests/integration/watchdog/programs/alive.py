@@ -197,5 +197,34 @@ def fork_in_thread():
     join(start(forks))
 
 
+def woken_without_a_core():
+    """Woken, and ready to end the wait of the others, but for long other programs have its core."""
+    import subprocess
+
+    cpu = min(os.sched_getaffinity(0))
+    busy = f"import os, time; os.sched_setaffinity(0, {{{cpu}}}); end = time.time() + {1 + SECONDS}\n"
+    busy += "while time.time() < end: pass"
+    lock, go = threading.Lock(), threading.Event()
+
+    def holder():
+        os.sched_setaffinity(0, {cpu})
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with lock:
+            go.wait()
+
+    def wants():
+        with lock:
+            pass
+
+    threads = start(holder, wants)
+    time.sleep(0.3)
+    others = [subprocess.Popen([sys.executable, "-S", "-c", busy]) for _ in range(3)]
+    time.sleep(0.3)
+    go.set()
+    join(threads)
+    for other in others:
+        other.wait()
+
+
 globals()[sys.argv[1]]()
 print("done")
