@@ -146,6 +146,27 @@ def signal_wakes():
     join(start(holds, wants))
 
 
+def signal_wakes_what_others_have_used():
+    """As above, of an Event that two threads wait for, each of which might have set it."""
+    event, lock = threading.Event(), threading.Lock()
+    signal.signal(signal.SIGALRM, lambda *_: event.set())
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+
+    def holds():
+        with lock:
+            event.wait()
+
+    def uses():
+        time.sleep(0.1)
+        event.is_set()
+        with event._cond:
+            pass
+        with lock:
+            pass
+
+    join(start(holds, uses))
+
+
 def signal_wakes_a_background_job():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal_wakes()
