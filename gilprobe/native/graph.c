@@ -35,7 +35,7 @@ static bool can_go_on(const Graph *graph, int at) {
     case GP_ONE:
         return node->target >= 0 && node->target != at ? graph->nodes[node->target].live : node->target < 0;
     case GP_TOUCHED:
-        return user_live(graph, at);
+        return graph->handlers || user_live(graph, at);
     case GP_ANYONE:
         return graph->handlers || anyone_live(graph, at);
     default:
@@ -88,7 +88,7 @@ static bool has_edge(const Graph *graph, int from, int to) {
     case GP_ONE:
         return node->target == to;
     case GP_TOUCHED:
-        return from != to && other->thread && gp_has_touched(other->thread, node->condition);
+        return from != to && other->thread && gp_has_surely_touched(other->thread, node->condition);
     case GP_ANYONE:
         /* Any of the dead could have ended it: the cycle is closed by one that waits for this thread. */
         return from != to ? is_strong(other) : node->worker && node->need == GP_NEED_FUTURE;

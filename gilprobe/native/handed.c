@@ -19,7 +19,11 @@ bool gp_lock_is_handed_over(uint64_t lock) {
 
 bool gp_has_touched(const LockThread *thread, uint64_t lock) {
     uint32_t birth = gp_birth_of(lock);
-    return birth && thread->touched[gp_touched_at(lock)] >= birth;
+    return birth && (uint32_t)thread->touched[gp_touched_at(lock)] >= birth;
+}
+
+bool gp_has_surely_touched(const LockThread *thread, uint64_t lock) {
+    return gp_has_touched(thread, lock) && thread->touched[gp_touched_at(lock)] >> 32 == (uint32_t)(lock >> 4);
 }
 
 /* Released by a thread that did not take it. Condition.notify and the import system do so by design, with locks that

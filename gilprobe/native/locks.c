@@ -224,7 +224,7 @@ static __attribute__((noinline)) void learn_type(uint64_t lock, enum LockKind ki
 
 static FAST void taken(LockThread *thread, uint64_t lock, enum LockKind kind, uint8_t ask, uint32_t count) {
     uint32_t clock = atomic_load_explicit(&gp_birth_clock, memory_order_relaxed);
-    thread->touched[gp_touched_at(lock)] = clock;
+    thread->touched[gp_touched_at(lock)] = lock >> 4 << 32 | clock;
     if (GP_RARE(thread->depth == GP_MOST_HELD))
         make_room(thread, GP_AT(uint64_t, lock, gp_head_bytes - 8));
     Held *held = &thread->held[thread->depth];

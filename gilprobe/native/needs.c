@@ -213,7 +213,7 @@ static void finds_whom(Graph *graph, int at) {
         node->whom = GP_ANYONE;
         for (int i = 0; i < graph->count && node->need != GP_NEED_FUTURE; i++) {
             const Node *other = &graph->nodes[i];
-            if (i != at && other->thread && !other->ghost && gp_has_touched(other->thread, node->condition)) {
+            if (i != at && other->thread && !other->ghost && gp_has_surely_touched(other->thread, node->condition)) {
                 node->whom = GP_TOUCHED;
                 break;
             }

@@ -75,7 +75,8 @@ typedef struct LockThread {
     uint64_t plain_code; /* the last code object that was found to release other threads' locks by design */
     HoldTimer timer;
     Held held[GP_MOST_HELD];
-    uint32_t touched[1 << GP_TOUCHED_BITS]; /* by the lock's hash: the clock of births when last taken */
+    /* By the lock's hash: 32 bits of which lock was last taken there, and the clock of births then. */
+    uint64_t touched[1 << GP_TOUCHED_BITS];
     uint64_t edge_cache[64];
     uint64_t state; /* PyThreadState when it was first seen */
     pthread_t pthread;
@@ -104,6 +105,8 @@ static inline uint32_t gp_touched_at(uint64_t lock) {
 }
 /* Has the thread taken this lock, and not only an earlier one at its address? May say yes for no, never no for yes. */
 bool gp_has_touched(const LockThread *thread, uint64_t lock);
+/* May say no for yes, never yes for no. */
+bool gp_has_surely_touched(const LockThread *thread, uint64_t lock);
 bool gp_locks_watching(void);
 void gp_locks_pause(bool pause);
 void gp_place_here(Place *place);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -55,13 +56,14 @@ static uint64_t cycle_print(const Cycle *cycle) {
     return print | 1;
 }
 
-static bool first_time(uint64_t print) {
+static bool is_told(uint64_t print) {
     for (uint32_t i = 0; i < told_count && i < MOST_TOLD; i++)
         if (told[i] == print)
-            return false;
-    told[told_count++ % MOST_TOLD] = print;
-    return true;
+            return true;
+    return false;
 }
+
+static void remember_told(uint64_t print) { told[told_count++ % MOST_TOLD] = print; }
 
 /* The youngest of those that wait by a lock's or a join's method, which can raise. */
 static void raise_in_one(const Cycle *cycle) {
@@ -114,14 +116,58 @@ static bool is_too_early(const Cycle *cycle) {
     return false;
 }
 
+/* What comes after the name in /proc/.../stat: 'S' while the thread is blocked. */
+static char kernel_state(const char *path) {
+    char text[512], *state;
+    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+    long got = fd < 0 ? 0 : gp_syscall3(SYS_read, fd, text, sizeof text - 1);
+    if (fd >= 0)
+        gp_syscall3(SYS_close, fd, 0, 0);
+    text[got > 0 ? got : 0] = 0;
+    return (state = strrchr(text, ')')) && state[1] ? state[2] : 0;
+}
+
+/* A thread that was woken and has no core yet looks to us as if it still waited, but the kernel knows. Who waits for a
+ * lock that another holds needs no such look: its holder lets go of it before it is woken. */
+static bool let_woken_live(void) {
+    bool any = false;
+    for (int i = 0; i < graph.count; i++) {
+        Node *node = &nodes[i];
+        char path[64];
+        if (node->live || node->ghost || (node->whom != GP_TOUCHED && node->whom != GP_ANYONE))
+            continue;
+        snprintf(path, sizeof path, "/proc/self/task/%u/stat", node->slot ? node->slot->tid : node->thread->tid);
+        if (kernel_state(path) != 'S') {
+            node->stable = false;
+            any = true;
+        }
+    }
+    for (int i = 0; i < graph.count && any; i++)
+        nodes[i].wanted = false;
+    return any;
+}
+
+static bool any_news(const Cycle *cycles, int count) {
+    for (int i = 0; i < count; i++)
+        if (!is_told(cycle_print(&cycles[i])))
+            return true;
+    return false;
+}
+
 static void find_deadlocks(void) {
     static Cycle cycles[MOST_CYCLES];
     graph.handlers = python_handles_signals();
     gp_graph_liveness(&graph);
     int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
+    if (any_news(cycles, count) && let_woken_live()) {
+        gp_graph_liveness(&graph);
+        count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
+    }
     for (int i = 0; i < count; i++) {
-        if (is_too_early(&cycles[i]) || !first_time(cycle_print(&cycles[i])))
+        uint64_t print = cycle_print(&cycles[i]);
+        if (is_too_early(&cycles[i]) || is_told(print))
             continue;
+        remember_told(print);
         /* Said once is enough: no stall of the same wait. */
         for (int m = 0; m < cycles[i].count; m++)
             seen_of(&nodes[cycles[i].members[m]])->stall_told = 1;
@@ -167,15 +213,8 @@ static void check(void) {
  * this one. The ended main thread stays listed, as a zombie. */
 static bool is_last_thread(void) {
     struct stat tasks;
-    char text[512], *state;
-    if (gp_syscall3(SYS_stat, "/proc/self/task", &tasks, 0) || tasks.st_nlink > 4)
-        return false;
-    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/self/stat", O_RDONLY | O_CLOEXEC, 0, 0, 0);
-    long got = fd < 0 ? 0 : gp_syscall3(SYS_read, fd, text, sizeof text - 1);
-    if (fd >= 0)
-        gp_syscall3(SYS_close, fd, 0, 0);
-    text[got > 0 ? got : 0] = 0;
-    return (state = strrchr(text, ')')) && state[1] && state[2] == 'Z';
+    return !gp_syscall3(SYS_stat, "/proc/self/task", &tasks, 0) && tasks.st_nlink <= 4 &&
+           kernel_state("/proc/self/stat") == 'Z';
 }
 
 static void *watch(void *unused) {

@@ -146,6 +146,27 @@ def signal_wakes():
     join(start(holds, wants))
 
 
+def signal_wakes_what_others_have_used():
+    """As above, of an Event that two threads wait for, each of which might have set it."""
+    event, lock = threading.Event(), threading.Lock()
+    signal.signal(signal.SIGALRM, lambda *_: event.set())
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+
+    def holds():
+        with lock:
+            event.wait()
+
+    def uses():
+        time.sleep(0.1)
+        event.is_set()
+        with event._cond:
+            pass
+        with lock:
+            pass
+
+    join(start(holds, uses))
+
+
 def signal_wakes_a_background_job():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal_wakes()
@@ -195,6 +216,35 @@ def fork_in_thread():
             os.waitpid(child, 0)
 
     join(start(forks))
+
+
+def woken_without_a_core():
+    """Woken, and ready to end the wait of the others, but for long other programs have its core."""
+    import subprocess
+
+    cpu = min(os.sched_getaffinity(0))
+    busy = f"import os, time; os.sched_setaffinity(0, {{{cpu}}}); end = time.time() + {1 + SECONDS}\n"
+    busy += "while time.time() < end: pass"
+    lock, go = threading.Lock(), threading.Event()
+
+    def holder():
+        os.sched_setaffinity(0, {cpu})
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with lock:
+            go.wait()
+
+    def wants():
+        with lock:
+            pass
+
+    threads = start(holder, wants)
+    time.sleep(0.3)
+    others = [subprocess.Popen([sys.executable, "-S", "-c", busy]) for _ in range(3)]
+    time.sleep(0.3)
+    go.set()
+    join(threads)
+    for other in others:
+        other.wait()
 
 
 globals()[sys.argv[1]]()
