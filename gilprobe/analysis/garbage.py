@@ -6,6 +6,7 @@ The sampler reads the interpreter's own flag (gc.collecting); see native/collect
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -40,11 +41,10 @@ def with_collections(threads: Sequence[Thread], recordings: Sequence[Recording])
     """Each with the share of its samples that fell in a collection, times its measured CPU."""
     shares: list[tuple[int, int]] = []
     for recording in recordings:
-        samples = recording.samples
-        collecting = (samples["flags"] & SampleFlag.COLLECTING) != 0
-        for number in sorted(recording.threads):
-            own = samples["thread"] == number
-            shares.append((int((own & collecting).sum()), int(own.sum())))
+        numbers = recording.samples["thread"]
+        every = Counter(numbers.tolist())
+        collecting = Counter(numbers[(recording.samples["flags"] & SampleFlag.COLLECTING) != 0].tolist())
+        shares += [(collecting[number], every[number]) for number in sorted(recording.threads)]
     return [
         replace(thread, gc_s=thread.cpu_s * inside / samples, gc_samples=inside) if inside else thread
         for thread, (inside, samples) in zip(threads, shares, strict=True)

@@ -48,10 +48,11 @@ def _rank(hold: GilHold) -> tuple[bool, float]:
 
 def _of_process(recording: Recording, start_ns: int) -> Iterator[GilHold]:
     stacks, code = Stacks(recording), NativeCode(recording.images)
+    samples = np.sort(recording.samples[["thread", "time_ns", "stack_id", "pc"]], order=["thread", "time_ns"])
     of_thread: dict[int, list[GilHold]] = {}
     for record in [*(r for r in recording.long_holds if r["end_ticks"]), *_going_on(recording)]:
         if record["thread"] in recording.threads:
-            of_thread.setdefault(record["thread"], []).append(_hold(recording, record, stacks, code, start_ns))
+            of_thread.setdefault(record["thread"], []).append(_hold(recording, record, samples, stacks, code, start_ns))
     for holds in of_thread.values():
         yield from sorted(holds, key=_rank)[:MOST_OF_A_THREAD]
 
@@ -66,15 +67,17 @@ def _going_on(recording: Recording) -> Iterator[dict[str, int]]:
                    "start_ticks": thread["gil_since_ticks"], "end_ticks": 0}  # fmt: skip
 
 
-def _hold(recording: Recording, record: dict[str, int], stacks: Stacks, code: NativeCode, start_ns: int) -> GilHold:
+def _hold(
+    recording: Recording, record: dict[str, int], samples: Any, stacks: Stacks, code: NativeCode, start_ns: int
+) -> GilHold:
+    """samples: of all threads, by thread and time."""
     thread = recording.threads[record["thread"]]
     begin, end = (int(ns) for ns in recording.ticks_to_ns(np.array([record["start_ticks"], record["end_ticks"]], "u8")))
     if not record["end_ticks"]:
         end = max(begin, recording.end_ns)
-    samples = recording.samples
-    inside = samples[
-        (samples["thread"] == record["thread"]) & (samples["time_ns"] >= begin) & (samples["time_ns"] <= end)
-    ]
+    threads, number = samples["thread"], record["thread"]
+    own = samples[np.searchsorted(threads, number) : np.searchsorted(threads, number, side="right")]
+    inside = own[np.searchsorted(own["time_ns"], begin) : np.searchsorted(own["time_ns"], end, side="right")]
     blocked = record["blocked_ns"] >= BLOCKED_SHARE * (end - begin) > 0
     if blocked:
         stack = stacks.frames(record["blocked_stack_id"])

@@ -110,10 +110,9 @@ bool gp_file_open(bool forked) {
     header->header_bytes = GP_HEADER_BYTES;
     header->pid = pid;
     header->parent_pid = (uint32_t)gp_syscall3(SYS_getppid, 0, 0, 0);
-    header->start_ns = start_ns;
-    header->start_ticks = gp_ticks();
+    gp_clock_pair(&header->start_ns, &header->start_ticks);
     header->start_realtime_ns = (uint64_t)real.tv_sec * 1000000000u + (uint64_t)real.tv_nsec;
-    header->end_ns = start_ns;
+    header->end_ns = header->start_ns;
     header->end_ticks = header->start_ticks;
     header->flags = (gp_options.events ? GP_HEADER_EVENTS : 0u) | (forked ? GP_HEADER_FORKED : 0u) |
                     (gp_ticks_are_ns ? GP_HEADER_TICKS_ARE_NS : 0u);
@@ -124,8 +123,7 @@ bool gp_file_open(bool forked) {
 void gp_file_none(void) {
     gp_header = &no_header;
     gp_header->pid = (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0);
-    gp_header->start_ns = gp_now();
-    gp_header->start_ticks = gp_ticks();
+    gp_clock_pair(&gp_header->start_ns, &gp_header->start_ticks);
 }
 
 /* After fork: the parent's mappings stay, nobody writes to them. */

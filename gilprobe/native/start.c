@@ -242,13 +242,14 @@ void gp_finish(enum EndKind kind) {
         gp_slot_here->busy = 1;
     if (kind == GP_END_EXEC)
         gp_sampler_before_exec();
-    uint64_t now_ns = gp_now();
+    uint64_t now_ns, now_ticks;
+    gp_clock_pair(&now_ns, &now_ticks);
     gp_slots_finish(now_ns);
     struct timespec cpu;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     gp_header->process_cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
     gp_header->end_ns = now_ns;
-    gp_header->end_ticks = gp_ticks();
+    gp_header->end_ticks = now_ticks;
     /* Release: a reader that sees the end must see the final figures. */
     __atomic_store_n(&gp_header->end_kind, (uint32_t)kind, __ATOMIC_RELEASE);
     if (kind != GP_END_EXEC) {

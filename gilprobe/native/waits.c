@@ -122,8 +122,7 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
     /* What the kernel knows, now and then, so that a killed process still has it. */
     if (end_ns - slot->record->read_ns > REFRESH_NS && end_ns - slot->record->start_ns > REFRESH_NS) {
         gp_read_kernel(slot, end_ns);
-        gp_header->end_ns = end_ns;
-        gp_header->end_ticks = gp_ticks();
+        gp_clock_pair(&gp_header->end_ns, &gp_header->end_ticks);
     }
 }
 

@@ -204,8 +204,7 @@ static void check(void) {
     }
     gp_order_check();
     if (atomic_load_explicit(&gp_active, memory_order_relaxed)) { /* so that a process killed later has an end */
-        gp_header->end_ticks = gp_ticks();
-        gp_header->end_ns = gp_now();
+        gp_clock_pair(&gp_header->end_ns, &gp_header->end_ticks);
     }
 }
 

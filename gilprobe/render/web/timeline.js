@@ -316,10 +316,9 @@ export class Timeline {
 
   /** A mark where a sample fell in a garbage collection. @param {number} first @param {number} last lanes @param {number} gutter @param {number} width @param {number} scrolled */
   gcMarks(first, last, gutter, width, scrolled) {
-    const { context } = this;
+    const { context } = this, ground = getComputedStyle(document.body).backgroundColor, shade = colour("gc");
     for (let number = first; number < Math.min(last, this.lanes.length); number++) {
       const y = AXIS_PX + number * LANE_PX - scrolled + 3 + BAR_PX - GC_PX;
-      const ground = getComputedStyle(document.body).backgroundColor, shade = colour("gc");
       let drawn = -1;
       for (const mark of this.recording.gc[this.lanes[number].thread]) {
         const x = Math.round(this.x(mark));
