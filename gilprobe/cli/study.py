@@ -23,10 +23,11 @@ _BUDGET_S = {"quick": 60.0, "standard": 540.0}
 @click.option("--whole", "scope", flag_value="whole", help="Every combination, batch 512 too: hours.")
 @click.option("--python", "pythons", multiple=True, help="An interpreter with torch; may be given more than once.")
 @click.option(
-    "--workers", default="1,2,4", show_default=True, help="Worker counts; from four of them on scaling is fitted."
+    "--workers", default="1,2,3,4", show_default=True, help="Worker counts; from four of them on scaling is fitted."
 )
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Visits to each cell.")
 @click.option("--budget", type=float, help="Seconds after which no more is measured, once every cell was visited.")
+@click.option("--estimate", is_flag=True, help="Only say how long it would take, or what is left of it.")
 @click.option("--gpu", is_flag=True, help="nvImageCodec on the GPU instead: threads, processes, processes under MPS.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for pictures and answers; a study goes on there.")
 @click.option(
@@ -43,6 +44,7 @@ def study(
     workers: str,
     rounds: int,
     budget: float | None,
+    estimate: bool,
     gpu: bool,
     work: Path | None,
     output: Path,
@@ -54,7 +56,7 @@ def study(
 
             study_gpu(pythons or (sys.executable,), rounds, budget, work, output)
             return
-        _study(scope, pythons or (sys.executable,), _counts(workers), rounds, budget, work, output)
+        _study(scope, pythons or (sys.executable,), _counts(workers), rounds, budget, estimate, work, output)
     except GilprobeError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_status)
@@ -66,10 +68,12 @@ def _study(
     workers: tuple[int, ...],
     rounds: int,
     budget: float | None,
+    estimate: bool,
     work: Path | None,
     output: Path,
 ) -> None:
     from gilprobe.loader.study.cause import explain, lost
+    from gilprobe.loader.study.estimate import in_words
     from gilprobe.loader.study.matrix import cells
     from gilprobe.loader.study.page import page
     from gilprobe.loader.study.runner import Study, find_builds
@@ -82,12 +86,18 @@ def _study(
     known = len(measured.answers)
     if known:
         click.echo(f"Going on with {known} measurements in {folder}.", err=True)
+    epochs, warm_up = (5, 2) if scope == "whole" else (1, 1)
+    budget_s = budget if budget is not None else _BUDGET_S.get(scope)
+    first_s, all_s = (measured.expected_s(count, epochs, warm_up) for count in (1, rounds))
+    expected_s = all_s if budget_s is None else max(first_s, min(all_s, budget_s))
+    click.echo(f"About {in_words(expected_s)} of measuring on an idle machine, by Pillow's speed here.", err=True)
+    if estimate:
+        return
     with click.progressbar(length=len(matrix) * rounds, label="study", file=sys.stderr) as bar:
-        budget_s = budget if budget is not None else _BUDGET_S.get(scope)
         measured.run(
             rounds,
-            epochs=5 if scope == "whole" else 1,
-            warm_up=2 if scope == "whole" else 1,
+            epochs=epochs,
+            warm_up=warm_up,
             budget_s=budget_s,
             progress=lambda done, _: bar.update(done - bar.pos),
         )

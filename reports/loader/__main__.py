@@ -1,11 +1,17 @@
-"""`python -m reports.loader [bars|rivals|planted]`, with the interpreter to measure; all three if none is named."""
+"""`python -m reports.loader [bars|rivals|planted]`, with the interpreter to measure; all three if none is named.
+
+Every row is kept as soon as it is measured, with the seconds it took; `--resume` passes over those of the last
+twelve hours.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +21,8 @@ from reports.loader import measure, ranking, rivals
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m reports.loader", description=__doc__)
     parser.add_argument("what", nargs="*", metavar="bars|rivals|planted", help="all of them by default")
-    parser.add_argument("--only", nargs="*", help="names of bars or causes")
+    parser.add_argument("--only", nargs="*", help="names of bars, causes or rivals")
+    parser.add_argument("--resume", action="store_true", help="not again what the last twelve hours measured")
     parser.add_argument("--pairs", type=int, default=31, help="interleaved pairs of each rival")
     parser.add_argument("--profiler", default=measure.profiler(), help="the interpreter that runs gilprobe profile")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/gilprobe/study", help="where pictures are")
@@ -23,19 +30,24 @@ def main() -> None:
     warnings.filterwarnings("ignore", "This DataLoader will create")
     what = chosen.what or ["bars", "planted", "rivals"]
     if "bars" in what:
-        measure.run(chosen.only, chosen.work)
+        measure.run(chosen.only, chosen.work, chosen.resume)
     if "planted" in what:
-        _keep("planted", ranking.measure(chosen.profiler, chosen.only))
+        _each("planted", ranking.causes(), chosen, lambda cause: ranking.measure(chosen.profiler, [cause])[cause])
     if "rivals" in what:
-        _keep("rivals", rivals.measure(chosen.work, chosen.pairs))
+        _each("rivals", list(rivals.RIVALS), chosen, lambda name: rivals.measure(chosen.work, chosen.pairs, name))
 
 
-def _keep(name: str, found: dict[str, Any]) -> None:
-    summary: dict[str, Any] = json.loads(measure.SUMMARY.read_text())
-    found = {"cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2), **found}
-    summary["builds"].setdefault(measure.build(), {})[name] = found
-    measure.SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
-    print(measure.build(), name, json.dumps(found, indent=1))
+def _each(part: str, names: list[str], chosen: argparse.Namespace, one: Callable[[str], dict[str, Any]]) -> None:
+    for name in names:
+        summary: dict[str, Any] = json.loads(measure.SUMMARY.read_text())
+        rows = summary["builds"].setdefault(measure.build(), {}).setdefault(part, {})
+        if (chosen.only and name not in chosen.only) or measure.is_recent(rows.get(name), chosen.resume):
+            continue
+        start = time.time()
+        machine = {"cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
+        rows[name] = {**one(name), "at": round(start), "took_s": round(time.time() - start), **machine}
+        measure.SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
+        print(measure.build(), part, name, json.dumps(rows[name]), flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from gilprobe.loader.study.pictures import pictures
 PAIRS = 31
 BATCH = 32
 MEMORY_BYTES = 1 << 30
-MEMORY_PAIRS = 5
+MEMORY_PAIRS = 3
 SUMMARY = Path(__file__).with_name("summary.json")
 
 
@@ -66,15 +66,27 @@ class InMemory(Dataset[Any]):
         return self.files[index][0]
 
 
-def run(only: list[str] | None, work: Path) -> None:
+def is_recent(entry: Any, resume: bool) -> bool:
+    """Measured in the last twelve hours by a run that is gone on with."""
+    return resume and isinstance(entry, dict) and time.time() - entry.get("at", 0) < 12 * 3600
+
+
+def run(only: list[str] | None, work: Path, resume: bool = False) -> None:
     torch.set_num_threads(1)
     name_of_build = build()
     summary: dict[str, Any] = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {"schema": 1, "builds": {}}
     entry = summary["builds"].setdefault(name_of_build, {})
     for name, measure in _bars(work, name_of_build).items():
-        if only and name not in only:
+        if (only and name not in only) or is_recent(entry.get(name), resume):
             continue
-        entry[name] = {**measure(), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
+        start = time.time()
+        entry[name] = {
+            **measure(),
+            "at": round(start),
+            "took_s": round(time.time() - start),
+            "cores": os.cpu_count(),
+            "load_average": round(os.getloadavg()[0], 2),
+        }
         print(name_of_build, name, json.dumps(entry[name]), flush=True)
         SUMMARY.write_text(json.dumps(summary, indent=1) + "\n")
 
@@ -293,26 +305,42 @@ def _bare_threads(codec: str, work: Path, hold: int) -> dict[str, Any]:
 
 
 def _memory(against: str, bar: float) -> dict[str, Any]:
-    """PSS of all processes with four workers on 1 GB in memory, after an epoch. Five pairs: it hardly varies.
+    """PSS of all processes with four workers on 1 GB in memory, warm after an epoch. Three pairs: it hardly varies.
 
-    Each in a process of its own: sending a dataset to a forkserver's workers pickles it, and what the allocator keeps
-    of that would count for whichever is measured next (on 3.13t between 0 and several GB).
+    Each in a process of its own. Sending a dataset to a forkserver's workers pickles it four times, and 3.13t's
+    allocator keeps most of that: 20 GB. The bar counts what remains without it: the main process as it was before
+    (`conservative`), and the workers; `pss_mb` holds both.
     """
-    pss_mb = {method: [_pss_mb(method) for _ in range(MEMORY_PAIRS)] for method in ("threads", against)}
-    ratios = [ours / theirs for ours, theirs in zip(pss_mb["threads"], pss_mb[against], strict=True)]
-    return {**_absolute(ratios, bar), "pss_mb": {name: statistics.median(found) for name, found in pss_mb.items()}}
+    seen = {method: [_pss_mb(method) for _ in range(MEMORY_PAIRS)] for method in ("threads", against)}
+    pairs = zip(seen["threads"], seen[against], strict=True)
+    ratios = [ours["whole"] / theirs["conservative"] for ours, theirs in pairs]
+    medians = {
+        method: {name: statistics.median(one[name] for one in found) for name in ("whole", "conservative")}
+        for method, found in seen.items()
+    }
+    return {**_absolute(ratios, bar), "pss_mb": medians}
 
 
-def _pss_mb(method: str) -> float:
+def _pss_mb(method: str) -> dict[str, float]:
     code = f"from reports.loader.measure import print_pss_mb; print_pss_mb({method!r})"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(ran.stdout)
+    # Freed memory goes back at once where the allocator is mimalloc (3.13t): 1 GB must not become 20.
+    environment = {**os.environ, "MIMALLOC_PURGE_DELAY": "0"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    found: dict[str, float] = json.loads(ran.stdout)
+    return found
 
 
 def print_pss_mb(method: str) -> None:
     torch.set_num_threads(1)
-    loader = _loader(InMemory(MEMORY_BYTES >> 16), method, 4, batch_size=256, persistent_workers=True)
+    dataset = InMemory(MEMORY_BYTES >> 16)
+    before, _ = memory_mb([os.getpid()])
+    loader = _loader(dataset, method, 4, batch_size=256, persistent_workers=True)
     _epoch(loader)
     iterator: Any = loader._iterator
     workers = [] if method == "threads" else [worker.pid for worker in iterator._workers]
-    print(memory_mb([os.getpid(), *workers])[0])
+    if not all(Path(f"/proc/{pid}").exists() for pid in workers):
+        raise RuntimeError("a worker has ended")
+    whole, _ = memory_mb([os.getpid(), *workers])
+    # Forked workers share the main process's pages, which then count a part for each: only the whole is right.
+    least = min(whole, before + memory_mb(workers)[0]) if method == "forkserver" else whole
+    print(json.dumps({"whole": whole, "conservative": least}))

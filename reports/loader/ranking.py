@@ -17,12 +17,17 @@ ROOT = PROGRAM.parent.parent.parent
 RATE_HZ = 500
 
 
+def causes() -> list[str]:
+    """Those that this build can have."""
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return [cause for cause in CAUSES if applies(cause, gil=gil)]
+
+
 def measure(profiler: str, only: list[str] | None) -> dict[str, Any]:
     """The causes that this build can have: outcome, and the first cause of the planted one and of its twin."""
-    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     found: dict[str, Any] = {}
-    for cause in CAUSES:
-        if applies(cause, gil=gil) and (not only or cause in only):
+    for cause in causes():
+        if not only or cause in only:
             planted, fixed = (loader_of(profiler, sys.executable, cause, twin) for twin in ("planted", "fixed"))
             first = planted["causes"][0] if planted["causes"] else None
             found[cause] = {

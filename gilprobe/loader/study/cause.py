@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gilprobe.loader.study.matrix import BATCHES_A_WORKER, SIZES, STEPS, Build, Cell, Codec, Method
+from gilprobe.loader.study.matrix import SIZES, STEPS, Build, Cell, Codec, Method, batches_a_worker
 from gilprobe.loader.study.runner import environment
 
 RATE_HZ = 500
@@ -72,7 +72,7 @@ def lost(ratios: list[dict[str, Any]]) -> list[Lost]:
 def explain(side: Lost, build: Build, pictures: Path, folder: Path, progress: Callable[[str], None]) -> dict[str, Any]:
     """JSON: `causes` and `findings` of the profile; `waterfall`: microseconds of a worker an image by class, with one
     worker and with all; or `error`. A profile that was made before is read again."""
-    images = side.batch * BATCHES_A_WORKER * side.workers
+    images = side.batch * batches_a_worker(side.batch) * side.workers
     found: dict[str, Any] = {**asdict(side), "size": list(side.size)}
     try:
         many = _profile(build, side.cell(side.workers, images), pictures, folder, progress)

@@ -60,6 +60,8 @@ Scope = Literal["quick", "standard", "whole"]
 
 # Shorter epochs measure the hand-over at their ends more than the work between.
 BATCHES_A_WORKER = 20
+# Of 512 pictures each, which take many times as long.
+LARGE_BATCHES_A_WORKER = 4
 
 
 def cells(builds: Sequence[Build], workers: Sequence[int], scope: Scope) -> list[Cell]:
@@ -70,9 +72,13 @@ def cells(builds: Sequence[Build], workers: Sequence[int], scope: Scope) -> list
             for method in METHODS:
                 for count, batch, size, step in _shapes(workers, scope):
                     if scope == "whole" or _belongs(scope, build, method, count, size, step, middle(workers)):
-                        images = batch * BATCHES_A_WORKER * count
+                        images = batch * batches_a_worker(batch) * count
                         found.append(Cell(build.label, method, codec, count, batch, size, step, images))
     return found
+
+
+def batches_a_worker(batch: int) -> int:
+    return BATCHES_A_WORKER if batch <= 64 else LARGE_BATCHES_A_WORKER
 
 
 def middle(workers: Sequence[int]) -> int:

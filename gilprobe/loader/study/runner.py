@@ -13,6 +13,7 @@ from typing import Any
 
 import gilprobe
 from gilprobe.errors import GilprobeError
+from gilprobe.loader.study.estimate import estimate_s
 from gilprobe.loader.study.matrix import SIZES, Build, Cell
 from gilprobe.loader.study.pictures import pictures
 
@@ -54,6 +55,12 @@ class Study:
         self.servers: dict[tuple[str, str, str], subprocess.Popen[str]] = {}
         self.answers = self._read()
         self.pictures: dict[tuple[int, int], Path] = {}
+
+    def expected_s(self, rounds: int, epochs: int, warm_up: int) -> float:
+        """Seconds that what is left to measure will take (estimate.py)."""
+        paths = {size: pictures(self.folder, size) for size in SIZES}
+        left = [cell for number in range(rounds) for cell in self.matrix if (cell.key, number) not in self.answers]
+        return estimate_s(left, paths, epochs + warm_up)
 
     def run(
         self, rounds: int, epochs: int, warm_up: int, budget_s: float | None, progress: Callable[[int, int], None]
