@@ -19,7 +19,8 @@ INJECTION = "CUDA_INJECTION64_PATH"
 LADDER = "cuda.json"
 PROBE_S = 60
 
-# Runs in the script's interpreter: its packages may bring libcupti. Answers with one line of JSON, the last it prints.
+# Runs in the script's interpreter: its packages may bring libcupti; else conda's folder or the CUDA toolkit. Answers
+# with one line of JSON, the last it prints.
 PROBE = """
 import ctypes, glob, json, os, sys
 answer = {"libcupti": [], "torch": False}
@@ -36,7 +37,10 @@ except (OSError, AttributeError) as error:
     answer["no_driver"] = str(error)
 for folder in sys.path:
     answer["libcupti"] += sorted(glob.glob(os.path.join(folder, "nvidia", "*", "lib", "libcupti.so.1?")), reverse=True)
+    answer["libcupti"] += sorted(glob.glob(os.path.join(folder, "torch", "lib", "libcupti*.so.1?")), reverse=True)
     answer["torch"] = answer["torch"] or os.path.isfile(os.path.join(folder, "torch", "lib", "libtorch_cuda.so"))
+for folder in (sys.prefix + "/lib", "/usr/local/cuda/extras/CUPTI/lib64", "/opt/cuda/extras/CUPTI/lib64"):
+    answer["libcupti"] += sorted(glob.glob(os.path.join(folder, "libcupti.so.1?")), reverse=True)
 try:
     ctypes.CDLL("libnvidia-ml.so.1")
     answer["nvml"] = True
@@ -81,7 +85,7 @@ def plan(wanted: str, interpreter: Interpreter) -> CudaPlan:
         elif libcupti or wanted == "cupti":
             return CudaPlan("cupti", libcupti, found)
         else:
-            reason = "no libcupti is among the interpreter's packages"
+            reason = "no libcupti is among the interpreter's packages, nor in a CUDA toolkit"
             if not (seen.get("torch") or seen.get("nvml")):
                 return CudaPlan("cupti", "", found)  # the system may have one
     # torch's profiler changes what runs in the script's process, so only on demand.

@@ -63,6 +63,7 @@ def calibrate(python: str, folder: Path, environment: dict[str, str]) -> dict[st
     ]
     return {
         "switches": [_described(spins) for spins in folders],
+        "replay": any(state["replay"] for spins in folders for r in read_folder(spins) for state in r.cuda.states),
         "off": next((said for spins in folders if (said := _why_off(spins))), ""),
         "solo_ms": alone["solo_ms"],
         "expected_s": expected_s,

@@ -87,6 +87,7 @@ class Call:
             self.answers |= measured
         summary = {"environment": self.answers["environment"], "calibration": self.answers["calibration"]}
         summary |= summarize({key: answer for key, answer in self.answers.items() if "|" in key})
+        summary["replay"] = summary["replay"] or bool(summary["calibration"].get("replay"))
         write_page(self.out, summary)
         _print(summary)
 

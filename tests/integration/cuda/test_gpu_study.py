@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,53 @@ def test_a_broken_off_call_goes_on_and_every_output_says_replay(fake: Fake, tmp_
     assert len(list(out.iterdir())) <= 6
 
 
+# Opens its pipe and waits for "quit", as NVIDIA's does in the foreground; its server keeps what it inherits open.
+MPS_CONTROL = """#!/bin/sh
+cd "$CUDA_MPS_PIPE_DIRECTORY" || exit 1
+if [ "$1" = -f ]; then
+    [ -z "$FAKE_MPS_FAILS" ] || { echo "no GPU for MPS" > control.log; exit 1; }
+    : > control; sleep 60 & while [ ! -e quit ]; do sleep 0.02; done; kill $!
+else read -r word; [ "$word" = quit ] && : > quit; fi
+"""
+
+
+def test_mps_is_a_daemon_of_the_studys_own_that_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gilprobe.errors import GilprobeError
+    from gilprobe.loader.study import gpu
+
+    control = tmp_path / gpu.MPS
+    control.write_text(MPS_CONTROL)
+    control.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with gpu.mps() as variables:
+        folder = Path(variables["CUDA_MPS_PIPE_DIRECTORY"])
+        assert (folder / "control").exists()
+    assert not folder.exists()
+    monkeypatch.setenv("FAKE_MPS_FAILS", "1")
+    with pytest.raises(GilprobeError, match="MPS does not start: no GPU for MPS"), gpu.mps():
+        pass
+
+
+def test_a_cell_that_takes_too_long_is_ended_with_all_its_processes(tmp_path: Path) -> None:
+    from gilprobe.loader.study.gpu import GpuStudy
+
+    study = GpuStudy({}, tmp_path, tmp_path, deadline_s=time.monotonic() + 1)
+    pid = tmp_path / "pid"
+    code = (
+        f"import subprocess; p = subprocess.Popen(['sleep', '99']); open({str(pid)!r}, 'w').write(str(p.pid)); p.wait()"
+    )
+    assert "ended after" in study._answer([sys.executable, "-c", code], dict(os.environ))["error"]
+    end = time.monotonic() + 10
+    while runs(int(pid.read_text())) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not runs(int(pid.read_text()))
+
+
+def runs(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
 @pytest.mark.parametrize(("percent", "calibrated"), [("100", True), ("80", False)], ids=["right", "twin: wrong"])
 def test_the_known_answer_test_tells_right_records_from_wrong_ones(
     fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, percent: str, calibrated: bool
@@ -84,5 +132,6 @@ def test_the_known_answer_test_tells_right_records_from_wrong_ones(
     (library / "libcupti.so.13").symlink_to(fake.cupti)
     variables |= {"PYTHONPATH": f"{TESTS.parent}:{tmp_path / 'site'}", "FAKE_CUPTI": str(library / "libcupti.so.13")}
     found = calibration.calibrate(sys.executable, tmp_path, variables)
-    assert found["together"] and found["calibrated"] is calibrated, found
+    assert found["together"] and found["calibrated"] is calibrated and found["replay"], found
+    assert found["switches"][0]["starts"] >= 150 and found["switches"][0]["start_to_end_s"] > 0
     assert found["verdict"].startswith("uncalibrated") is not calibrated
