@@ -13,8 +13,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from gilprobe.explore.gates import Gate
 from gilprobe.explore.pool import Abandon, Pool, Task
-from gilprobe.explore.real import get_ident, raw_lock
+from gilprobe.explore.real import get_ident
 
 FREE: Final = (
     1 << 60
@@ -38,7 +39,9 @@ class Strategy(Protocol):
 class Run:
     """One schedule of one set of bodies."""
 
-    def __init__(self, pool: Pool, strategy: Strategy, tracer: Any = None, observer: Any = None) -> None:
+    def __init__(
+        self, pool: Pool, strategy: Strategy, finished: Gate, tracer: Any = None, observer: Any = None
+    ) -> None:
         self.pool = pool
         self.strategy = strategy
         self.tracer = tracer
@@ -63,8 +66,7 @@ class Run:
         self.stuck: list[Task] = []
         self.livelock = False
         self.paused = 0  # > 0: no change points (set-up, sequential parts)
-        self.finished = raw_lock()
-        self.finished.acquire()
+        self.finished = finished
         self.timeouts_fired = 0
         self.early = False  # timeouts may end while others could go on
         self.capped = False  # some ended no earlier, for a poll would never end
@@ -157,11 +159,11 @@ class Run:
         self._wake(target)
         self.current = target
         self.spin_mark = self.index + SPIN_LIMIT
-        target.worker.gate.release()
+        target.worker.gate.open()
         self._park(task)
 
     def _park(self, task: Task) -> None:
-        task.worker.gate.acquire()
+        task.worker.gate.wait()
         if self.dead:
             raise Abandon
 
@@ -231,7 +233,7 @@ class Run:
         """The last thing a worker does for a task; afterwards the run belongs to somebody else."""
         if self.dead:
             with contextlib.suppress(RuntimeError):  # the controller gave this thread up and waits no more
-                self.finished.release()
+                self.finished.open()
             return
         task.done = True
         self.enabled &= ~task.bit
@@ -246,7 +248,7 @@ class Run:
             return
         self.current = target
         self._wake(target)
-        target.worker.gate.release()
+        target.worker.gate.open()
 
     def _yield(self, task: Task) -> None:
         target = self._next(task)
@@ -300,7 +302,7 @@ class Run:
         if not self.livelock:
             self.stuck = [t for t in self.tasks if not t.done]
         self.current = None
-        self.finished.release()
+        self.finished.open()
 
     # -- called by the controller
 
@@ -312,7 +314,7 @@ class Run:
             return
         self._wake(first)
         self.current = first
-        first.worker.gate.release()
+        first.worker.gate.open()
 
     def abandon(self, lost: Task | None = None) -> list[Task]:
         """Unwinds what is left, one thread at a time; returns the tasks that did not end within a second.
@@ -328,8 +330,8 @@ class Run:
             if task.done or task is lost or task.worker.task is not task:
                 continue
             self.current = task
-            task.worker.gate.release()
-            if not self.finished.acquire(timeout=1.0):
+            task.worker.gate.open()
+            if not self.finished.wait_for(1.0):
                 left.append(task)
                 self.pool.forget(task.worker)
         self.current = None
