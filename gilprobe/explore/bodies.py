@@ -139,6 +139,7 @@ def _with_early_timeouts(
         session.early = False
     found.schedules += again.schedules
     found.early = again.outcome
+    found.capped |= again.capped
     if not again.complete or again.capped or again.outcome is not None:
         found.complete, found.bound = False, None
 
@@ -164,16 +165,10 @@ def finish(
     outcome = found.outcome
     if outcome is None:
         verdict = EXHAUSTED if found.complete else NOT_FOUND
-        story = (
-            f"every schedule with at most {found.bound} preemptions at modelled points was run; C calls taken as atomic"
-            if found.complete
-            else f"nothing found in {found.schedules} schedules"
+        bound = found.bound if found.complete or not (found.capped or found.inconclusive or found.timed) else None
+        return Result(
+            verdict, None, bound, found.schedules, cpu_s() - started, seed, labels, story=_nothing_found(found)
         )
-        if found.early is not None:
-            story += (
-                f"; not exhausted: it fails ({found.early.oracle}) if a timeout ends while other threads could go on"
-            )
-        return Result(verdict, None, found.bound, found.schedules, cpu_s() - started, seed, labels, story=story)
     if outcome.uncontrolled is not None:
         where = place(outcome.uncontrolled)
         story = f"UNCONTROLLED: {where} blocks in a call that is not modelled: {where.source}"
@@ -209,6 +204,22 @@ def finish(
         preemptions=len(shown.run.preemptions), racing_pair=(place_of(pair[0]), place_of(pair[1])) if pair else None,
         story=tell(shown, observer, labels, pair), replay_path=replay_path, error=shown.error,
     )  # fmt: skip
+
+
+def _nothing_found(found: Found) -> str:
+    if found.complete:
+        time = "; time passes only where a thread sleeps or a timeout ends" if found.clocked else ""
+        scenarios = f" of each of the {found.scenarios} scenarios" if found.scenarios else ""
+        return (
+            f"every schedule{scenarios} with at most {found.bound} preemptions at modelled points was run; C calls taken "
+            f"as atomic{time}"
+        )
+    story = f"nothing found in {found.schedules} schedules"
+    if found.early is not None:
+        story += f"; not exhausted: it fails ({found.early.oracle}) if a timeout ends while other threads could go on"
+    elif found.capped:
+        story += "; not exhausted: a thread polls or spins, which it could do any number of times"
+    return story
 
 
 def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:

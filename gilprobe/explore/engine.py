@@ -20,6 +20,7 @@ from gilprobe.explore.pool import Pool, Task
 from gilprobe.explore.primitives import active
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.scheduler import Run, Strategy
+from gilprobe.explore.timeouts import Unheeded
 
 STALL_S = 1.0  # no change point for so long with the running thread asleep in the kernel: a call that nobody controls
 BUSY_S = 20.0  # the same with the thread computing
@@ -70,7 +71,8 @@ class Session:
         self.pool = Pool()
         self.finished: Gate = make_gate()
         self.schedules = 0
-        self.early = False  # timeouts may end while other threads could go on
+        self.early = False  # every timeout may end while other threads could go on
+        self.unheeded = Unheeded(self.under)
         self._gc = gc.isenabled()
 
     def __enter__(self) -> Session:
@@ -100,6 +102,7 @@ class Session:
         run = Run(self.pool, strategy, self.finished, self.instrument.tracer, observer)
         run.locals = self.patches.locals
         run.early = self.early
+        run.unheeded = self.unheeded
         box: dict[str, Any] = {}
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run

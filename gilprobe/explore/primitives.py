@@ -187,6 +187,7 @@ def _virtual(name: str, per_s: float) -> Callable[[], Any]:
         if here is None:
             return real()
         run = here[0]
+        run.clock_reads += 1
         run.now += 1e-6  # time passes, or a loop until a deadline would never end
         return int(run.now * per_s) if per_s != 1.0 else run.now
 

@@ -23,7 +23,7 @@ FREE: Final = (
 SPIN_LIMIT: Final = 1_000  # decisions in a row by one thread while others could run: it is spinning, let them
 STEP_LIMIT: Final = 60_000  # decisions in one run: taken for a livelock
 POINT_LIMIT: Final = 2_000_000  # change points in one run, decisions or not: an endless loop of a thread on its own
-SELF_WAKES: Final = 2  # sleeps of a thread that may end at once while others could run; more would never end a poll
+SELF_WAKES: Final = 3  # sleeps of a thread that may end at once while others could run; more would never end a poll
 
 
 class Strategy(Protocol):
@@ -68,9 +68,11 @@ class Run:
         self.paused = 0  # > 0: no change points (set-up, sequential parts)
         self.finished = finished
         self.timeouts_fired = 0
-        self.early = False  # timeouts may end while others could go on
-        self.capped = False  # some ended no earlier, for a poll would never end
-        self.timed_waits = 0  # waits with a timeout that began while others could go on
+        self.early = False  # every timeout may end while others could go on, not only those nobody heeds
+        self.unheeded: Callable[[FrameType], bool] = lambda _frame: False
+        self.capped = False  # not every choice was one: a poll or a busy loop would never end
+        self.timed_waits = 0  # waits with a timeout that could not end early, though others could go on
+        self.clock_reads = 0
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
 
     # -- building
@@ -136,6 +138,7 @@ class Run:
         if index >= self.spin_mark:
             # A busy loop waits for the others: give them the baton and let time pass; this is no preemption.
             self.trace[index] |= FREE
+            self.capped = True
             self.now += 0.05
             self.spin_mark = index + SPIN_LIMIT
             others = self.enabled & ~task.bit
@@ -179,7 +182,7 @@ class Run:
                 self.timeouts_fired += 1
 
     def block(self, task: Task, on: Any, timeout: float | None) -> bool:
-        """Until `unblock`; False when `timeout` (s, virtual) ran out, which happens only if no thread can go on."""
+        """Until `unblock`; False when `timeout` (s, virtual) ran out: when no thread can go on, or early (see `early`)."""
         if self.dead:
             raise Abandon
         task.waiting_for = on
@@ -189,10 +192,12 @@ class Run:
             task.deadline = self.now + timeout
             self.timed.append(task)
             if task.index:
-                self.timed_waits += self.enabled & ~self.sleeping & ~1 != 0
-                if self.early and task.sleeps >= SELF_WAKES:
-                    self.capped = True
-                elif self.early:
+                others = self.enabled & ~1 != 0
+                if not (self.early or self.unheeded(sys._getframe(1))):
+                    self.timed_waits += others
+                elif task.sleeps >= SELF_WAKES:
+                    self.capped |= others
+                else:
                     task.sleeps += 1
                     # Like a sleeper: whoever chooses it lets its timeout end.
                     self.enabled |= task.bit
@@ -283,6 +288,7 @@ class Run:
                 choices |= default.bit
         if task is not None and task.bit & self.sleeping and task.sleeps > SELF_WAKES and awake:
             choices &= ~task.bit
+            self.capped = True
         if self.paused or choices == default.bit:
             return default
         index = self.index

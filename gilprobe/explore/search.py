@@ -21,6 +21,7 @@ Deviations = tuple[tuple[int, int], ...]
 Execute = Callable[[Strategy], Outcome]
 _NEVER = 1 << 60
 FURTHER = 2  # more preemptions than asked for, where that takes few schedules
+MANY = 400  # schedules after which some are chosen otherwise too, though no level is done
 BEYOND = 300  # schedules, after all with the preemptions asked for were run
 _SHUFFLE_MAX = 200_000  # children of a level put in random order; more are run as they come
 
@@ -155,10 +156,11 @@ class Found:
     complete: bool = False  # every level asked for was
     length: int = 0  # decisions in the longest schedule
     inconclusive: int = 0
-    timed: bool = False  # a thread waited with a timeout while others could go on
-    capped: bool = False  # not all timeouts that could end early did
+    timed: bool = False  # a thread waited with a timeout that could not end early while others could go on
+    capped: bool = False  # some choices were not tried, as there is no end of them: polls, busy loops
+    clocked: bool = False  # the code looked at a clock
     early: Outcome | None = None  # what fails only if a timeout ends while others could go on
-    passed: list[Deviations] = field(default_factory=list)
+    scenarios: int = 0  # of `check`, of which each was explored to the end
 
 
 def search(
@@ -179,29 +181,28 @@ def search(
     for outcome, deviations in levels:
         if _ends(outcome, deviations, found, accept) or out_of():
             return found
-        if guided and found.bound is not None and found.bound >= 1 and found.schedules % 40 == 0:
+        far = (found.bound is not None and found.bound >= 1) or found.schedules >= MANY
+        if guided and far and found.schedules % 40 == 0:
             for strategy in _random_strategies(rng, found.length, 20, hot):
                 outcome = execute(strategy)
                 found.schedules += 1
                 if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
                     return found
-    found.complete = not found.inconclusive
-    if beyond and found.complete and found.length:
-        # Beyond what was asked: a schedule with more preemptions may fail yet.
-        for strategy in _random_strategies(rng, found.length, min(BEYOND, found.length * 12), hot):
+    found.complete = not (found.inconclusive or found.capped)
+    if not found.complete:
+        found.bound = None
+    if found.length and (beyond or (guided and max_schedules is not None and not found.complete)):
+        # A schedule with more preemptions may fail yet; and where not every choice was tried, the budget is used up.
+        complete, found.complete = found.complete, False
+        count = min(BEYOND, found.length * 12) if complete else _NEVER
+        for strategy in _random_strategies(rng, found.length, count, hot):
             outcome = execute(strategy)
             found.schedules += 1
-            if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
-                found.complete = found.outcome is None
+            if _ends(outcome, tuple(outcome.run.deviations), found, accept):
                 return found
-    if found.inconclusive:
-        found.bound = None
-        while not out_of():
-            for strategy in _random_strategies(rng, found.length, 20, hot):
-                outcome = execute(strategy)
-                found.schedules += 1
-                if _ends(outcome, tuple(outcome.run.deviations), found, accept):
-                    return found
+            if out_of():
+                break
+        found.complete = complete
     return found
 
 
@@ -223,6 +224,7 @@ def _ends(outcome: Outcome, deviations: Deviations, found: Found, accept: Callab
     found.length = max(found.length, outcome.run.index)
     found.timed |= outcome.run.timed_waits > 0
     found.capped |= outcome.run.capped
+    found.clocked |= outcome.run.clock_reads > 0
     if outcome.uncontrolled is not None or (outcome.failed and (accept is None or accept(outcome))):
         found.outcome = outcome
         found.deviations = deviations
