@@ -211,8 +211,8 @@ def _nothing_found(found: Found) -> str:
         time = "; time passes only where a thread sleeps or a timeout ends" if found.clocked else ""
         scenarios = f" of each of the {found.scenarios} scenarios" if found.scenarios else ""
         return (
-            f"every schedule{scenarios} with at most {found.bound} preemptions at modelled points was run; C calls taken "
-            f"as atomic{time}"
+            f"every schedule{scenarios} with at most {found.bound} preemptions at modelled points was run; C calls "
+            f"taken as atomic{time}"
         )
     story = f"nothing found in {found.schedules} schedules"
     if found.early is not None:

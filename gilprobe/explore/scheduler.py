@@ -182,7 +182,7 @@ class Run:
                 self.timeouts_fired += 1
 
     def block(self, task: Task, on: Any, timeout: float | None) -> bool:
-        """Until `unblock`; False when `timeout` (s, virtual) ran out: when no thread can go on, or early (see `early`)."""
+        """Until `unblock`; False when `timeout` (s, virtual) ran out: where no thread can go on, or `early`."""
         if self.dead:
             raise Abandon
         task.waiting_for = on
