@@ -324,6 +324,34 @@ CAMPAIGNS = [
 ]  # fmt: skip
 
 
+def measure_all(budget_s: float, seed: int = 0) -> dict[str, Any]:
+    """By campaign: what the subject and its planted twin showed. `quiet`: nothing, and a failure."""
+    rows: dict[str, Any] = {}
+    for campaign in CAMPAIGNS:
+        lacking = missing(campaign)
+        if lacking is not None:
+            rows[campaign.name] = {"skipped": f"{lacking} is not installed"}
+            print(f"SKIPPED {campaign.name}: {lacking} is not installed", flush=True)
+            continue
+        planted = campaign.planted(budget_s, seed)
+        subject = campaign.subject(budget_s, seed)
+        quiet = subject.verdict in ("EXHAUSTED", "NOT_FOUND") and planted.verdict in ("FAILED", "UNCONTROLLED")
+        rows[campaign.name] = {
+            "seed": seed, "budget_s": budget_s, "quiet": quiet, "planted": _row(planted),
+            "subject": {**_row(subject), "story": "" if len(subject.story) < 80 else subject.story[:2000]},
+        }  # fmt: skip
+        print(
+            f"{'quiet' if quiet else 'LOUD'} {campaign.name}: subject {subject.verdict} in {subject.schedules} runs, "
+            f"twin {planted.verdict} {planted.oracle}",
+            flush=True,
+        )
+    return {"campaigns": rows, "quiet": all(row.get("quiet", True) for row in rows.values())}
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {"verdict": result.verdict, "oracle": result.oracle, "runs": result.schedules}
+
+
 def missing(campaign: Campaign) -> str | None:
     if campaign.needs is None:
         return None
