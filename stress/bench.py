@@ -50,7 +50,7 @@ def planted(cases: list[Case], seeds: int) -> dict[str, Any]:
             "seeds": seeds, "found": found, "least_preemptions": least, "exhausted": exhausted,
             "cpu_s_median": round(statistics.median(times), 4), "cpu_s_p95": percentile(times, 0.95),
         }  # fmt: skip
-    return rows
+    return {"cases": rows}
 
 
 def twins(cases: list[Case], schedules: int, budget_s: float, before: Any = None) -> dict[str, Any]:
@@ -89,8 +89,11 @@ def checked(seeds: int) -> dict[str, Any]:
             times.append(time.process_time() - before)
             found += result.failed
             small += result.failed and all(len(t) <= 2 for t in result.operations) and result.preemptions == 1
-        rows[name] = {"seeds": seeds, "found": found, "least": small, "cpu_s_p95": percentile(times, 0.95)}
-    return rows
+        rows[name] = {
+            "seeds": seeds, "found": found, "least": small, "cpu_s_median": round(statistics.median(times), 4),
+            "cpu_s_p95": percentile(times, 0.95),
+        }  # fmt: skip
+    return {"cases": rows}
 
 
 def throughput(schedules: int = 1500) -> dict[str, Any]:
@@ -105,10 +108,10 @@ def throughput(schedules: int = 1500) -> dict[str, Any]:
     points = switches = 0
     with Session(files_of(cache), [cache]) as session:
         for _ in range(200):
-            session.execute(plan, Randomly(rng, 0.75))
+            session.execute(plan, Randomly(rng, 1.0))
         before = time.process_time()
         for _ in range(schedules):
-            outcome = session.execute(plan, Randomly(rng, 0.75))
+            outcome = session.execute(plan, Randomly(rng, 1.0))
             points += outcome.run.points
             switches += outcome.run.switches
         cpu_s = time.process_time() - before
@@ -125,7 +128,7 @@ def uncontrolled() -> dict[str, Any]:
 
     before = time.monotonic()
     result = run(read, state=dict)
-    return {"verdict": result.verdict, "wall_s": round(time.monotonic() - before, 3)}
+    return {"verdict": result.verdict, "wall_s_to_verdict": round(time.monotonic() - before, 3)}
 
 
 def register(state: Any, value: tuple[str, int]) -> list[Any]:

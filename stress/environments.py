@@ -10,7 +10,11 @@ from pathlib import Path
 from tools import interpreters
 
 WANTED = (("3.11", False), ("3.13", False), ("3.13", True))
-REQUIREMENTS = ("hypothesis==6.155.7", "pillow>=11", "nvidia-nvimgcodec-cu12>=0.9")  # newer ones have no wheel for 3.13t
+REQUIREMENTS = (
+    "hypothesis==6.155.7",
+    "pillow>=11",
+    "nvidia-nvimgcodec-cu12>=0.9",
+)  # newer ones have no wheel for 3.13t
 INSTALL_S = 240
 
 

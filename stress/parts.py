@@ -1,6 +1,6 @@
 """What the suite measures, part by part: each runs in a process of its own and gives one JSON object.
 
-python -m stress.parts NAME --out FILE [--before FILE] [--short]. before: what an earlier run of the part left unfinished.
+python -m stress.parts NAME --out FILE [--before FILE] [--short]. before: what an earlier run left unfinished.
 """
 
 from __future__ import annotations
