@@ -74,7 +74,8 @@ def _shrunk(row: dict[str, Any], name: str) -> tuple[str, bool]:
 
 
 def _foreign(row: dict[str, Any], name: str) -> tuple[str, bool]:
-    measured = f"{row['found']} of {row['runs']} runs ({row['found_always']} of {row['bugs']} bugs in each), {row['false']} false"
+    always = f"{row['found_always']} of {row['bugs']} bugs in each"
+    measured = f"{row['found']} of {row['runs']} runs ({always}), {row['false']} false"
     return measured, row["bugs"] >= 20 and row["found"] >= 0.9 * row["runs"] and row["false"] == 0
 
 
@@ -108,6 +109,14 @@ def _exhausted(rows: Rows) -> Iterator[Bar]:
                 yield Bar(f"a buggy one called exhausted ({part})", name, "0", str(count), count == 0)
 
 
+def _loader(rows: Rows) -> Iterator[Bar]:
+    for row in rows.get("loader", {}).values():
+        if "campaigns" in row:
+            each = [c for c in row["campaigns"].values() if "skipped" not in c]
+            yield Bar("campaigns over our loader: quiet, planted twins found", row["python"], "all",
+                      f"{sum(c['quiet'] for c in each)} of {len(each)}", row["quiet"] if each else None)  # fmt: skip
+
+
 def _mutants(rows: Rows) -> Iterator[Bar]:
     for row in rows.get("mutants", {}).values():
         if "total" in row:
@@ -130,6 +139,7 @@ _PARTS: list[Callable[[Rows], Iterator[Bar]]] = [
     _simple("twins", "failures of fixed twins", "0 in 100,000 schedules", _twins),
     _exhausted,
     _simple("linearizability", "linearizability against every order", "0 in 10,000; 2,000 operations <= 100 ms", _lin),
+    _loader,
     _mutants,
     _simple("uncontrolled", "a blocking call that is not modelled is named", "within 2 s",
             lambda row, _: (f"{row['verdict']} after {row['wall_s_to_verdict']} s",

@@ -1,4 +1,4 @@
-"""The interpreters that the suite measures, each with what the subjects need: 3.11 and 3.13 with the GIL, 3.13 without."""
+"""The interpreters that the suite measures, each with what the subjects need."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from stress.bench import ROOT
 FOLDER = ROOT / "reports" / "stress"
 INTRODUCTION = """# The explorer and the stress suite, measured
 
-Rebuild: `make stress` (`python -m stress`; `--only PART` for one part, `--short` to see that it works). A suite that was
-stopped goes on where it was. Figures are CPU seconds of the whole process, two parts at a time on two cores. "least":
-shrunk to the known least preemptions. The corpus lies in `stress/corpus/`; `unseen` was written after the explorer and
-not used to tune it, but by the same author; `foreign` by someone who has not read it.
+Rebuild: `make stress` (`python -m stress`; `--only PART` for one part, `--short` to see that it works). A suite that
+was stopped goes on where it was. Figures are CPU seconds of the whole process, two parts at a time on two cores.
+"least": shrunk to the known least preemptions. The corpus lies in `stress/corpus/`; `unseen` was written after the
+explorer and not used to tune it, but by the same author; `foreign` by someone who has not read it.
 """
 NAMES = ("3.11", "3.13", "3.13t")
 
@@ -95,7 +95,7 @@ def _foreign(folder: Path, rows: Rows) -> list[str]:
 
 def _campaigns(rows: Rows) -> list[str]:
     lines = []
-    for row in rows.get("campaigns", {}).values():
+    for row in [*rows.get("campaigns", {}).values(), *rows.get("loader", {}).values()]:
         for name, one in row.get("campaigns", {}).items():
             if "skipped" in one:
                 lines.append([row["python"], name, one["skipped"], "", ""])
