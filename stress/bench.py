@@ -100,8 +100,11 @@ def throughput(schedules: int = 1500) -> dict[str, Any]:
     """Random schedules of the locked cache, looked up once by each of two threads: about 26 points, 8 switches."""
     cache = classic.LockedCache
 
+    keys = ["a"]
+
     def look_up(shared: Any, _task: Any) -> None:
-        shared.get("a")
+        for key in keys:
+            shared.get(key)
 
     plan = Bodies(cache, [look_up, look_up], ["T1", "T2"])
     rng = random.Random(0)

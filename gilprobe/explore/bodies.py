@@ -13,10 +13,12 @@ from gilprobe.explore.observe import Observer
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.replayfile import save
 from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
-from gilprobe.explore.scheduler import Strategy
+from gilprobe.explore.scheduler import FREE, Strategy
 from gilprobe.explore.schedules import Execute, Following, Recording, shrink
-from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, cpu_s, search
+from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, bits, cpu_s, search
 from gilprobe.explore.story import place_of, racing_pair, tell
+
+PLAINER = 400  # schedules spent on a plainer one of as few preemptions
 
 
 def run(
@@ -206,6 +208,18 @@ def finish(
     )  # fmt: skip
 
 
+def plainer(execute: Execute, least: Deviations, oracle: str) -> Deviations:
+    """The first preemption of the default schedule that fails alike, where there is one: the same on every build."""
+    if len(least) < 2:
+        return least
+    first = execute(Fixed(()), None)
+    candidates = [(n, t) for n, mask in enumerate(first.run.trace) if not mask & FREE for t in bits(mask)]
+    for candidate in candidates[:PLAINER]:
+        if execute(Fixed((candidate,)), None).oracle == oracle:
+            return (candidate,)
+    return least
+
+
 def _nothing_found(found: Found) -> str:
     if found.complete:
         time = "; time passes only where a thread sleeps or a timeout ends" if found.clocked else ""
@@ -229,7 +243,7 @@ def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
         return found.deviations
     count = len(outcome.run.preemptions)
     if count == 0 or (found.bound is not None and count <= found.bound + 1):
-        return found.deviations
+        return plainer(execute, found.deviations, oracle) if count == 1 else found.deviations
     recording = Recording(found.deviations)
     if execute(recording, None).oracle != oracle:
         return found.deviations
@@ -238,7 +252,7 @@ def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
     again = execute(Following(switches), None)
     least = tuple(again.run.deviations) if again.oracle == oracle else found.deviations
     if len(again.run.preemptions) <= 1:
-        return least
+        return plainer(execute, least, oracle)
     fewer = search(
         lambda s: execute(s, None), preemptions=len(again.run.preemptions) - 1, deadline=raw_monotonic() + 1.0, seed=0,
         accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions),

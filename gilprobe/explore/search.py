@@ -267,7 +267,7 @@ def _levels(
                 start = deviations[-1][0] + 1 if deviations else 0
                 for index in range(len(trace) - 1, start - 1, -1):
                     if trace[index] & FREE:
-                        stack.extend((*deviations, (index, target)) for target in _bits(trace[index] & ~FREE))
+                        stack.extend((*deviations, (index, target)) for target in bits(trace[index] & ~FREE))
                 if not outcome.inconclusive and (level < preemptions or kept < BEYOND * 3):
                     next_parents.append((deviations, trace))
                     kept += len(trace)
@@ -282,7 +282,7 @@ def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random, h
         for deviations, trace in parents:
             for index in range(deviations[-1][0] + 1 if deviations else 0, len(trace)):
                 if not trace[index] & FREE:
-                    for target in _bits(trace[index]):
+                    for target in bits(trace[index]):
                         yield (*deviations, (index, target))
 
     if total > _SHUFFLE_MAX:
@@ -294,7 +294,7 @@ def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random, h
     return iter(everything)
 
 
-def _bits(mask: int) -> Iterator[int]:
+def bits(mask: int) -> Iterator[int]:
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
