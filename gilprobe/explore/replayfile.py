@@ -278,12 +278,11 @@ def _find(file: str, function: str) -> ast.AST | None:
 def _nameless_digest(function: Any) -> str:
     """Of a function without a name of its own: its names and constants, not its bytecode, and what it closes over."""
     code = function.__code__
-    held = [
-        *(cell.cell_contents for cell in function.__closure__ or () if _filled(cell)),
-        *(function.__defaults__ or ()),
-    ]
-    parts = (code.co_name, code.co_names, code.co_varnames, [c for c in code.co_consts if not hasattr(c, "co_code")],
-             [value if _plain(value) else getattr(value, "__qualname__", type(value).__qualname__) for value in held])  # fmt: skip
+    held = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+    held += function.__defaults__ or ()
+    shown = [value if _plain(value) else getattr(value, "__qualname__", type(value).__qualname__) for value in held]
+    constants = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    parts = (code.co_name, code.co_names, code.co_varnames, constants, shown)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
