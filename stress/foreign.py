@@ -14,8 +14,8 @@ from typing import Any
 from gilprobe.explore import run
 from stress.bench import percentile
 
-BUDGET_S = 10.0
-TWIN_BUDGET_S = 2.0
+BUDGET_S = 5.0
+TWIN_BUDGET_S = 0.5
 
 
 def cases() -> list[Any]:

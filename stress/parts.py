@@ -73,7 +73,7 @@ PARTS = [
     Part("classic", lambda s, b: bench.planted(classic.CASES, s.classic_seeds)),
     Part("harder", lambda s, b: bench.planted(harder.CASES, s.seeds)),
     Part("unseen", lambda s, b: bench.planted(unseen.CASES, s.seeds)),
-    Part("foreign", lambda s, b: foreign.measure(s.seeds)),
+    Part("foreign", lambda s, b: foreign.measure(s.seeds), limit_s=900),
     Part("check", lambda s, b: bench.checked(s.seeds)),
     Part("uncontrolled", lambda s, b: bench.uncontrolled()),
     Part("linearizability", lambda s, b: bench.linearizability(s.histories)),
