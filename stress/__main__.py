@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,13 +69,18 @@ def measure(part: Part, environment: Environment, before: Any, short: bool) -> d
             command += ["--before", str(earlier)]
         if short:
             command.append("--short")
+        process = subprocess.Popen(command, cwd=ROOT, env=variables(environment), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
         try:
-            done = subprocess.run(command, cwd=ROOT, env=variables(environment), capture_output=True, text=True,
-                                  timeout=part.limit_s)  # fmt: skip
+            _, said = process.communicate(timeout=part.limit_s)
         except subprocess.TimeoutExpired:
             return {"failed": f"not done after {part.limit_s:.0f} s"}
-        if done.returncode or not out.exists():
-            return {"failed": (done.stderr.strip().splitlines() or ["no output"])[-1][:300]}
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # what it started itself goes with it
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.returncode or not out.exists():
+            return {"failed": (said.strip().splitlines() or ["no output"])[-1][:300]}
         row: dict[str, Any] = json.loads(out.read_text())
         return row
 
@@ -123,9 +131,11 @@ def main() -> int:
         summary.put(part.name, environment.name, row)
         print(f"{part.name} on {environment.name}: {row.get('failed', 'measured')} ({row['wall_s']} s)", flush=True)
 
-    with concurrent.futures.ThreadPoolExecutor(options.lanes) as pool:
-        list(pool.map(work, jobs(found, options.only, options.python)))
-    missed = page.write(options.out, summary.rows)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(options.lanes) as pool:
+            list(pool.map(work, jobs(found, options.only, options.python)))
+    finally:
+        missed = page.write(options.out, summary.rows)
     for text in missed:
         print(f"MISSED {text}", flush=True)
     return 1 if missed else 0

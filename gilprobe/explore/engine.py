@@ -120,7 +120,7 @@ class Session:
                     _executors_log.disabled = False
             active.run = None
         outcome.run = run
-        outcome.state = box.get("state")
+        outcome.state = box["state"] if "state" in box else None  # not .get(): see restoring.py
         return outcome
 
     def _wait(self, run: Run) -> tuple[Task, Site3] | None:
