@@ -83,7 +83,7 @@ def _final(final: Callable[[Any], Any] | None, invariant: Callable[[Any], Any] |
 
 def nondeterministic(error: Diverged) -> Nondeterministic:
     return Nondeterministic(
-        f"the code under test is not deterministic: decision {error.index} of the same schedule differed",
+        f"the code under test is not deterministic: step {error.index} of the same schedule differed, {error.place}",
         "give it no wall clock, random source or state kept between runs",
     )
 
@@ -142,6 +142,7 @@ def _with_early_timeouts(
     found.schedules += again.schedules
     found.early = again.outcome
     found.capped |= again.capped
+    found.wavering |= again.wavering
     if not again.complete or again.capped or again.outcome is not None:
         found.complete, found.bound = False, None
 
@@ -167,7 +168,11 @@ def finish(
     outcome = found.outcome
     if outcome is None:
         verdict = EXHAUSTED if found.complete else NOT_FOUND
-        bound = found.bound if found.complete or not (found.capped or found.inconclusive or found.timed) else None
+        bound = (
+            found.bound
+            if found.complete or not (found.capped or found.inconclusive or found.timed or found.wavering)
+            else None
+        )
         return Result(
             verdict, None, bound, found.schedules, cpu_s() - started, seed, labels, story=_nothing_found(found)
         )
@@ -231,6 +236,8 @@ def _nothing_found(found: Found) -> str:
     story = f"nothing found in {found.schedules} schedules"
     if found.early is not None:
         story += f"; not exhausted: it fails ({found.early.oracle}) if a timeout ends while other threads could go on"
+    elif found.wavering:
+        story += "; not exhausted: the same part of a schedule went another way when it was run again"
     elif found.capped:
         story += "; not exhausted: a thread polls or spins, which it could do any number of times"
     return story

@@ -160,6 +160,7 @@ class Explorer:
         else:
             before.early = before.early or found.early
             before.capped |= found.capped
+            before.wavering |= found.wavering
             before.timed |= found.timed
             before.clocked |= found.clocked
         self.found.schedules = before.schedules + found.schedules

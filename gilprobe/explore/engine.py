@@ -120,7 +120,8 @@ class Session:
                     _executors_log.disabled = False
             active.run = None
         outcome.run = run
-        outcome.state = box["state"] if "state" in box else None  # not .get(): see restoring.py
+        if "state" in box:  # not .get(): see restoring.py
+            outcome.state = box["state"]
         return outcome
 
     def _wait(self, run: Run) -> tuple[Task, Site3] | None:

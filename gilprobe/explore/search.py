@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from gilprobe.explore.engine import Outcome
 from gilprobe.explore.points import Site
@@ -35,6 +36,7 @@ class Fixed:
         self.deviations = deviations
         self.position = 0
         self.diverged: int | None = None
+        self.where: Any = None  # the change point there, or who could not go on
 
     def begin(self, run: Run) -> None:
         run.stop_at = self.deviations[0][0] if self.deviations else _NEVER
@@ -48,6 +50,7 @@ class Fixed:
         run.stop_at = self.deviations[self.position][0] if self.position < len(self.deviations) else _NEVER
         if target >= len(run.tasks) or not choices >> target & 1:
             self.diverged = index
+            self.where = run.site if current is not None else run.leaver
             return default
         return run.tasks[target]
 
@@ -159,6 +162,7 @@ class Found:
     timed: bool = False  # a thread waited with a timeout that could not end early while others could go on
     capped: bool = False  # some choices were not tried, as there is no end of them: polls, busy loops
     clocked: bool = False  # the code looked at a clock
+    wavering: bool = False  # the same part of a schedule went another way when it was run again
     early: Outcome | None = None  # what fails only if a timeout ends while others could go on
     scenarios: int = 0  # of `check`, of which each was explored to the end
 
@@ -188,7 +192,7 @@ def search(
                 found.schedules += 1
                 if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
                     return found
-    found.complete = not (found.inconclusive or found.capped)
+    found.complete = not (found.inconclusive or found.capped or found.wavering)
     if not found.complete:
         found.bound = None
     if found.length and (beyond or (guided and max_schedules is not None and not found.complete)):
@@ -250,24 +254,25 @@ def _levels(
     for level in range(preemptions + 1 + (FURTHER if further else 0)):
         if level > preemptions and sum(len(trace) for _, trace in parents) > BEYOND * 3:
             return
-        children = _children(parents, rng, hot) if level else iter([()])
+        children = _children(parents, rng, hot) if level else iter([((), [])])
         next_parents: list[tuple[Deviations, list[int]]] = []
         kept = 0
         for child in children:
-            stack: list[Deviations] = [child]
+            stack: list[tuple[Deviations, list[int]]] = [child]
             while stack:
-                deviations = stack.pop()
+                deviations, before = stack.pop()
                 strategy = Fixed(deviations)
                 outcome = execute(strategy)
                 found.schedules += 1
                 if strategy.diverged is not None:
-                    raise Diverged(outcome.run, strategy.diverged)
+                    raise Diverged(strategy.diverged, strategy.where)
                 yield outcome, deviations
                 trace = outcome.run.trace
                 start = deviations[-1][0] + 1 if deviations else 0
+                found.wavering |= trace[:start] != before[:start]
                 for index in range(len(trace) - 1, start - 1, -1):
                     if trace[index] & FREE:
-                        stack.extend((*deviations, (index, target)) for target in bits(trace[index] & ~FREE))
+                        stack.extend(((*deviations, (index, target)), trace) for target in bits(trace[index] & ~FREE))
                 if not outcome.inconclusive and (level < preemptions or kept < BEYOND * 3):
                     next_parents.append((deviations, trace))
                     kept += len(trace)
@@ -275,22 +280,25 @@ def _levels(
         parents = next_parents
 
 
-def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random, hot: Hot) -> Iterator[Deviations]:
+def _children(
+    parents: list[tuple[Deviations, list[int]]], rng: random.Random, hot: Hot
+) -> Iterator[tuple[Deviations, list[int]]]:
+    """Each with the trace that it comes from."""
     total = sum(len(trace) for _, trace in parents)
 
-    def each() -> Iterator[Deviations]:
+    def each() -> Iterator[tuple[Deviations, list[int]]]:
         for deviations, trace in parents:
             for index in range(deviations[-1][0] + 1 if deviations else 0, len(trace)):
                 if not trace[index] & FREE:
                     for target in bits(trace[index]):
-                        yield (*deviations, (index, target))
+                        yield (*deviations, (index, target)), trace
 
     if total > _SHUFFLE_MAX:
         return each()
     everything = list(each())
     rng.shuffle(everything)
     if hot.decisions:  # of the default schedule: those of the first level
-        everything.sort(key=lambda d: len(d) > 1 or d[0][0] not in hot.decisions)
+        everything.sort(key=lambda c: len(c[0]) > 1 or c[0][0][0] not in hot.decisions)
     return iter(everything)
 
 
@@ -304,10 +312,18 @@ def bits(mask: int) -> Iterator[int]:
 class Diverged(Exception):
     """The code under test did something else when the same schedule was run again."""
 
-    def __init__(self, run: Run, index: int) -> None:
+    def __init__(self, index: int, where: Any) -> None:
         super().__init__(f"decision {index}")
-        self.run = run
         self.index = index
+        self.where = where
+
+    @property
+    def place(self) -> str:
+        if isinstance(self.where, Site):
+            return f"before {self.where.source or self.where.op} ({self.where.file}:{self.where.line})"
+        if isinstance(self.where, Task) and self.where.wait_site:
+            return f"where {self.where.name} waits"
+        return "between two threads"
 
 
 def cpu_s() -> float:
