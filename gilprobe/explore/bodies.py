@@ -18,6 +18,7 @@ from gilprobe.explore.schedules import Execute, Following, Recording, shrink
 from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, bits, cpu_s, search
 from gilprobe.explore.story import place_of, racing_pair, tell
 
+UNTIMED = 0.6  # of the budget, before every timeout may end early
 PLAINER = 400  # schedules spent on a plainer one of as few preemptions
 
 
@@ -59,7 +60,7 @@ def run(
                 return session.execute(plan, strategy, observer)
 
             found = explore_schedules(execute, preemptions=preemptions, deadline=deadline, seed=seed, session=session)
-            return finish(found, seed, started, labels, execute, replay_dir, target)
+            return finish(found, seed, started, labels, execute, replay_dir, {**target, "early": found.with_early})
         except Diverged as error:
             raise nondeterministic(error) from None
 
@@ -102,18 +103,23 @@ def explore_schedules(
     """
 
     observer = Observer()
+    started = raw_monotonic()
+    if session is not None:
+        session.early = False
     first = execute(Fixed(()), observer)
     if first.uncontrolled is not None or first.failed:
         return Found(first, (), schedules=1)
     hot = Hot(*observer.meetings())
     found = search(
         lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed, max_schedules=max_schedules,
-        hot=hot, beyond=beyond,
+        hot=hot, beyond=beyond, timed_deadline=started + UNTIMED * (deadline - started),
     )  # fmt: skip
     if found.outcome is not None:
         return found
-    if session is not None and found.complete and found.timed:
+    if session is not None and found.timed and (found.complete or max_schedules is None):
         _with_early_timeouts(found, execute, session, preemptions, deadline, seed, max_schedules)
+        if found.outcome is not None:
+            return found
     rng = random.Random(seed)
     for number in range(3 if beyond else 1):
         strategy = Fixed(()) if number == 0 else Pct(rng, max(found.length, 2), 2)
@@ -130,20 +136,29 @@ def _with_early_timeouts(
     max_schedules: int | None,
 ) -> None:  # fmt: skip
     """A timeout may end on a slow machine, but code that gives up then is seldom wrong: such a failure takes EXHAUSTED
-    away and is told, no more."""
-    session.early = True
-    try:
-        again = search(
-            lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed,
-            max_schedules=max_schedules, guided=False, beyond=False,
-        )  # fmt: skip
-    finally:
-        session.early = False
+    away and is told, no more. That others wait for ever for what was given up is a failure."""
+
+    def accept(outcome: Outcome) -> bool:
+        if outcome.oracle in ("deadlock", "lost-wakeup"):
+            return True
+        found.early = found.early or outcome
+        return False
+
+    session.early = True  # and stays, for what is found is run again
+    again = search(
+        lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed,
+        max_schedules=max_schedules, accept=accept, guided=not found.complete, beyond=False,
+    )  # fmt: skip
     found.schedules += again.schedules
-    found.early = again.outcome
     found.capped |= again.capped
     found.wavering |= again.wavering
-    if not again.complete or again.capped or again.outcome is not None:
+    if again.outcome is not None:
+        found.outcome, found.deviations, found.bound = again.outcome, again.deviations, again.bound
+        found.with_early = again.outcome.failed
+        found.complete = False
+        return
+    session.early = False
+    if not again.complete or found.early is not None:
         found.complete, found.bound = False, None
 
 

@@ -71,9 +71,10 @@ def check(
         except Uncontrolled as error:
             explorer.found.outcome = error.outcome
             explorer.found.complete = False
+        session.early = explorer.found.with_early
         return finish(
             explorer.found, seed, started, explorer.labels(), explorer.trial.execute if explorer.trial else None,
-            replay_dir, _target(setup, explorer.best, explorer.post),
+            replay_dir, {**_target(setup, explorer.best, explorer.post), "early": session.early},
         )  # fmt: skip
 
 

@@ -160,7 +160,7 @@ def describe(target: dict[str, Any]) -> dict[str, Any]:
             found[key] = _encode(value)
         elif key == "operations":
             continue
-        elif key == "post":
+        elif key in ("post", "early"):
             found[key] = value
         else:
             found[key] = None if value is None else reference(value)

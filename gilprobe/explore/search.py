@@ -164,24 +164,26 @@ class Found:
     clocked: bool = False  # the code looked at a clock
     wavering: bool = False  # the same part of a schedule went another way when it was run again
     early: Outcome | None = None  # what fails only if a timeout ends while others could go on
+    with_early: bool = False  # `outcome` is of a schedule in which every timeout may end early
     scenarios: int = 0  # of `check`, of which each was explored to the end
 
 
 def search(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
     accept: Callable[[Outcome], bool] | None = None, guided: bool = True,
-    hot: Hot | None = None, beyond: bool = True,
+    hot: Hot | None = None, beyond: bool = True, timed_deadline: float | None = None,
 ) -> Found:  # fmt: skip
     """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed.
 
     hot: where threads meet; those places are tried first. guided: False keeps to context bounding,
-    beyond: False to the preemptions asked for.
+    beyond: False to the preemptions asked for. timed_deadline: where timeouts could end early, so that time is left to
+    try that.
     """
     found = Found()
     rng = random.Random(seed)
     hot = hot or Hot()
     levels = _levels(execute, preemptions, rng, found, hot, beyond)
-    out_of = _Budget(deadline, max_schedules, found)
+    out_of = _Budget(deadline, max_schedules, found, deadline if timed_deadline is None else timed_deadline)
     for outcome, deviations in levels:
         if _ends(outcome, deviations, found, accept) or out_of():
             return found
@@ -211,15 +213,16 @@ def search(
 
 
 class _Budget:
-    def __init__(self, deadline: float, max_schedules: int | None, found: Found) -> None:
+    def __init__(self, deadline: float, max_schedules: int | None, found: Found, timed_deadline: float) -> None:
         self.deadline = deadline
+        self.timed_deadline = timed_deadline
         self.max_schedules = max_schedules
         self.found = found
 
     def __call__(self) -> bool:
         if self.max_schedules is not None and self.found.schedules >= self.max_schedules:
             return True
-        return raw_monotonic() > self.deadline
+        return raw_monotonic() > (self.timed_deadline if self.found.timed else self.deadline)
 
 
 def _ends(outcome: Outcome, deviations: Deviations, found: Found, accept: Callable[[Outcome], bool] | None) -> bool:

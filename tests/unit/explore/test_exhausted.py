@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gilprobe.explore import check, run
+from gilprobe.explore import check, replay, run
 from gilprobe.explore.check import all_scenarios
 from gilprobe.explore.operations import Call
 
@@ -95,6 +96,29 @@ def polling(cell: Cell) -> None:
     cell.seen = cell.value
 
 
+class Turns:
+    def __init__(self) -> None:
+        self.turn = threading.Event()
+        self.back = threading.Event()
+
+
+def take(turns: Turns) -> None:
+    """Gives up without a word."""
+    if turns.turn.wait(1):
+        turns.back.set()
+
+
+def give(turns: Turns) -> None:
+    turns.turn.set()
+    turns.back.wait()
+
+
+def give_and_go(turns: Turns) -> None:
+    turns.turn.set()
+    if not turns.back.wait(1):
+        return
+
+
 def seen(cell: Any) -> None:
     assert cell.seen == 1
 
@@ -109,6 +133,13 @@ def test_code_that_a_timeout_breaks_is_not_exhausted(body: Any) -> None:
     result = run(body, Cell.put, state=Cell, final=seen, budget_s=2)
     assert (result.verdict, result.bound) == ("NOT_FOUND", None)
     assert "if a timeout ends" in result.story
+
+
+def test_who_gives_up_must_not_leave_another_waiting_for_ever(tmp_path: Path) -> None:
+    result = run(take, give, state=Turns, replay_dir=str(tmp_path))
+    assert (result.verdict, result.oracle, result.preemptions) == ("FAILED", "lost-wakeup", 0)
+    assert replay(str(result.replay_path)).oracle == "lost-wakeup"
+    assert run(take, give_and_go, state=Turns).verdict == "EXHAUSTED"
 
 
 def test_code_that_asks_how_its_wait_ended_is_exhausted() -> None:
