@@ -147,7 +147,7 @@ def test_code_that_asks_how_its_wait_ended_is_exhausted() -> None:
 
 
 def test_a_poll_is_not_exhausted() -> None:
-    result = run(polling, Cell.put, state=Cell, final=seen, budget_s=0.5)
+    result = run(polling, Cell.put, state=Cell, final=seen, preemptions=0, budget_s=2)
     assert (result.verdict, result.bound) == ("NOT_FOUND", None)
     assert "polls or spins" in result.story
 
