@@ -1,23 +1,14 @@
-"""Measures the explorer on the corpus for the running interpreter: python -m stress.bench [--seeds N] [--out FILE].
-
-CPU seconds are those of the whole process. Results are merged into the file by interpreter build.
-"""
+"""Measures the explorer on the corpus, in this process: CPU seconds are those of the whole process."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import os
 import platform
 import random
 import statistics
-import subprocess
-import sys
 import sysconfig
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +16,7 @@ from gilprobe.explore import check, run
 from gilprobe.explore.engine import Bodies, Session, files_of
 from gilprobe.explore.linearize import Operation, linearizable
 from gilprobe.explore.search import Randomly
-from stress.corpus import classic, harder, unseen
+from stress.corpus import classic
 from stress.corpus.classic import Case
 
 ROOT = Path(__file__).parents[1]
@@ -46,35 +37,39 @@ def planted(cases: list[Case], seeds: int) -> dict[str, Any]:
     for case in cases:
         if not case.oracles:
             continue
-        times, found, least = [], 0, 0
+        times, found, least, exhausted = [], 0, 0, 0
         for seed in range(seeds):
             before = time.process_time()
             result = run(*case.bodies, state=case.state, final=case.final, seed=seed, budget_s=10)
             times.append(time.process_time() - before)
             right = result.failed and result.oracle in case.oracles
             found += right
+            exhausted += result.verdict == "EXHAUSTED"
             least += right and result.preemptions == case.preemptions
         rows[case.name] = {
-            "seeds": seeds, "found": found, "least_preemptions": least,
+            "seeds": seeds, "found": found, "least_preemptions": least, "exhausted": exhausted,
             "cpu_s_median": round(statistics.median(times), 4), "cpu_s_p95": percentile(times, 0.95),
         }  # fmt: skip
-    return rows
+    return {"cases": rows}
 
 
-def twins(cases: list[Case], schedules: int) -> dict[str, Any]:
+def twins(cases: list[Case], schedules: int, budget_s: float, before: Any = None) -> dict[str, Any]:
+    """Goes on from `before` where that had not come to `schedules`; the budget is shared by the twins evenly."""
     quiet = [c for c in cases if not c.oracles]
-    share = schedules // len(quiet)
-    rows = {}
-    for case in quiet:
-        done = failures = seed = 0
-        while done < share:
-            result = run(*case.bodies, state=case.state, final=case.final, seed=seed, budget_s=5)
-            done += result.schedules
-            failures += result.failed
-            seed += 1
-        rows[case.name] = {"schedules": done, "failures": failures}
+    share = -(-schedules // len(quiet))
+    end = time.monotonic() + budget_s
+    rows: dict[str, Any] = dict(before["cases"]) if before else {}
+    for left, case in zip(range(len(quiet), 0, -1), quiet, strict=True):
+        row = rows.setdefault(case.name, {"schedules": 0, "failures": 0, "seed": 0})
+        until = time.monotonic() + max(1.0, (end - time.monotonic()) / left)
+        while row["schedules"] < share and time.monotonic() < until:
+            result = run(*case.bodies, state=case.state, final=case.final, seed=row["seed"],
+                         budget_s=min(5.0, max(0.5, until - time.monotonic())))  # fmt: skip
+            row["schedules"] += result.schedules
+            row["failures"] += result.failed
+            row["seed"] += 1
     total = {key: sum(row[key] for row in rows.values()) for key in ("schedules", "failures")}
-    return {**total, "cases": rows}
+    return {**total, "whole": all(row["schedules"] >= share for row in rows.values()), "cases": rows}
 
 
 CLASSES = {
@@ -94,16 +89,21 @@ def checked(seeds: int) -> dict[str, Any]:
             times.append(time.process_time() - before)
             found += result.failed
             small += result.failed and all(len(t) <= 2 for t in result.operations) and result.preemptions == 1
-        rows[name] = {"seeds": seeds, "found": found, "least": small, "cpu_s_p95": percentile(times, 0.95)}
-    return rows
+        rows[name] = {
+            "seeds": seeds, "found": found, "least": small, "cpu_s_median": round(statistics.median(times), 4),
+            "cpu_s_p95": percentile(times, 0.95),
+        }  # fmt: skip
+    return {"cases": rows}
 
 
 def throughput(schedules: int = 1500) -> dict[str, Any]:
-    """Random schedules of the locked cache, looked up by each of two threads until a run has about 26 points."""
+    """Random schedules of the locked cache, looked up once by each of two threads: about 26 points, 8 switches."""
     cache = classic.LockedCache
 
+    keys = ["a"]
+
     def look_up(shared: Any, _task: Any) -> None:
-        for key in "ab":
+        for key in keys:
             shared.get(key)
 
     plan = Bodies(cache, [look_up, look_up], ["T1", "T2"])
@@ -111,10 +111,10 @@ def throughput(schedules: int = 1500) -> dict[str, Any]:
     points = switches = 0
     with Session(files_of(cache), [cache]) as session:
         for _ in range(200):
-            session.execute(plan, Randomly(rng, 0.5))
+            session.execute(plan, Randomly(rng, 1.0))
         before = time.process_time()
         for _ in range(schedules):
-            outcome = session.execute(plan, Randomly(rng, 0.5))
+            outcome = session.execute(plan, Randomly(rng, 1.0))
             points += outcome.run.points
             switches += outcome.run.switches
         cpu_s = time.process_time() - before
@@ -131,7 +131,7 @@ def uncontrolled() -> dict[str, Any]:
 
     before = time.monotonic()
     result = run(read, state=dict)
-    return {"verdict": result.verdict, "wall_s": round(time.monotonic() - before, 3)}
+    return {"verdict": result.verdict, "wall_s_to_verdict": round(time.monotonic() - before, 3)}
 
 
 def register(state: Any, value: tuple[str, int]) -> list[Any]:
@@ -187,68 +187,3 @@ def linearizability(histories: int) -> dict[str, Any]:
         "histories": histories, "linearizable": positive, "disagreements": disagree, "long_history_ms": long_ms,
         "long_history_accepted": accepted,
     }  # fmt: skip
-
-
-SUBJECT = """
-class Counter:
-    def __init__(self):
-        self._n = 0
-
-    def inc(self):
-        self._n += 1
-
-    def get(self):
-        return self._n
-"""
-
-
-def replays(count: int) -> dict[str, Any]:
-    """Fresh processes that reproduce a saved schedule."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "subject.py").write_text(SUBJECT)
-        code = "import subject, gilprobe.explore as e; print(e.check(subject.Counter, replay_dir='.').replay_path)"
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), folder])}
-
-        def python(program: str) -> str:
-            done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=env, capture_output=True, text=True)
-            return done.stdout.strip()
-
-        path = python(code)
-        again = f"import gilprobe.explore as e; r = e.replay({path!r}); print(r.verdict, r.oracle, r.preemptions)"
-        said = [python(again) for _ in range(count)]
-    return {"processes": count, "reproduced": said.count("FAILED linearizability 1")}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--harder-seeds", type=int, default=20)
-    parser.add_argument("--twin-schedules", type=int, default=100_000)
-    parser.add_argument("--histories", type=int, default=10_000)
-    parser.add_argument("--replays", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "stress" / "summary.json")
-    options = parser.parse_args()
-    every = [*classic.CASES, *harder.CASES, *unseen.CASES]
-    rows: list[tuple[str, Callable[[], Any]]] = [
-        ("schedules", throughput),
-        ("classic", lambda: planted(classic.CASES, options.seeds)),
-        ("harder", lambda: planted(harder.CASES, options.harder_seeds)),
-        ("unseen", lambda: planted(unseen.CASES, options.harder_seeds)),
-        ("check", lambda: checked(options.harder_seeds)),
-        ("uncontrolled", uncontrolled),
-        ("linearizability", lambda: linearizability(options.histories)),
-        ("replay", lambda: replays(options.replays)),
-        ("twins", lambda: twins(every, options.twin_schedules)),
-    ]
-    found: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "system": platform.system()}
-    for name, measure in rows:
-        found[name] = measure()
-        print(name, json.dumps(found[name]), flush=True)
-    summary = json.loads(options.out.read_text()) if options.out.exists() else {}
-    summary[build()] = found
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(dict(sorted(summary.items())), indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,9 +12,12 @@ import io
 import logging
 import queue
 import random
+import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from gilprobe.explore import Result, hammer, run
@@ -303,11 +306,43 @@ def hammer_shared_decoder(number: int) -> None:
     assert SharedDecoder.decoder.decode(_encoded()) is not None
 
 
+# -- our own loader, explored, and its queues: the planted twin lacks one lock, or one put
+
+
+def explore_loader(module: str, removed: str, scenarios: str, budget_s: float, seed: int) -> Result:
+    """The loader's scenarios of that name on a copy of it. removed: what is taken out of it, "" for nothing."""
+    from stress import mutants
+
+    mutant = next(m for m in mutants.mutants() if (m.module, m.removed) == (module, removed)) if removed else None
+    logging.disable()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            sys.path.insert(0, folder)
+            modules = mutants.copied(Path(folder), f"loader_{module}_{'wrong' if removed else 'right'}", mutant)
+            failed, how, runs = mutants.judge(modules, budget_s, seed, 200, scenarios)
+            sys.path.remove(folder)
+    finally:
+        logging.disable(logging.NOTSET)
+    if failed is None:
+        return Result("NOT_FOUND", schedules=runs, seed=seed)
+    return Result("FAILED", how.split(":")[0], schedules=runs, seed=seed, story=f"{failed}: {how}")
+
+
+def _loader(module: str, removed: str, scenarios: str) -> tuple[Callable[[float, int], Result], ...]:
+    return tuple(functools.partial(explore_loader, module, each, scenarios) for each in ("", removed))
+
+
 def _hammered(fn: Callable[[int], None]) -> Callable[[float, int], Result]:
     return lambda budget_s, seed: hammer(fn, budget_s=budget_s, seed=seed)
 
 
 CAMPAIGNS = [
+    Campaign("gilprobe.loader", *_loader("fault_cost", "_lock", "fault cost"), needs="torch"),
+    Campaign(
+        "gilprobe.loader, its queues",
+        *_loader("worker", "results.put((task.epoch, task.number, worker_id, data))", "in order"),
+        needs="torch",
+    ),
     Campaign(
         "queue.Queue", functools.partial(explore_queue, queue.Queue), functools.partial(explore_queue, ForgetfulQueue)
     ),
@@ -324,11 +359,44 @@ CAMPAIGNS = [
 ]  # fmt: skip
 
 
+def measure_all(budget_s: float, loader: bool, seed: int = 0) -> dict[str, Any]:
+    """By campaign: what the subject and its planted twin showed. `quiet`: nothing, and a failure.
+
+    loader: those over our own loader, which need torch; else the others.
+    """
+    rows: dict[str, Any] = {}
+    for campaign in CAMPAIGNS:
+        if (campaign.needs == "torch") != loader:
+            continue
+        lacking = missing(campaign)
+        if lacking is not None:
+            rows[campaign.name] = {"skipped": f"{lacking} is not installed"}
+            print(f"SKIPPED {campaign.name}: {lacking} is not installed", flush=True)
+            continue
+        planted = campaign.planted(budget_s, seed)
+        subject = campaign.subject(budget_s, seed)
+        quiet = subject.verdict in ("EXHAUSTED", "NOT_FOUND") and planted.verdict in ("FAILED", "UNCONTROLLED")
+        rows[campaign.name] = {
+            "seed": seed, "budget_s": budget_s, "quiet": quiet, "planted": _row(planted),
+            "subject": {**_row(subject), "story": "" if len(subject.story) < 80 else subject.story[:2000]},
+        }  # fmt: skip
+        print(
+            f"{'quiet' if quiet else 'LOUD'} {campaign.name}: subject {subject.verdict} in {subject.schedules} runs, "
+            f"twin {planted.verdict} {planted.oracle}",
+            flush=True,
+        )
+    return {"campaigns": rows, "quiet": all(row.get("quiet", True) for row in rows.values())}
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {"verdict": result.verdict, "oracle": result.oracle, "runs": result.schedules}
+
+
 def missing(campaign: Campaign) -> str | None:
     if campaign.needs is None:
         return None
     try:
-        for needed in {campaign.needs, "PIL"}:
+        for needed in {campaign.needs} | ({"PIL"} if campaign.needs.startswith("nvidia") else set()):
             if importlib.util.find_spec(needed) is None:
                 return needed
     except ImportError:

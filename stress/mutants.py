@@ -1,4 +1,4 @@
-"""Mutants of our own loader, each judged by the explorer: python -m stress mutants [--budget S] [--only TEXT].
+"""Mutants of our own loader, each judged by the explorer: python -m stress.mutants [--budget S] [--only TEXT].
 
 Every lock, notify and recheck of the copied modules is removed, one at a time, wherever the syntax tree shows one.
 A mutant is killed by the first scenario that fails. The unchanged loader must pass them all.
@@ -26,7 +26,7 @@ from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.scheduler import Strategy
 from gilprobe.explore.search import Diverged, Found
-from stress.bench import ROOT, build
+from stress.bench import ROOT
 
 LOADER = ROOT / "gilprobe" / "loader"
 COPIED = ("fault_cost", "writes", "worker", "iterator", "dataloader")
@@ -209,13 +209,13 @@ def judge(
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m stress mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stress.mutants", description=__doc__)
     parser.add_argument("--budget", type=float, default=2.0, help="seconds a scenario, at most")
     parser.add_argument("--schedules", type=int, default=40, help="schedules a scenario, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="mutants whose line contains this text")
     parser.add_argument("--scenario", default="", help="scenarios whose name contains this text")
-    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "stress" / "mutants.json")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     options = parser.parse_args(arguments)
     try:
         import torch  # noqa: F401
@@ -259,9 +259,8 @@ def main(arguments: list[str]) -> int:
     killed = sum(row["killed"] for row in rows)
     share = killed / len(rows) if rows else 0.0
     print(f"{killed}/{len(rows)} killed ({share:.0%}, bar {BAR:.0%})")
-    if not options.only and not options.scenario:
-        results = json.loads(options.out.read_text()) if options.out.exists() else {}
-        results[build()] = {
+    if options.out:
+        results = {
             "seed": options.seed, "killed": killed, "total": len(rows), "unchanged_schedules": unchanged[2],
             "mutants": rows, "equivalent": equivalent,
         }  # fmt: skip

@@ -1,21 +1,23 @@
-"""Writes reports/stress/README.md from summary.json and campaigns.json: python -m stress.page."""
+"""Writes the page from the summary: python -m stress.page (python -m stress does it at its end)."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+from stress.bars import Rows, bars
 from stress.bench import ROOT
 
 FOLDER = ROOT / "reports" / "stress"
 INTRODUCTION = """# The explorer and the stress suite, measured
 
-Rebuild: `python -m stress.bench` (explorer; one interpreter a run), `python -m stress` (campaigns),
-`python -m stress mutants`, `python -m stress sanitizers`, `python -m stress rivals`, `python -m stress.page` (this
-page). Figures are CPU seconds of the whole process on a shared, noisy machine. "least":
-shrunk to the known least preemptions. The corpus lies in `stress/corpus/`; its `unseen` part was written after the
-explorer and not used to tune it, but by the same author.
+Rebuild: `make stress` (`python -m stress`; `--only PART` for one part, `--short` to see that it works). A suite that
+was stopped goes on where it was. Figures are CPU seconds of the whole process, two parts at a time on two cores.
+"least": shrunk to the known least preemptions. The corpus lies in `stress/corpus/`; `unseen` was written after the
+explorer and not used to tune it, but by the same author; `foreign` by someone who has not read it.
 """
+NAMES = ("3.11", "3.13", "3.13t")
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
@@ -23,105 +25,140 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
 
 
-def main() -> None:
-    summary = json.loads((FOLDER / "summary.json").read_text())
-    parts = [INTRODUCTION]
-    for build, found in summary.items():
-        parts.append(f"## CPython {build} ({found['system']}, {found['machine']})\n")
-        rows = []
-        for group in ("classic", "harder", "unseen"):
-            for name, row in found[group].items():
-                seeds = row["seeds"]
-                rows.append([group, name, f"{row['found']}/{seeds}", f"{row['least_preemptions']}/{seeds}",
-                             row["cpu_s_median"], row["cpu_s_p95"]])  # fmt: skip
-        for name, row in found["check"].items():
-            rows.append(["check()", name, f"{row['found']}/{row['seeds']}", f"{row['least']}/{row['seeds']}", "",
-                         row["cpu_s_p95"]])  # fmt: skip
-        parts.append(table(["group", "bug", "found", "least", "median, CPU s", "p95, CPU s"], rows))
-        speed, twins, lin, replay = (found[k] for k in ("schedules", "twins", "linearizability", "replay"))
-        parts.append(
-            f"- {speed['schedules_per_cpu_s']} schedules a CPU second (locked cache, {speed['points_mean']} change "
-            f"points and {speed['switches_mean']} switches a schedule)\n"
-            f"- fixed twins: {twins['failures']} failures in {twins['schedules']} schedules\n"
-            f"- replay in a fresh process: {replay['reproduced']} of {replay['processes']}\n"
-            f"- a blocking call that is not modelled: {found['uncontrolled']['verdict']} after "
-            f"{found['uncontrolled']['wall_s']} s\n"
-            f"- linearizability: {lin['disagreements']} disagreements with every order in {lin['histories']} "
-            f"histories; 2,000 operations, partitioned: {lin['long_history_ms']} ms\n"
-        )
-    campaigns = FOLDER / "campaigns.json"
-    if campaigns.exists():
-        parts.append("## Campaigns\n")
-        rows = []
-        for build, each in json.loads(campaigns.read_text()).items():
-            for name, row in each.items():
-                if "skipped" in row:
-                    rows.append([build, name, row["skipped"], "", ""])
-                else:
-                    subject, planted = row["subject"], row["planted"]
-                    twin = f"{planted['verdict']} ({planted['oracle']})"
-                    rows.append([build, name, subject["verdict"], subject["runs"], twin])
-        parts.append(table(["CPython", "subject", "verdict", "schedules or calls", "planted twin"], rows))
-    parts += [*_mutants(), *_sanitizers(), *_rivals()]
-    (FOLDER / "README.md").write_text("\n".join(parts))
+def write(folder: Path, rows: Rows) -> list[str]:
+    """The page; returns the bars that are missed."""
+    found = bars(rows)
+    said = {True: "reached", False: "**missed**", None: "not measured"}
+    parts = [INTRODUCTION, *_short(rows), "## The bars\n",
+             table(["what", "CPython", "bar", "measured", ""],
+                   [[b.what, b.where, b.bar, b.measured, said[b.reached]] for b in found])]  # fmt: skip
+    parts += [
+        *_bugs(rows),
+        *_foreign(folder, rows),
+        *_campaigns(rows),
+        *_mutants(rows),
+        *_sanitizers(rows),
+        *_rivals(rows),
+    ]
+    (folder / "README.md").write_text("\n".join(parts))
+    return [f"{b.what} on {b.where}: {b.measured} (bar: {b.bar})" for b in found if b.reached is False]
 
 
-def _read(name: str) -> Any:
-    path = FOLDER / name
-    return json.loads(path.read_text()) if path.exists() else None
+def _short(rows: Rows) -> list[str]:
+    short = sorted({part for part, each in rows.items() for row in each.values() if row.get("short")})
+    failed = [f"- {part} on {name}: {row['failed']}" for part, each in rows.items() for name, row in each.items()
+              if "failed" in row]  # fmt: skip
+    parts = [f"Measured with few seeds (`--short`), so no bar counts there: {', '.join(short)}.\n"] if short else []
+    return [*parts, "Not measured, it ended with an error:\n\n" + "\n".join(failed) + "\n"] if failed else parts
 
 
-def _mutants() -> list[str]:
-    found = _read("mutants.json")
+def _bugs(rows: Rows) -> list[str]:
     parts = []
-    for build, each in (found or {}).items():
-        parts.append(f"## Mutants of the loader, CPython {build}\n")
-        survivors = [row["mutant"] for row in each["mutants"] if not row["killed"]]
-        lines = [
-            f"One lock, notify or recheck removed at a time: **{each['killed']} of {each['total']} killed** "
-            f"(bar: 90 %). The unchanged loader passes {each['unchanged_schedules']} schedules. The scenarios were "
-            "extended after earlier runs had shown which mutants survive, so this is no measure of mutants never seen. "
-            f"With the {len(each['equivalent'])} that were judged equivalent by hand counted as survivors it would be "
-            f"{each['killed']} of {each['total'] + len(each['equivalent'])}.\n",
-            *(f"- survived: `{text}`" for text in survivors),
-            *(f"- equivalent, not counted: `{text}` ({why})" for text, why in each["equivalent"].items()),
-        ]
-        parts.append("\n".join(lines) + "\n")
+    for name in NAMES:
+        lines = []
+        version = ""
+        for group in ("classic", "harder", "unseen", "check"):
+            row = rows.get(group, {}).get(name)
+            if row is None or "cases" not in row:
+                continue
+            version = row["python"]
+            for case, one in row["cases"].items():
+                least = one["least"] if group == "check" else one["least_preemptions"]
+                lines.append([group, case, f"{one['found']}/{one['seeds']}", f"{least}/{one['seeds']}",
+                              one["cpu_s_median"], one["cpu_s_p95"]])  # fmt: skip
+        if lines:
+            head = ["group", "bug", "found", "least", "median, CPU s", "p95, CPU s"]
+            parts += [f"## Planted bugs, CPython {version}\n", table(head, lines)]
     return parts
 
 
-def _sanitizers() -> list[str]:
-    found = _read("sanitizers.json")
-    if found is None:
+def _foreign(folder: Path, rows: Rows) -> list[str]:
+    parts = []
+    first = folder / "foreign-first.json"
+    told: list[tuple[str, Any]] = [("as measured now", rows.get("foreign", {}))]
+    if first.exists():
+        told.insert(0, ("the first run, before anybody had looked at them", json.loads(first.read_text())))
+    for title, each in told:
+        measured = {name: row for name, row in each.items() if row.get("cases")}
+        if not measured:
+            continue
+        head = ["case", "", *(f"{name}: failed" for name in measured), *(f"{name}: p95, CPU s" for name in measured)]
+        lines = []
+        for case in sorted({case for row in measured.values() for case in row["cases"]}):
+            ones = [row["cases"].get(case) for row in measured.values()]
+            bug = next(one["bug"] for one in ones if one)
+            lines.append([case, "bug" if bug else "twin", *(f"{o['failed']}/{o['seeds']}" if o else "" for o in ones),
+                          *(o["cpu_s_p95"] if o else "" for o in ones)])  # fmt: skip
+        parts += [f"## Bugs by another hand: {title}\n", table(head, lines)]
+    return parts
+
+
+def _campaigns(rows: Rows) -> list[str]:
+    lines = []
+    for row in [*rows.get("campaigns", {}).values(), *rows.get("loader", {}).values()]:
+        for name, one in row.get("campaigns", {}).items():
+            if "skipped" in one:
+                lines.append([row["python"], name, one["skipped"], "", ""])
+            else:
+                subject, planted = one["subject"], one["planted"]
+                twin = f"{planted['verdict']} ({planted['oracle']})"
+                lines.append([row["python"], name, subject["verdict"], subject["runs"], twin])
+    if not lines:
         return []
-    rows = [[name, said or "quiet"] for name, said in found["tables"].items()]
+    return ["## Campaigns\n", table(["CPython", "subject", "verdict", "schedules or calls", "planted twin"], lines)]
+
+
+def _mutants(rows: Rows) -> list[str]:
+    parts = []
+    for row in rows.get("mutants", {}).values():
+        if "mutants" not in row:
+            continue
+        survivors = [one["mutant"] for one in row["mutants"] if not one["killed"]]
+        lines = [
+            f"One lock, notify or recheck removed at a time: **{row['killed']} of {row['total']} killed** "
+            f"(bar: 90 %). The unchanged loader passes {row['unchanged_schedules']} schedules. The scenarios were "
+            "extended after earlier runs had shown which mutants survive, so this is no measure of mutants never seen. "
+            f"With the {len(row['equivalent'])} that were judged equivalent by hand counted as survivors it would be "
+            f"{row['killed']} of {row['total'] + len(row['equivalent'])}.\n",
+            *(f"- survived: `{text}`" for text in survivors),
+            *(f"- equivalent, not counted: `{text}` ({why})" for text, why in row["equivalent"].items()),
+        ]
+        parts += [f"## Mutants of the loader, CPython {row['python']}\n", "\n".join(lines) + "\n"]
+    return parts
+
+
+def _sanitizers(rows: Rows) -> list[str]:
+    row = next((r for r in rows.get("sanitizers", {}).values() if "tables" in r), None)
+    if row is None:
+        return []
+    lines = [[name, said or "quiet"] for name, said in row["tables"].items()]
     twins = [
-        [name, row["table"], row["sanitizer"], "reported" if row["report"] else "MISSED"]
-        for name, row in found["twins"].items()
+        [name, one["table"], one["sanitizer"], "reported" if one["report"] else "MISSED"]
+        for name, one in row["twins"].items()
     ]
-    skipped = "".join(f"\n- not run, -fsanitize={name}: {why}\n" for name, why in found["skipped"].items())
+    skipped = "".join(f"\n- not run, -fsanitize={name}: {why}\n" for name, why in row["skipped"].items())
     return [
         "## The recorder's own tables under sanitizers\n",
-        table(["table, sanitizer", "the real source"], rows) + skipped,
+        table(["table, sanitizer", "the real source"], lines) + skipped,
         table(["planted twin", "table", "sanitizer", "the twin"], twins),
     ]
 
 
-def _rivals() -> list[str]:
-    found = _read("rivals.json")
-    if found is None:
+def _rivals(rows: Rows) -> list[str]:
+    row = next((r for r in rows.get("rivals", {}).values() if "versions" in r), None)
+    if row is None:
         return []
-    tools = ["gilprobe", *found["versions"]]
-    rows = [[name, *(row[t]["said"] if t in row else "not there" for t in tools)]
-            for name, row in found["cases"].items()]  # fmt: skip
+    tools = ["gilprobe", *row["versions"]]
+    lines = [[name, *(one[t]["said"] if t in one else "not there" for t in tools)]
+             for name, one in row["cases"].items()]  # fmt: skip
     return [
-        f"## Beside interleave-test and frontrun, CPython {found['python']}\n",
-        f"The same corpus, {found['budget_s']:.0f} s a case, each tool's default search, one run. The corpus is "
+        f"## Beside interleave-test and frontrun, CPython {row['rivals_python']}\n",
+        f"The same corpus, {row['budget_s']:.0f} s a case, each tool's default search, one run. The corpus is "
         "gilprobe's own.\n",
-        "\n".join(f"- {line}" for line in [*found["lacking"].values(), *found["summary"]]) + "\n",
-        table(["case", *(f"{t} {found['versions'].get(t, '')}".strip() for t in tools)], rows),
+        "\n".join(f"- {line}" for line in [*row["lacking"].values(), *row["summary"]]) + "\n",
+        table(["case", *(f"{t} {row['versions'].get(t, '')}".strip() for t in tools)], lines),
     ]
 
 
 if __name__ == "__main__":
-    main()
+    write(FOLDER, json.loads((FOLDER / "summary.json").read_text()))

@@ -1,4 +1,4 @@
-"""interleave-test and frontrun beside gilprobe.explore on one corpus: python -m stress rivals [--python PYTHON].
+"""interleave-test and frontrun beside gilprobe.explore on one corpus: python -m stress.rivals [--python PYTHON].
 
 Each (tool, case) is a process of its own under a hard limit, for some of them hang. All tools have their default search
 and the same budget. A twin that is called a bug is a false alarm; a bug of which a tool says that it holds is named so.
@@ -169,13 +169,13 @@ def summary(rows: dict[str, dict[str, Any]], tool: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m stress rivals", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stress.rivals", description=__doc__)
     parser.add_argument("--one", nargs=2, metavar=("TOOL", "CASE"), help=argparse.SUPPRESS)
     parser.add_argument("--python", help="an interpreter of 3.12 or later; default: a 3.13 or 3.12 that is here")
     parser.add_argument("--home", type=Path, help="where the rivals are installed; default: the cache")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds for each tool and case")
     parser.add_argument("--only", default="", help="cases whose name contains this text")
-    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "stress" / "rivals.json")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     options = parser.parse_args(arguments)
     if options.one:
         one(*options.one, options.budget)
@@ -192,9 +192,9 @@ def main(arguments: list[str]) -> int:
         print(name, "; ".join(f"{t}: {row['said']}" for t, row in rows[name].items()), flush=True)
     for tool in TOOLS:
         print(summary(rows, tool))
-    if not options.only:
-        found = {"python": version, "budget_s": options.budget, "versions": RIVALS, "lacking": lacking, "cases": rows,
-                 "summary": [summary(rows, tool) for tool in TOOLS]}  # fmt: skip
+    if options.out:
+        found = {"rivals_python": version, "budget_s": options.budget, "versions": RIVALS, "lacking": lacking,
+                 "cases": rows, "summary": [summary(rows, tool) for tool in TOOLS]}  # fmt: skip
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 

@@ -1,4 +1,4 @@
-"""The recorder's own tables under ThreadSanitizer and AddressSanitizer: python -m stress sanitizers [--only TEXT].
+"""The recorder's own tables under ThreadSanitizer and AddressSanitizer: python -m stress.sanitizers [--only TEXT].
 
 stress/native/tables.c works each table with several threads. Each table has planted twins: the same source with one
 order, bound or recheck taken out, which must be reported, or the quiet of the real one proves nothing.
@@ -153,12 +153,12 @@ def loud(rows: dict[str, Any]) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m stress sanitizers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stress.sanitizers", description=__doc__)
     parser.add_argument("--only", default="", help="twins whose name contains this text")
-    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "stress" / "sanitizers.json")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     options = parser.parse_args(arguments)
     rows = measure(options.only)
-    if not options.only:
+    if options.out:
         options.out.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
     return 1 if loud(rows) else 0
 

@@ -13,10 +13,13 @@ from gilprobe.explore.observe import Observer
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.replayfile import save
 from gilprobe.explore.result import EXHAUSTED, FAILED, NOT_FOUND, UNCONTROLLED, Nondeterministic, Place, Result
-from gilprobe.explore.scheduler import Strategy
+from gilprobe.explore.scheduler import FREE, Strategy
 from gilprobe.explore.schedules import Execute, Following, Recording, shrink
-from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, cpu_s, search
+from gilprobe.explore.search import Deviations, Diverged, Fixed, Found, Hot, Pct, bits, cpu_s, search
 from gilprobe.explore.story import place_of, racing_pair, tell
+
+UNTIMED = 0.6  # of the budget, before every timeout may end early
+PLAINER = 400  # schedules spent on a plainer one of as few preemptions
 
 
 def run(
@@ -57,7 +60,7 @@ def run(
                 return session.execute(plan, strategy, observer)
 
             found = explore_schedules(execute, preemptions=preemptions, deadline=deadline, seed=seed, session=session)
-            return finish(found, seed, started, labels, execute, replay_dir, target)
+            return finish(found, seed, started, labels, execute, replay_dir, {**target, "early": found.with_early})
         except Diverged as error:
             raise nondeterministic(error) from None
 
@@ -81,7 +84,7 @@ def _final(final: Callable[[Any], Any] | None, invariant: Callable[[Any], Any] |
 
 def nondeterministic(error: Diverged) -> Nondeterministic:
     return Nondeterministic(
-        f"the code under test is not deterministic: decision {error.index} of the same schedule differed",
+        f"the code under test is not deterministic: step {error.index} of the same schedule differed, {error.place}",
         "give it no wall clock, random source or state kept between runs",
     )
 
@@ -100,18 +103,23 @@ def explore_schedules(
     """
 
     observer = Observer()
+    started = raw_monotonic()
+    if session is not None:
+        session.early = False
     first = execute(Fixed(()), observer)
     if first.uncontrolled is not None or first.failed:
         return Found(first, (), schedules=1)
     hot = Hot(*observer.meetings())
     found = search(
         lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed, max_schedules=max_schedules,
-        hot=hot, beyond=beyond,
+        hot=hot, beyond=beyond, timed_deadline=started + UNTIMED * (deadline - started),
     )  # fmt: skip
     if found.outcome is not None:
         return found
-    if session is not None and found.complete and found.timed:
+    if session is not None and found.timed and (found.complete or max_schedules is None):
         _with_early_timeouts(found, execute, session, preemptions, deadline, seed, max_schedules)
+        if found.outcome is not None:
+            return found
     rng = random.Random(seed)
     for number in range(3 if beyond else 1):
         strategy = Fixed(()) if number == 0 else Pct(rng, max(found.length, 2), 2)
@@ -128,18 +136,29 @@ def _with_early_timeouts(
     max_schedules: int | None,
 ) -> None:  # fmt: skip
     """A timeout may end on a slow machine, but code that gives up then is seldom wrong: such a failure takes EXHAUSTED
-    away and is told, no more."""
-    session.early = True
-    try:
-        again = search(
-            lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed,
-            max_schedules=max_schedules, guided=False, beyond=False,
-        )  # fmt: skip
-    finally:
-        session.early = False
+    away and is told, no more. That others wait for ever for what was given up is a failure."""
+
+    def accept(outcome: Outcome) -> bool:
+        if outcome.oracle in ("deadlock", "lost-wakeup"):
+            return True
+        found.early = found.early or outcome
+        return False
+
+    session.early = True  # and stays, for what is found is run again
+    again = search(
+        lambda s: execute(s, None), preemptions=preemptions, deadline=deadline, seed=seed,
+        max_schedules=max_schedules, accept=accept, guided=not found.complete, beyond=False,
+    )  # fmt: skip
     found.schedules += again.schedules
-    found.early = again.outcome
-    if not again.complete or again.capped or again.outcome is not None:
+    found.capped |= again.capped
+    found.wavering |= again.wavering
+    if again.outcome is not None:
+        found.outcome, found.deviations, found.bound = again.outcome, again.deviations, again.bound
+        found.with_early = again.outcome.failed
+        found.complete = False
+        return
+    session.early = False
+    if not again.complete or found.early is not None:
         found.complete, found.bound = False, None
 
 
@@ -164,16 +183,14 @@ def finish(
     outcome = found.outcome
     if outcome is None:
         verdict = EXHAUSTED if found.complete else NOT_FOUND
-        story = (
-            f"every schedule with at most {found.bound} preemptions at modelled points was run; C calls taken as atomic"
-            if found.complete
-            else f"nothing found in {found.schedules} schedules"
+        bound = (
+            found.bound
+            if found.complete or not (found.capped or found.inconclusive or found.timed or found.wavering)
+            else None
         )
-        if found.early is not None:
-            story += (
-                f"; not exhausted: it fails ({found.early.oracle}) if a timeout ends while other threads could go on"
-            )
-        return Result(verdict, None, found.bound, found.schedules, cpu_s() - started, seed, labels, story=story)
+        return Result(
+            verdict, None, bound, found.schedules, cpu_s() - started, seed, labels, story=_nothing_found(found)
+        )
     if outcome.uncontrolled is not None:
         where = place(outcome.uncontrolled)
         story = f"UNCONTROLLED: {where} blocks in a call that is not modelled: {where.source}"
@@ -211,6 +228,36 @@ def finish(
     )  # fmt: skip
 
 
+def plainer(execute: Execute, least: Deviations, oracle: str) -> Deviations:
+    """The first preemption of the default schedule that fails alike, where there is one: the same on every build."""
+    if len(least) < 2:
+        return least
+    first = execute(Fixed(()), None)
+    candidates = [(n, t) for n, mask in enumerate(first.run.trace) if not mask & FREE for t in bits(mask)]
+    for candidate in candidates[:PLAINER]:
+        if execute(Fixed((candidate,)), None).oracle == oracle:
+            return (candidate,)
+    return least
+
+
+def _nothing_found(found: Found) -> str:
+    if found.complete:
+        time = "; time passes only where a thread sleeps or a timeout ends" if found.clocked else ""
+        scenarios = f" of each of the {found.scenarios} scenarios" if found.scenarios else ""
+        return (
+            f"every schedule{scenarios} with at most {found.bound} preemptions at modelled points was run; C calls "
+            f"taken as atomic{time}"
+        )
+    story = f"nothing found in {found.schedules} schedules"
+    if found.early is not None:
+        story += f"; not exhausted: it fails ({found.early.oracle}) if a timeout ends while other threads could go on"
+    elif found.wavering:
+        story += "; not exhausted: the same part of a schedule went another way when it was run again"
+    elif found.capped:
+        story += "; not exhausted: a thread polls or spins, which it could do any number of times"
+    return story
+
+
 def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
     """What context bounding found has the fewest preemptions already; else some are left out and fewer looked for."""
     outcome = found.outcome
@@ -218,7 +265,7 @@ def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
         return found.deviations
     count = len(outcome.run.preemptions)
     if count == 0 or (found.bound is not None and count <= found.bound + 1):
-        return found.deviations
+        return plainer(execute, found.deviations, oracle) if count == 1 else found.deviations
     recording = Recording(found.deviations)
     if execute(recording, None).oracle != oracle:
         return found.deviations
@@ -227,7 +274,7 @@ def least_schedule(execute: Execute, found: Found, oracle: str) -> Deviations:
     again = execute(Following(switches), None)
     least = tuple(again.run.deviations) if again.oracle == oracle else found.deviations
     if len(again.run.preemptions) <= 1:
-        return least
+        return plainer(execute, least, oracle)
     fewer = search(
         lambda s: execute(s, None), preemptions=len(again.run.preemptions) - 1, deadline=raw_monotonic() + 1.0, seed=0,
         accept=lambda o: o.oracle == oracle and len(o.run.preemptions) < len(again.run.preemptions),

@@ -20,6 +20,7 @@ from gilprobe.explore.search import Diverged, Found, cpu_s
 from gilprobe.explore.trial import Trial, Uncontrolled
 
 PER_EXAMPLE = 150  # schedules of one drawn scenario
+FIRST_LOOK = 0.4  # of the budget, for a few schedules of every scenario
 SHRINK_S = 3.0
 
 
@@ -70,9 +71,10 @@ def check(
         except Uncontrolled as error:
             explorer.found.outcome = error.outcome
             explorer.found.complete = False
+        session.early = explorer.found.with_early
         return finish(
             explorer.found, seed, started, explorer.labels(), explorer.trial.execute if explorer.trial else None,
-            replay_dir, _target(setup, explorer.best, explorer.post),
+            replay_dir, {**_target(setup, explorer.best, explorer.post), "early": session.early},
         )  # fmt: skip
 
 
@@ -152,30 +154,53 @@ class Explorer:
             self._shrink(min(raw_monotonic() + SHRINK_S, max(self.deadline, raw_monotonic() + 1.0)))
 
     def _note(self, scenario: Scenario, found: Found, trial: Trial) -> bool:
-        before = self.found.schedules
+        before = self.found
         if found.outcome is not None:
             self.found = found
             self.best, self.trial = scenario, trial
-        self.found.schedules = before + found.schedules
+        else:
+            before.early = before.early or found.early
+            before.capped |= found.capped
+            before.wavering |= found.wavering
+            before.timed |= found.timed
+            before.clocked |= found.clocked
+        self.found.schedules = before.schedules + found.schedules
         return found.outcome is not None
 
     def _enumerate(self, calls: list[Call]) -> None:
-        """Every scenario, the small ones first; threads are alike, so their order does not matter."""
+        """Every scenario, the small ones first; threads are alike, so their order does not matter.
+
+        First all of them in a few schedules each, for a part of the budget; then to the end what that did not end.
+        """
         for call in calls:
             self.pool[call.name].append(call)
-        incomplete = False
-        bound = self.setup.preemptions
-        for scenario in all_scenarios(calls, self.setup.threads, self.setup.max_ops):
-            if raw_monotonic() > self.deadline:
-                incomplete = True
+        now = raw_monotonic()
+        rest: list[Scenario] = []
+        done = 0
+        scenarios = all_scenarios(calls, self.setup.threads, self.setup.max_ops)
+        for scenario in scenarios:
+            found, trial = self.attempt(scenario, PER_EXAMPLE, self.deadline)
+            if self._note(scenario, found, trial):
+                return
+            if found.complete:
+                done += 1
+            else:
+                rest.append(scenario)
+            if raw_monotonic() > now + (self.deadline - now) * FIRST_LOOK:
                 break
+        complete = True
+        for scenario in itertools.chain(rest, scenarios):
+            if raw_monotonic() > self.deadline:
+                return
             found, trial = self.attempt(scenario, None, self.deadline)
             if self._note(scenario, found, trial):
                 return
-            incomplete |= not found.complete
-            self.found.early = self.found.early or found.early
-        self.found.complete = not incomplete
-        self.found.bound = None if incomplete else bound
+            complete &= found.complete
+            done += found.complete
+        if complete:
+            self.found.complete = True
+            self.found.bound = self.setup.preemptions
+            self.found.scenarios = done
 
     def _draw(self) -> None:
         simplest = self.operations.simplest()
@@ -260,13 +285,16 @@ def _model_args(model: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def all_scenarios(calls: list[Call], threads: int, max_ops: int) -> Iterator[Scenario]:
-    """By number of operations."""
-    single = [p for size in range(1, max_ops + 1) for p in itertools.product(calls, repeat=size)]
-    found = itertools.combinations_with_replacement(single, threads)
-    if len(single) ** threads > 200_000:
-        yield from found
-        return
-    yield from sorted(found, key=lambda s: sum(len(t) for t in s))
+    """By number of operations; of fewer threads too, as one more may hide what two do wrong."""
+    counts = range(min(2, threads), threads + 1)
+    sizes = [s for n in counts for s in itertools.combinations_with_replacement(range(1, max_ops + 1), n)]
+    for each in sorted(sizes, key=lambda s: (sum(s), len(s))):
+        alike = [
+            itertools.combinations_with_replacement(itertools.product(calls, repeat=size), each.count(size))
+            for size in sorted(set(each))
+        ]
+        for parts in itertools.product(*alike):
+            yield tuple(itertools.chain(*parts))
 
 
 _STORES = {"STORE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR", "DELETE_ATTR", "STORE_GLOBAL"}

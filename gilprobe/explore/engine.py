@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gilprobe.explore.gates import Gate, make_gate
 from gilprobe.explore.instrument import Instrument
 from gilprobe.explore.patching import Patches
 from gilprobe.explore.points import UnderTest
@@ -19,6 +20,7 @@ from gilprobe.explore.pool import Pool, Task
 from gilprobe.explore.primitives import active
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.scheduler import Run, Strategy
+from gilprobe.explore.timeouts import Unheeded
 
 STALL_S = 1.0  # no change point for so long with the running thread asleep in the kernel: a call that nobody controls
 BUSY_S = 20.0  # the same with the thread computing
@@ -67,8 +69,10 @@ class Session:
         self.instrument = Instrument(self.under, every)
         self.patches = Patches(self.under, roots, restore_globals)
         self.pool = Pool()
+        self.finished: Gate = make_gate()
         self.schedules = 0
-        self.early = False  # timeouts may end while other threads could go on
+        self.early = False  # every timeout may end while other threads could go on
+        self.unheeded = Unheeded(self.under)
         self._gc = gc.isenabled()
 
     def __enter__(self) -> Session:
@@ -95,9 +99,10 @@ class Session:
         if self.schedules % 200 == 0:
             gc.collect(0 if self.schedules % 2000 else 2)
         self.patches.reset()
-        run = Run(self.pool, strategy, self.instrument.tracer, observer)
+        run = Run(self.pool, strategy, self.finished, self.instrument.tracer, observer)
         run.locals = self.patches.locals
         run.early = self.early
+        run.unheeded = self.unheeded
         box: dict[str, Any] = {}
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run
@@ -109,21 +114,23 @@ class Session:
             if any(not t.done for t in run.tasks):
                 _executors_log.disabled = True  # its workers would each log that they were unwound
                 try:
-                    run.abandon(lost[0] if lost is not None else None)
+                    if run.abandon(lost[0] if lost is not None else None):
+                        self.finished = make_gate()  # those left behind may open theirs at any time
                 finally:
                     _executors_log.disabled = False
             active.run = None
         outcome.run = run
-        outcome.state = box.get("state")
+        if "state" in box:  # not .get(): see restoring.py
+            outcome.state = box["state"]
         return outcome
 
     def _wait(self, run: Run) -> tuple[Task, Site3] | None:
-        if run.finished.acquire(timeout=0.2):
+        if run.finished.wait_for(0.2):
             return None
         last = (-1, -1)
         since = raw_monotonic()
         asleep = busy = 0
-        while not run.finished.acquire(timeout=0.05):
+        while not run.finished.wait_for(0.05):
             now = (run.points, run.index)
             if now != last:
                 last, since, asleep, busy = now, raw_monotonic(), 0, 0
@@ -137,7 +144,7 @@ class Session:
                 busy += 1
             waited = raw_monotonic() - since
             if (waited > STALL_S and asleep > 4 * busy) or waited > BUSY_S:
-                if run.finished.acquire(timeout=0):
+                if run.finished.wait_for(0):
                     return None
                 return task, self._where(task)
         return None

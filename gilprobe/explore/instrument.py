@@ -76,33 +76,24 @@ class Instrument:
         monitoring.restart_events()
 
     def _make_tracer(self) -> Any:
-        sites, codes, has = self.sites, self.codes, self.under.has
-
-        def local(frame: FrameType, event: str, _arg: Any) -> Any:
-            if event == "opcode":
-                site = sites.get(id(frame.f_code) + frame.f_lasti)
-                if site is not None:
-                    run = active.run
-                    if run is not None:
-                        task = run.current
-                        if task is not None and task.ident == get_ident():
-                            switches = run.switches
-                            run.point(task, site)
-                            if run.switches != switches:
-                                # 3.11 writes the locals it took before this call back into the frame, closure cells
-                                # included (sysmodule.c, call_trampoline); reading them anew makes them current.
-                                _ = frame.f_locals
-            return local
+        has = self.under.has
+        locals_of: dict[CodeType, Any] = {}
 
         def call(frame: FrameType, _event: str, _arg: Any) -> Any:
             code = frame.f_code
-            if id(code) not in codes:
+            local = locals_of.get(code)
+            if local is None:
                 if not has(code.co_filename):
                     return None
                 self.learn(code)
+                local = locals_of[code] = _local_tracer(points_of(code))
             frame.f_trace_opcodes = True
             frame.f_trace_lines = False
             return local
+
+        def points_of(code: CodeType) -> dict[int, Site]:
+            start = id(code)
+            return {key - start: site for key, site in self.sites.items() if site.code is code}
 
         return call
 
@@ -116,3 +107,24 @@ class Instrument:
                 monitoring.register_callback(self.tool, event, None)
             monitoring.free_tool_id(self.tool)
             self.tool = None
+
+
+def _local_tracer(sites: dict[int, Site]) -> Any:
+    """The trace function of one code object. sites: by offset."""
+
+    def local(frame: FrameType, event: str, _arg: Any) -> Any:
+        offset = frame.f_lasti
+        if offset in sites and event == "opcode":
+            run = active.run
+            if run is not None:
+                task = run.current
+                if task is not None and task.ident == get_ident():
+                    switches = run.switches
+                    run.point(task, sites[offset])
+                    if run.switches != switches:
+                        # 3.11 writes the locals it took before this call back into the frame, closure cells
+                        # included (sysmodule.c, call_trampoline); reading them anew makes them current.
+                        _ = frame.f_locals
+        return local
+
+    return local

@@ -109,6 +109,8 @@ class Patches:
         pool_module = concurrent.futures.thread
         for name in ("_global_shutdown_lock",):
             self._set_attr(pool_module, name, getattr(pool_module, name), self._model(getattr(pool_module, name)))
+        # Its workers are not to be joined at the interpreter's end, when their session is long over.
+        self._restore_workers(pool_module._threads_queues)
         PatchedThread.install()
         self.undo.append(PatchedThread.remove)
         for module in list(sys.modules.values()):
@@ -118,6 +120,16 @@ class Patches:
         self.restoring = False
         for root in self.roots:
             self._walk(root)
+
+    def _restore_workers(self, workers: Any) -> None:
+        was = dict(workers)
+
+        def restore() -> None:
+            if len(workers) != len(was):
+                workers.clear()
+                workers.update(was)
+
+        self.restorers.append(restore)
 
     def _set_attr(self, owner: Any, name: str, old: Any, new: Any) -> None:
         setattr(owner, name, new)

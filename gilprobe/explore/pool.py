@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gilprobe.explore.gates import Gate, make_gate
 from gilprobe.explore.real import get_ident, raw_lock, raw_thread
 
 
@@ -77,8 +78,7 @@ class Worker:
     def __init__(self, pool: Pool, index: int) -> None:
         self.pool = pool
         self.index = index
-        self.gate = raw_lock()
-        self.gate.acquire()
+        self.gate: Gate = make_gate()
         self.task: Task | None = None
         self.run: Work | None = None
         self.ident = 0
@@ -96,7 +96,7 @@ class Worker:
         self.thread._ident = self.ident  # type: ignore[attr-defined]
         born.release()
         while True:
-            self.gate.acquire()
+            self.gate.wait()
             run, task = self.run, self.task
             if run is None or task is None:
                 return
@@ -132,11 +132,11 @@ class Pool:
     def forget(self, worker: Worker) -> None:
         self.workers[worker.index] = Worker(self, worker.index)
         with contextlib.suppress(RuntimeError):
-            worker.gate.release()  # should it ever come back, it ends
+            worker.gate.open()  # should it ever come back, it ends
 
     def close(self) -> None:
         for worker in self.workers:
             worker.task = worker.run = None
-            worker.gate.release()
+            worker.gate.open()
             threading._active.pop(worker.ident, None)  # type: ignore[attr-defined]
         self.workers = []

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from gilprobe.explore.pool import Abandon, Task
@@ -187,6 +188,7 @@ def _virtual(name: str, per_s: float) -> Callable[[], Any]:
         if here is None:
             return real()
         run = here[0]
+        run.clock_reads += 1
         run.now += 1e-6  # time passes, or a loop until a deadline would never end
         return int(run.now * per_s) if per_s != 1.0 else run.now
 
@@ -262,8 +264,31 @@ def thread_is_alive(thread: threading.Thread) -> bool:
     return not child.done
 
 
+class InOrder(set[Any]):
+    """A set that is walked in the order of its making, not of addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._order: list[Any] = []
+
+    def add(self, item: Any) -> None:
+        if item not in self:
+            self._order.append(item)
+        super().add(item)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (item for item in self._order if item in self)
+
+
+def init_executor(executor: Any, *args: Any, **kwargs: Any) -> None:
+    """ThreadPoolExecutor.__init__: shutdown() joins its set of threads, in an order that differs from run to run."""
+    _original["init"](executor, *args, **kwargs)
+    if current() is not None:
+        executor._threads = InOrder()
+
+
 class PatchedThread:
-    """Puts the three methods on threading.Thread itself, so subclasses defined at any time have them."""
+    """Puts the methods on the classes themselves, so subclasses defined at any time have them."""
 
     names: ClassVar[dict[str, Any]] = {"start": start_thread, "join": join_thread, "is_alive": thread_is_alive}
 
@@ -272,8 +297,11 @@ class PatchedThread:
         for name, method in cls.names.items():
             _original[name] = getattr(threading.Thread, name)
             setattr(threading.Thread, name, method)
+        _original["init"] = ThreadPoolExecutor.__init__
+        ThreadPoolExecutor.__init__ = init_executor  # type: ignore[method-assign, assignment]
 
     @classmethod
     def remove(cls) -> None:
         for name in cls.names:
             setattr(threading.Thread, name, _original[name])
+        ThreadPoolExecutor.__init__ = _original["init"]  # type: ignore[method-assign]

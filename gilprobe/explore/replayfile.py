@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import gc
 import hashlib
 import importlib
@@ -159,7 +160,7 @@ def describe(target: dict[str, Any]) -> dict[str, Any]:
             found[key] = _encode(value)
         elif key == "operations":
             continue
-        elif key == "post":
+        elif key in ("post", "early"):
             found[key] = value
         else:
             found[key] = None if value is None else reference(value)
@@ -167,6 +168,8 @@ def describe(target: dict[str, Any]) -> dict[str, Any]:
 
 
 def reference(value: Any) -> dict[str, Any]:
+    if isinstance(value, functools.partial):
+        return {"partial": reference(value.func), "given": _encode((value.args, value.keywords))}
     inner = getattr(value, "__func__", value)
     module = sys.modules.get(getattr(inner, "__module__", "") or "")
     file = getattr(module, "__file__", None)
@@ -174,12 +177,15 @@ def reference(value: Any) -> dict[str, Any]:
     name = getattr(inner, "__qualname__", repr(value))
     found = {"module": getattr(inner, "__module__", None), "file": file, "name": name}
     if code is not None and "<" in name:
-        found["digest"] = _code_digest(code)
+        found["digest"] = _nameless_digest(inner)
     return found
 
 
 def resolve(described: dict[str, Any]) -> Any:
     """The object a reference names, imported anew if need be."""
+    if "partial" in described:
+        args, keywords = decode(described["given"])
+        return functools.partial(resolve(described["partial"]), *args, **keywords)
     module = _import(described)
     name: str = described["name"]
     if "<" not in name:
@@ -194,7 +200,7 @@ def resolve(described: dict[str, Any]) -> Any:
             isinstance(candidate, FunctionType)
             and candidate.__qualname__ == name
             and candidate.__module__ == module.__name__
-            and _code_digest(candidate.__code__) == described.get("digest")
+            and _nameless_digest(candidate) == described.get("digest")
         ):
             return candidate
     raise ReplayMismatch(
@@ -269,10 +275,29 @@ def _find(file: str, function: str) -> ast.AST | None:
     return node
 
 
-def _code_digest(code: Any) -> str:
-    """Of a function without a name of its own: its names and constants, not its bytecode."""
-    parts = (code.co_name, code.co_names, code.co_varnames, [c for c in code.co_consts if not hasattr(c, "co_code")])
+def _nameless_digest(function: Any) -> str:
+    """Of a function without a name of its own: its names and constants, not its bytecode, and what it closes over."""
+    code = function.__code__
+    held = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+    held += function.__defaults__ or ()
+    shown = [value if _plain(value) else getattr(value, "__qualname__", type(value).__qualname__) for value in held]
+    constants = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    parts = (code.co_name, code.co_names, code.co_varnames, constants, shown)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> bool:
+    return type(value) in (int, float, str, bytes, bool, type(None)) or (
+        type(value) is tuple and all(_plain(each) for each in value)
+    )
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
 
 
 def mismatches(content: dict[str, Any]) -> list[str]:

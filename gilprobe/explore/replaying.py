@@ -36,6 +36,7 @@ def replay(path: str | Path) -> Result:
     observer = Observer()
     strategy = KeyFollowing(content["switches"], observer)
     with _session(target) as session:
+        session.early = target.get("early", False)
         execute = _executor(session, target)
         outcome = execute(strategy, observer)
         if content["oracle"] == "race" and not outcome.failed:
@@ -61,7 +62,7 @@ def _resolve(described: dict[str, Any]) -> dict[str, Any]:
             target[key] = tuple(resolve(body) for body in value)
         elif key in ("args", "scenario"):
             target[key] = decode(value)
-        elif key == "post":
+        elif key in ("post", "early"):
             target[key] = value
         else:
             target[key] = None if value is None else resolve(value)

@@ -8,8 +8,12 @@ from typing import Any
 
 
 def restore_key(space: dict[str, Any], key: str, value: Any) -> None:
-    if space.get(key) is not value:
-        space[key] = value
+    try:
+        if space[key] is value:  # not .get(): 3.13t yields the processor 40 times in there, measured
+            return
+    except KeyError:
+        pass
+    space[key] = value
 
 
 def restore_attr(owner: Any, name: str, value: Any) -> None:

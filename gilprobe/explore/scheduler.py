@@ -13,8 +13,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from gilprobe.explore.gates import Gate
 from gilprobe.explore.pool import Abandon, Pool, Task
-from gilprobe.explore.real import get_ident, raw_lock
+from gilprobe.explore.real import get_ident
 
 FREE: Final = (
     1 << 60
@@ -22,7 +23,7 @@ FREE: Final = (
 SPIN_LIMIT: Final = 1_000  # decisions in a row by one thread while others could run: it is spinning, let them
 STEP_LIMIT: Final = 60_000  # decisions in one run: taken for a livelock
 POINT_LIMIT: Final = 2_000_000  # change points in one run, decisions or not: an endless loop of a thread on its own
-SELF_WAKES: Final = 2  # sleeps of a thread that may end at once while others could run; more would never end a poll
+SELF_WAKES: Final = 3  # sleeps of a thread that may end at once while others could run; more would never end a poll
 
 
 class Strategy(Protocol):
@@ -38,7 +39,9 @@ class Strategy(Protocol):
 class Run:
     """One schedule of one set of bodies."""
 
-    def __init__(self, pool: Pool, strategy: Strategy, tracer: Any = None, observer: Any = None) -> None:
+    def __init__(
+        self, pool: Pool, strategy: Strategy, finished: Gate, tracer: Any = None, observer: Any = None
+    ) -> None:
         self.pool = pool
         self.strategy = strategy
         self.tracer = tracer
@@ -63,12 +66,13 @@ class Run:
         self.stuck: list[Task] = []
         self.livelock = False
         self.paused = 0  # > 0: no change points (set-up, sequential parts)
-        self.finished = raw_lock()
-        self.finished.acquire()
+        self.finished = finished
         self.timeouts_fired = 0
-        self.early = False  # timeouts may end while others could go on
-        self.capped = False  # some ended no earlier, for a poll would never end
-        self.timed_waits = 0  # waits with a timeout that began while others could go on
+        self.early = False  # every timeout may end while others could go on, not only those nobody heeds
+        self.unheeded: Callable[[FrameType], bool] = lambda _frame: False
+        self.capped = False  # not every choice was one: a poll or a busy loop would never end
+        self.timed_waits = 0  # waits with a timeout that could not end early, though others could go on
+        self.clock_reads = 0
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
 
     # -- building
@@ -134,6 +138,7 @@ class Run:
         if index >= self.spin_mark:
             # A busy loop waits for the others: give them the baton and let time pass; this is no preemption.
             self.trace[index] |= FREE
+            self.capped = True
             self.now += 0.05
             self.spin_mark = index + SPIN_LIMIT
             others = self.enabled & ~task.bit
@@ -157,11 +162,11 @@ class Run:
         self._wake(target)
         self.current = target
         self.spin_mark = self.index + SPIN_LIMIT
-        target.worker.gate.release()
+        target.worker.gate.open()
         self._park(task)
 
     def _park(self, task: Task) -> None:
-        task.worker.gate.acquire()
+        task.worker.gate.wait()
         if self.dead:
             raise Abandon
 
@@ -177,7 +182,7 @@ class Run:
                 self.timeouts_fired += 1
 
     def block(self, task: Task, on: Any, timeout: float | None) -> bool:
-        """Until `unblock`; False when `timeout` (s, virtual) ran out, which happens only if no thread can go on."""
+        """Until `unblock`; False when `timeout` (s, virtual) ran out: where no thread can go on, or `early`."""
         if self.dead:
             raise Abandon
         task.waiting_for = on
@@ -187,10 +192,12 @@ class Run:
             task.deadline = self.now + timeout
             self.timed.append(task)
             if task.index:
-                self.timed_waits += self.enabled & ~self.sleeping & ~1 != 0
-                if self.early and task.sleeps >= SELF_WAKES:
-                    self.capped = True
-                elif self.early:
+                others = self.enabled & ~1 != 0
+                if not (self.early or self.unheeded(sys._getframe(1))):
+                    self.timed_waits += others
+                elif task.sleeps >= SELF_WAKES:
+                    self.capped |= others
+                else:
                     task.sleeps += 1
                     # Like a sleeper: whoever chooses it lets its timeout end.
                     self.enabled |= task.bit
@@ -231,7 +238,7 @@ class Run:
         """The last thing a worker does for a task; afterwards the run belongs to somebody else."""
         if self.dead:
             with contextlib.suppress(RuntimeError):  # the controller gave this thread up and waits no more
-                self.finished.release()
+                self.finished.open()
             return
         task.done = True
         self.enabled &= ~task.bit
@@ -246,7 +253,7 @@ class Run:
             return
         self.current = target
         self._wake(target)
-        target.worker.gate.release()
+        target.worker.gate.open()
 
     def _yield(self, task: Task) -> None:
         target = self._next(task)
@@ -281,6 +288,7 @@ class Run:
                 choices |= default.bit
         if task is not None and task.bit & self.sleeping and task.sleeps > SELF_WAKES and awake:
             choices &= ~task.bit
+            self.capped = True
         if self.paused or choices == default.bit:
             return default
         index = self.index
@@ -300,7 +308,7 @@ class Run:
         if not self.livelock:
             self.stuck = [t for t in self.tasks if not t.done]
         self.current = None
-        self.finished.release()
+        self.finished.open()
 
     # -- called by the controller
 
@@ -312,7 +320,7 @@ class Run:
             return
         self._wake(first)
         self.current = first
-        first.worker.gate.release()
+        first.worker.gate.open()
 
     def abandon(self, lost: Task | None = None) -> list[Task]:
         """Unwinds what is left, one thread at a time; returns the tasks that did not end within a second.
@@ -328,8 +336,8 @@ class Run:
             if task.done or task is lost or task.worker.task is not task:
                 continue
             self.current = task
-            task.worker.gate.release()
-            if not self.finished.acquire(timeout=1.0):
+            task.worker.gate.open()
+            if not self.finished.wait_for(1.0):
                 left.append(task)
                 self.pool.forget(task.worker)
         self.current = None

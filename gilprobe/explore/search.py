@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from gilprobe.explore.engine import Outcome
 from gilprobe.explore.points import Site
@@ -21,6 +22,7 @@ Deviations = tuple[tuple[int, int], ...]
 Execute = Callable[[Strategy], Outcome]
 _NEVER = 1 << 60
 FURTHER = 2  # more preemptions than asked for, where that takes few schedules
+MANY = 400  # schedules after which some are chosen otherwise too, though no level is done
 BEYOND = 300  # schedules, after all with the preemptions asked for were run
 _SHUFFLE_MAX = 200_000  # children of a level put in random order; more are run as they come
 
@@ -34,6 +36,7 @@ class Fixed:
         self.deviations = deviations
         self.position = 0
         self.diverged: int | None = None
+        self.where: Any = None  # the change point there, or who could not go on
 
     def begin(self, run: Run) -> None:
         run.stop_at = self.deviations[0][0] if self.deviations else _NEVER
@@ -47,6 +50,7 @@ class Fixed:
         run.stop_at = self.deviations[self.position][0] if self.position < len(self.deviations) else _NEVER
         if target >= len(run.tasks) or not choices >> target & 1:
             self.diverged = index
+            self.where = run.site if current is not None else run.leaver
             return default
         return run.tasks[target]
 
@@ -155,66 +159,70 @@ class Found:
     complete: bool = False  # every level asked for was
     length: int = 0  # decisions in the longest schedule
     inconclusive: int = 0
-    timed: bool = False  # a thread waited with a timeout while others could go on
-    capped: bool = False  # not all timeouts that could end early did
+    timed: bool = False  # a thread waited with a timeout that could not end early while others could go on
+    capped: bool = False  # some choices were not tried, as there is no end of them: polls, busy loops
+    clocked: bool = False  # the code looked at a clock
+    wavering: bool = False  # the same part of a schedule went another way when it was run again
     early: Outcome | None = None  # what fails only if a timeout ends while others could go on
-    passed: list[Deviations] = field(default_factory=list)
+    with_early: bool = False  # `outcome` is of a schedule in which every timeout may end early
+    scenarios: int = 0  # of `check`, of which each was explored to the end
 
 
 def search(
     execute: Execute, *, preemptions: int, deadline: float, seed: int, max_schedules: int | None = None,
     accept: Callable[[Outcome], bool] | None = None, guided: bool = True,
-    hot: Hot | None = None, beyond: bool = True,
+    hot: Hot | None = None, beyond: bool = True, timed_deadline: float | None = None,
 ) -> Found:  # fmt: skip
     """Runs schedules until one fails, all up to `preemptions` were run, or the deadline (s, monotonic) has passed.
 
     hot: where threads meet; those places are tried first. guided: False keeps to context bounding,
-    beyond: False to the preemptions asked for.
+    beyond: False to the preemptions asked for. timed_deadline: where timeouts could end early, so that time is left to
+    try that.
     """
     found = Found()
     rng = random.Random(seed)
     hot = hot or Hot()
     levels = _levels(execute, preemptions, rng, found, hot, beyond)
-    out_of = _Budget(deadline, max_schedules, found)
+    out_of = _Budget(deadline, max_schedules, found, deadline if timed_deadline is None else timed_deadline)
     for outcome, deviations in levels:
         if _ends(outcome, deviations, found, accept) or out_of():
             return found
-        if guided and found.bound is not None and found.bound >= 1 and found.schedules % 40 == 0:
+        far = (found.bound is not None and found.bound >= 1) or found.schedules >= MANY
+        if guided and far and found.schedules % 40 == 0:
             for strategy in _random_strategies(rng, found.length, 20, hot):
                 outcome = execute(strategy)
                 found.schedules += 1
                 if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
                     return found
-    found.complete = not found.inconclusive
-    if beyond and found.complete and found.length:
-        # Beyond what was asked: a schedule with more preemptions may fail yet.
-        for strategy in _random_strategies(rng, found.length, min(BEYOND, found.length * 12), hot):
+    found.complete = not (found.inconclusive or found.capped or found.wavering)
+    if not found.complete:
+        found.bound = None
+    if found.length and (beyond or (guided and max_schedules is not None and not found.complete)):
+        # A schedule with more preemptions may fail yet; and where not every choice was tried, the budget is used up.
+        complete, found.complete = found.complete, False
+        count = min(BEYOND, found.length * 12) if complete else _NEVER
+        for strategy in _random_strategies(rng, found.length, count, hot):
             outcome = execute(strategy)
             found.schedules += 1
-            if _ends(outcome, tuple(outcome.run.deviations), found, accept) or out_of():
-                found.complete = found.outcome is None
+            if _ends(outcome, tuple(outcome.run.deviations), found, accept):
                 return found
-    if found.inconclusive:
-        found.bound = None
-        while not out_of():
-            for strategy in _random_strategies(rng, found.length, 20, hot):
-                outcome = execute(strategy)
-                found.schedules += 1
-                if _ends(outcome, tuple(outcome.run.deviations), found, accept):
-                    return found
+            if out_of():
+                break
+        found.complete = complete
     return found
 
 
 class _Budget:
-    def __init__(self, deadline: float, max_schedules: int | None, found: Found) -> None:
+    def __init__(self, deadline: float, max_schedules: int | None, found: Found, timed_deadline: float) -> None:
         self.deadline = deadline
+        self.timed_deadline = timed_deadline
         self.max_schedules = max_schedules
         self.found = found
 
     def __call__(self) -> bool:
         if self.max_schedules is not None and self.found.schedules >= self.max_schedules:
             return True
-        return raw_monotonic() > self.deadline
+        return raw_monotonic() > (self.timed_deadline if self.found.timed else self.deadline)
 
 
 def _ends(outcome: Outcome, deviations: Deviations, found: Found, accept: Callable[[Outcome], bool] | None) -> bool:
@@ -223,6 +231,7 @@ def _ends(outcome: Outcome, deviations: Deviations, found: Found, accept: Callab
     found.length = max(found.length, outcome.run.index)
     found.timed |= outcome.run.timed_waits > 0
     found.capped |= outcome.run.capped
+    found.clocked |= outcome.run.clock_reads > 0
     if outcome.uncontrolled is not None or (outcome.failed and (accept is None or accept(outcome))):
         found.outcome = outcome
         found.deviations = deviations
@@ -248,24 +257,25 @@ def _levels(
     for level in range(preemptions + 1 + (FURTHER if further else 0)):
         if level > preemptions and sum(len(trace) for _, trace in parents) > BEYOND * 3:
             return
-        children = _children(parents, rng, hot) if level else iter([()])
+        children = _children(parents, rng, hot) if level else iter([((), [])])
         next_parents: list[tuple[Deviations, list[int]]] = []
         kept = 0
         for child in children:
-            stack: list[Deviations] = [child]
+            stack: list[tuple[Deviations, list[int]]] = [child]
             while stack:
-                deviations = stack.pop()
+                deviations, before = stack.pop()
                 strategy = Fixed(deviations)
                 outcome = execute(strategy)
                 found.schedules += 1
                 if strategy.diverged is not None:
-                    raise Diverged(outcome.run, strategy.diverged)
+                    raise Diverged(strategy.diverged, strategy.where)
                 yield outcome, deviations
                 trace = outcome.run.trace
                 start = deviations[-1][0] + 1 if deviations else 0
+                found.wavering |= trace[:start] != before[:start]
                 for index in range(len(trace) - 1, start - 1, -1):
                     if trace[index] & FREE:
-                        stack.extend((*deviations, (index, target)) for target in _bits(trace[index] & ~FREE))
+                        stack.extend(((*deviations, (index, target)), trace) for target in bits(trace[index] & ~FREE))
                 if not outcome.inconclusive and (level < preemptions or kept < BEYOND * 3):
                     next_parents.append((deviations, trace))
                     kept += len(trace)
@@ -273,26 +283,29 @@ def _levels(
         parents = next_parents
 
 
-def _children(parents: list[tuple[Deviations, list[int]]], rng: random.Random, hot: Hot) -> Iterator[Deviations]:
+def _children(
+    parents: list[tuple[Deviations, list[int]]], rng: random.Random, hot: Hot
+) -> Iterator[tuple[Deviations, list[int]]]:
+    """Each with the trace that it comes from."""
     total = sum(len(trace) for _, trace in parents)
 
-    def each() -> Iterator[Deviations]:
+    def each() -> Iterator[tuple[Deviations, list[int]]]:
         for deviations, trace in parents:
             for index in range(deviations[-1][0] + 1 if deviations else 0, len(trace)):
                 if not trace[index] & FREE:
-                    for target in _bits(trace[index]):
-                        yield (*deviations, (index, target))
+                    for target in bits(trace[index]):
+                        yield (*deviations, (index, target)), trace
 
     if total > _SHUFFLE_MAX:
         return each()
     everything = list(each())
     rng.shuffle(everything)
     if hot.decisions:  # of the default schedule: those of the first level
-        everything.sort(key=lambda d: len(d) > 1 or d[0][0] not in hot.decisions)
+        everything.sort(key=lambda c: len(c[0]) > 1 or c[0][0][0] not in hot.decisions)
     return iter(everything)
 
 
-def _bits(mask: int) -> Iterator[int]:
+def bits(mask: int) -> Iterator[int]:
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
@@ -302,10 +315,18 @@ def _bits(mask: int) -> Iterator[int]:
 class Diverged(Exception):
     """The code under test did something else when the same schedule was run again."""
 
-    def __init__(self, run: Run, index: int) -> None:
+    def __init__(self, index: int, where: Any) -> None:
         super().__init__(f"decision {index}")
-        self.run = run
         self.index = index
+        self.where = where
+
+    @property
+    def place(self) -> str:
+        if isinstance(self.where, Site):
+            return f"before {self.where.source or self.where.op} ({self.where.file}:{self.where.line})"
+        if isinstance(self.where, Task) and self.where.wait_site:
+            return f"where {self.where.name} waits"
+        return "between two threads"
 
 
 def cpu_s() -> float:

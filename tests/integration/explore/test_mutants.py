@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_a_mutant_is_killed_and_the_unchanged_loader_is_not() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "stress", "mutants", "--only", "fault_cost", "--scenario", "fault cost"],
+        [sys.executable, "-m", "stress.mutants", "--only", "fault_cost", "--scenario", "fault cost"],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

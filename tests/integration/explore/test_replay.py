@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,47 @@ def test_a_fresh_process_reproduces_it(tmp_path: Path) -> None:
     again = gilprobe(tmp_path, "--replay", saved(tmp_path))
     assert again.returncode == 1
     assert "FAILED (linearizability) with 1 preemption" in again.stdout
+
+
+BODIES = """
+import functools
+
+class Pair:
+    def __init__(self):
+        self.a = self.b = 0
+
+def adder(name):
+    def add(pair):
+        setattr(pair, name, getattr(pair, name) + 1)
+    return add
+
+def add(name, pair):
+    adder(name)(pair)
+
+def right(pair):
+    assert pair.b == 2 or pair.a
+
+ALL = [adder("a"), adder("b")]
+PARTS = [functools.partial(add, "a"), functools.partial(add, "b")]
+"""
+MAKE = (
+    "import bodies, gilprobe.explore as e; b = bodies.{0}[1]; "
+    "print(e.run(b, b, state=bodies.Pair, final=bodies.right, replay_dir='.').replay_path)"
+)
+AGAIN = "import sys, gilprobe.explore as e; r = e.replay(sys.argv[1]); print(r.verdict, r.oracle)"
+
+
+@pytest.mark.parametrize("kind", ["ALL", "PARTS"])
+def test_bodies_without_a_name_are_found_by_what_they_hold(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "bodies.py").write_text(BODIES)
+
+    def python(*args: str) -> str:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+        done = subprocess.run([sys.executable, "-c", *args], cwd=tmp_path, env=env, capture_output=True, text=True,
+                              timeout=60)  # fmt: skip
+        return done.stdout.strip() or done.stderr
+
+    assert python(AGAIN, python(MAKE.format(kind))) == "FAILED invariant"
 
 
 def test_an_edit_elsewhere_in_the_file_does_not_matter(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gilprobe.explore import check, run
+from gilprobe.explore import check, replay, run
+from gilprobe.explore.check import all_scenarios
+from gilprobe.explore.operations import Call
 
 
 class Switch:
@@ -80,18 +84,90 @@ def patient(cell: Cell) -> None:
     cell.seen = 1 if any(cell.ready.wait(1) for _ in range(3)) else cell.value
 
 
+def giving_up(cell: Cell) -> None:
+    if not cell.ready.wait(1):
+        raise TimeoutError
+    cell.seen = cell.value
+
+
+def polling(cell: Cell) -> None:
+    while not cell.ready.is_set():
+        time.sleep(0.1)
+    cell.seen = cell.value
+
+
+class Turns:
+    def __init__(self) -> None:
+        self.turn = threading.Event()
+        self.back = threading.Event()
+
+
+def take(turns: Turns) -> None:
+    """Gives up without a word."""
+    if turns.turn.wait(1):
+        turns.back.set()
+
+
+def give(turns: Turns) -> None:
+    turns.turn.set()
+    turns.back.wait()
+
+
+def give_and_go(turns: Turns) -> None:
+    turns.turn.set()
+    if not turns.back.wait(1):
+        return
+
+
 def seen(cell: Any) -> None:
     assert cell.seen == 1
 
 
-@pytest.mark.parametrize("body", [trusting, patient])
+def test_a_wait_whose_end_nobody_asks_about_may_end_early() -> None:
+    result = run(trusting, Cell.put, state=Cell, final=seen)
+    assert (result.verdict, result.oracle, result.preemptions) == ("FAILED", "invariant", 0)
+
+
+@pytest.mark.parametrize("body", [patient, giving_up])
 def test_code_that_a_timeout_breaks_is_not_exhausted(body: Any) -> None:
-    assert run(body, Cell.put, state=Cell, final=seen).verdict == "NOT_FOUND"
+    result = run(body, Cell.put, state=Cell, final=seen, budget_s=2)
+    assert (result.verdict, result.bound) == ("NOT_FOUND", None)
+    assert "if a timeout ends" in result.story
 
 
-def test_a_failure_that_takes_an_early_timeout_is_told() -> None:
-    assert "if a timeout ends" in run(trusting, Cell.put, state=Cell, final=seen).story
+def test_who_gives_up_must_not_leave_another_waiting_for_ever(tmp_path: Path) -> None:
+    result = run(take, give, state=Turns, replay_dir=str(tmp_path))
+    assert (result.verdict, result.oracle, result.preemptions) == ("FAILED", "lost-wakeup", 0)
+    assert replay(str(result.replay_path)).oracle == "lost-wakeup"
+    assert run(take, give_and_go, state=Turns).verdict == "EXHAUSTED"
 
 
 def test_code_that_asks_how_its_wait_ended_is_exhausted() -> None:
     assert run(asking, Cell.put, state=Cell, final=seen).verdict == "EXHAUSTED"
+
+
+def test_a_poll_is_not_exhausted() -> None:
+    result = run(polling, Cell.put, state=Cell, final=seen, preemptions=0, budget_s=2)
+    assert (result.verdict, result.bound) == ("NOT_FOUND", None)
+    assert "polls or spins" in result.story
+
+
+class Three:
+    """Two threads break it; what a third one does hides that."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def add(self) -> None:
+        self.n += 1
+
+    def zero(self) -> None:
+        self.n = 0
+
+
+def test_scenarios_of_fewer_threads_are_among_all() -> None:
+    calls = [Call("add"), Call("zero")]
+    found = list(all_scenarios(calls, 3, 2))
+    assert len(found) == len(set(found)) == 21 + 56  # multisets of two and of three of the six sequences
+    assert ((calls[0],), (calls[0],)) == found[0]
+    assert check(Three, threads=3, max_ops=1).failed
