@@ -281,6 +281,8 @@ typedef struct {
     uint64_t yields;
     uint64_t first_ns; /* start of the first wait */
     uint64_t last_ns;  /* end of the last */
+    uint64_t cpu_ns;   /* within total_ns: CPU used in the calls, from looks (looks.c); not of I/O: io_cpu_ns has it */
+    int64_t looked_ns; /* to be added to wake_ns: runnable beyond it, from looks; negative where it says too much */
     uint32_t histogram[GP_HISTOGRAM_BUCKETS];
 } WaitRecord;
 

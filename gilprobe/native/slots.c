@@ -116,7 +116,8 @@ static void thread_begin(Slot *slot, uint64_t start_cpu_ns, uint64_t start_run_d
     slot->tid = (uint32_t)gp_syscall3(SYS_gettid, 0, 0, 0);
     slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     slot->named = 0;
-    slot->io_slow = slot->io_long = 0;
+    slot->io_slow = 0;
+    slot->usual_ns[0] = slot->usual_ns[1] = GP_LOOK_USUAL_NS;
     slot->blocked = slot->vforked = slot->over = 0;
     slot->session = gp_session;
     memset(&slot->past, 0, sizeof slot->past);

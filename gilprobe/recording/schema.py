@@ -117,7 +117,7 @@ class EndKind(IntEnum):
     STOP = 4
 
 
-U8, U16, U32, U64 = "<u1", "<u2", "<u4", "<u8"
+U8, U16, U32, U64, I64 = "<u1", "<u2", "<u4", "<u8", "<i8"
 RECORD_HEAD = [("type", U16), ("flags", U16), ("bytes", U32)]
 
 FILE_HEADER = np.dtype(
@@ -241,8 +241,10 @@ WAIT_RECORD = np.dtype(
                 "yields",
                 "first_ns",
                 "last_ns",
+                "cpu_ns",
             )
         ),
+        ("looked_ns", I64),
         ("histogram", U32, (HISTOGRAM_BUCKETS,)),
     ]
 )
