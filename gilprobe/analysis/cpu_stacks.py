@@ -10,6 +10,7 @@ import numpy as np
 from gilprobe.analysis.frames import Stacks
 from gilprobe.model import Frame, SampledStack
 from gilprobe.recording import Recording
+from gilprobe.recording.schema import SampleFlag
 
 
 def cpu_stacks_of(recordings: Sequence[Recording]) -> tuple[SampledStack, ...]:
@@ -29,22 +30,24 @@ def _of_process(recording: Recording, numbers: dict[int, int]) -> list[SampledSt
     samples = recording.samples
     if not len(samples):
         return []
+    held = (samples["flags"] & SampleFlag.HELD).astype(np.uint64)
     keys, counts = np.unique(
-        samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"], return_counts=True
+        held << np.uint64(63) | samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"],
+        return_counts=True,
     )
     stacks = Stacks(recording)
     of_thread: dict[int, int] = defaultdict(int)
-    of_stack: dict[tuple[int, tuple[Frame, ...]], int] = defaultdict(int)
+    of_stack: dict[tuple[int, tuple[Frame, ...], str], int] = defaultdict(int)
     for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        thread = key >> 32
+        thread = key >> 32 & 0x7FFFFFFF
         of_thread[thread] += count
-        of_stack[thread, stacks.frames(key & 0xFFFFFFFF)] += count
+        of_stack[thread, stacks.frames(key & 0xFFFFFFFF), "held" if key >> 63 else "running"] += count
     built = []
-    for (thread, frames), count in of_stack.items():
+    for (thread, frames, state), count in of_stack.items():
         recorded = recording.threads.get(thread)
         if recorded is None:
             continue
         cpu_s = max(0, recorded["cpu_ns"] - recorded["start_cpu_ns"]) / 1e9
         seconds = cpu_s * count / of_thread[thread]
-        built.append(SampledStack(thread=numbers[thread], stack=frames, count=count, seconds=seconds))
+        built.append(SampledStack(numbers[thread], frames, count, seconds, state))
     return built

@@ -37,6 +37,7 @@ class Options:
     cuda: bool = False
     cupti: str = ""
     py_spy: str | None = None  # the program to run beside the target
+    py_spy_asked: bool = False
     watchdog_s: float | None = None  # the limit of a stall; None = no watchdog
     on_deadlock: str = "report"
     cuda_raw: int = 0
@@ -50,7 +51,7 @@ class Options:
         if self.cuda:
             parts += ["cuda=1", *([f"cuda_raw={self.cuda_raw}"] if self.cuda_raw else [])]
             parts += [f"cupti={self.cupti}"] if self.cupti else []
-        if self.py_spy:
+        if self.py_spy and self.events:
             parts.append("holds=1")
         if self.watchdog_s is not None:
             parts += [f"watchdog_ms={max(1, round(1000 * self.watchdog_s))}", f"on_deadlock={self.on_deadlock}"]
@@ -130,7 +131,7 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
         for number in pending:
             child.send_signal(number)
         if options.py_spy:
-            spy = PySpy(options.py_spy, child.pid, recording, options.rate_hz)
+            spy = PySpy(options.py_spy, child.pid, recording, options.rate_hz, asked=options.py_spy_asked)
         status = child.wait()
     except OSError as error:
         raise TargetError(f"{interpreter.path} could not be started: {error.strerror}", "Check --python.") from error

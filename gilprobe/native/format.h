@@ -406,6 +406,10 @@ typedef struct {
     uint64_t end_ticks;
 } GilHoldRecord;
 
+enum SampleFlags {
+    GP_SAMPLE_HELD = 1 /* the thread held the GIL */
+};
+
 /* One sample of a thread's registers, by CPU time. */
 typedef struct {
     uint32_t thread;
@@ -417,6 +421,8 @@ typedef struct {
     uint32_t type_id;       /* of `object` */
     uint32_t span_id;       /* the innermost span it was in */
     uint64_t registers[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 ... r15 */
+    uint32_t flags;         /* SampleFlags */
+    uint32_t reserved;
 } SampleRecord;
 
 /* ---- CUDA, with --cuda. Numbers of errors, kinds and API kinds are CUPTI's own. */

@@ -94,6 +94,10 @@ class WaitFlag(IntFlag):
     OVERFLOW = 16
 
 
+class SampleFlag(IntFlag):
+    HELD = 1
+
+
 class SpanFlag(IntFlag):
     OVERFLOW = 1
 
@@ -315,6 +319,8 @@ SAMPLE_RECORD = np.dtype(
         ("type_id", U32),
         ("span_id", U32),
         ("registers", U64, (16,)),
+        ("flags", U32),
+        ("reserved", U32),
     ]
 )
 
