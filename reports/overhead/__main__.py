@@ -86,7 +86,8 @@ def py_spy_beside(pairs: int, python: str | None) -> list[dict[str, Any]]:
 
 def _own_share(python: str) -> float:
     code = (
-        "import threading, time\nend = time.monotonic() + 10\ndef body():\n while time.monotonic() < end: sum(range(500))\n"
+        "import threading, time\nend = time.monotonic() + 10\n"
+        "def body():\n while time.monotonic() < end: sum(range(500))\n"
         "threads = [threading.Thread(target=body) for _ in range(3)]\n[t.start() for t in threads]\nbody()"
     )
     with tempfile.TemporaryDirectory() as name:
