@@ -9,6 +9,7 @@ from pathlib import Path
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
 from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_rows
+from gilprobe.analysis.counted import counted
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
 from gilprobe.analysis.gpu_waits import gpu_of
@@ -49,6 +50,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     loader = loader_of(spans, rows, hot.objects)
     told = watched(recordings)
     gpu = gpu_of(recordings, waits)
+    hardware = counted(recordings)
     outside = spied(recordings, waits)
     timeline = timeline_of(recordings, waits, rows, start_ns)
 
@@ -62,11 +64,12 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         *no_loader(loader),
         *not_watched(recordings),
         *hot.not_observed,
+        *hardware.not_observed,
         *outside.not_observed,
         *cuda_not_observed(gpu),
     )
     return Profile(
-        meta=meta | outside.meta,
+        meta=meta | outside.meta | hardware.meta,
         processes=processes,
         threads=tuple(threads),
         waits=rows,

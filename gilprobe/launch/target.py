@@ -34,6 +34,7 @@ class Options:
     rate_hz: int = 100
     sampler: str = "auto"
     prove: bool = False
+    counter: str = ""  # TYPE:CONFIG of perf_event_open, counted in place of the processor's own event: for tests
     cuda: bool = False
     cupti: str = ""
     py_spy: str | None = None  # the program to run beside the target
@@ -46,6 +47,8 @@ class Options:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
+        if self.counter:
+            parts.append(f"counter={self.counter}")
         if self.prove:
             parts.append("prove=1")
         if self.cuda:

@@ -152,6 +152,7 @@ typedef struct Slot {
     struct Slot *next_all;
     _Atomic bool in_use;
     int sampler_fd;
+    int counter_fd; /* plus one; 0 = none */
     uint8_t sampler_on;
     int sampler_timer; /* the kernel's id: a signal handler may make one, for which glibc promises nothing */
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
@@ -166,7 +167,10 @@ typedef struct {
     bool prove;
     bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
-    int sampler; /* 0 auto, 1 perf, 2 timer */
+    int sampler;        /* 0 auto, 1 perf, 2 timer */
+    bool counter_given; /* an event to count for each thread, in place of the processor's */
+    uint32_t counter_type;
+    uint64_t counter_config;
     bool cuda;
     uint32_t cuda_raw; /* so many of CUPTI's records are kept as they come */
     char cupti[768];   /* libcupti's path; empty: look for one */
@@ -351,6 +355,13 @@ void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *dea
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
+
+/* counter.c */
+void gp_counter_setup(void);
+void gp_counter_start(Slot *slot);
+void gp_counter_read(Slot *slot);
+void gp_counter_stop(Slot *slot);
+void gp_counter_forked(Slot *slot);
 
 /* sampler.c */
 bool gp_is_sampler_signal(int number, int code);

@@ -115,6 +115,11 @@ enum HeaderFlags {
     GP_HEADER_DEBUG_BUILD = 128
 };
 
+enum CounterFlags {
+    GP_COUNTER_TRIED = 1,
+    GP_COUNTER_UNKNOWN = 2 /* no event of this processor is known to us; the errno is that of its cycles */
+};
+
 enum EndKind {
     GP_END_NONE = 0 /* still running, or killed */,
     GP_END_EXIT = 1,
@@ -145,6 +150,10 @@ typedef struct {
     uint64_t runtime_address; /* _PyRuntime */
     uint64_t runtime_bytes;
     uint64_t sampler_errno; /* why perf could not be had */
+    uint64_t counter_type;  /* of the event counted for each thread, as perf_event_open has it */
+    uint64_t counter_config;
+    uint64_t counter_flags; /* CounterFlags, 0 = not tried */
+    uint64_t counter_errno; /* why it could not be had */
 } FileHeader;
 
 typedef struct {
@@ -246,6 +255,9 @@ typedef struct {
     uint64_t io_cpu_ns; /* CPU used inside hooked I/O calls that have WAIT records, where measured */
     uint64_t samples;
     uint64_t lost;
+    uint64_t counted; /* of the header's event, in counted_running_ns of counted_enabled_ns of the thread's CPU */
+    uint64_t counted_enabled_ns;
+    uint64_t counted_running_ns; /* 0 = nothing was counted */
     /* the wait that is open now; open_start_ns is stored last (release), 0 = none */
     uint64_t open_start_ns;
     uint64_t open_address;

@@ -172,6 +172,8 @@ static int adopt(uint32_t tid) {
 }
 
 void gp_sampler_start(Slot *slot) {
+    if (on)
+        gp_counter_start(slot);
     if (!on || slot->sampler_on)
         return;
     int error = errno;
@@ -192,6 +194,7 @@ void gp_sampler_stop(Slot *slot) {
     uint8_t was_on = __atomic_exchange_n(&slot->sampler_on, 0, __ATOMIC_ACQ_REL);
     int fd = slot->sampler_fd;
     slot->sampler_fd = -1;
+    gp_counter_stop(slot);
     if (was_on == 1)
         gp_syscall3(SYS_close, fd, 0, 0);
     else if (was_on == 2)
@@ -240,11 +243,13 @@ void gp_sampler_forked(void) {
             gp_syscall3(SYS_close, slot->sampler_fd, 0, 0);
         slot->sampler_on = 0;
         slot->sampler_fd = -1;
+        gp_counter_forked(slot);
     }
 }
 
 void gp_sampler_setup(void) {
     static bool installed;
+    gp_counter_setup();
     if (!gp_options.rate_hz)
         return;
     if (installed) {

@@ -98,6 +98,11 @@ class SampleFlag(IntFlag):
     HELD = 1
 
 
+class CounterFlag(IntFlag):
+    TRIED = 1
+    UNKNOWN = 2
+
+
 class SpanFlag(IntFlag):
     OVERFLOW = 1
 
@@ -154,6 +159,10 @@ FILE_HEADER = np.dtype(
             "runtime_address",
             "runtime_bytes",
             "sampler_errno",
+            "counter_type",
+            "counter_config",
+            "counter_flags",
+            "counter_errno",
         )
     ]
 )
@@ -211,6 +220,9 @@ THREAD_RECORD = np.dtype(
                 "io_cpu_ns",
                 "samples",
                 "lost",
+                "counted",
+                "counted_enabled_ns",
+                "counted_running_ns",
                 "open_start_ns",
                 "open_address",
             )
