@@ -198,6 +198,18 @@ def events(count: int = 10_000_000) -> list[dict[str, Any]]:
     return rows
 
 
+def long_run(seconds: int, rate_hz: int = 1000, threads: int = 8) -> list[dict[str, Any]]:
+    """As if each thread had a core for itself all the time: no run of that length has more samples."""
+    from reports.overhead.many_events import page_of_samples
+
+    title = f"page of {seconds} s at {rate_hz} Hz with {threads} busy threads, s"
+    free_threaded = [item for item in interpreters() if item["free_threaded"]]
+    return [
+        _figure(title, [page_of_samples(item["executable"], seconds * rate_hz * threads)], 20.0)
+        for item in free_threaded
+    ]
+
+
 def _row(title: str, build: str, bar: float, ratio: Any, control: Any) -> dict[str, Any]:
     row = {
         "what": title,
@@ -237,6 +249,7 @@ def main() -> None:
         "start_up": start_up,
         "size": lambda pairs: size(60 if pairs == PAIRS else 6),
         "events": lambda pairs: events(10_000_000 if pairs == PAIRS else 1_000_000),
+        "long_run": lambda pairs: long_run(600 if pairs == PAIRS else 60),
         "demo": demo,
         "in_code": in_code,
     }
