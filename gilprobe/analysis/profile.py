@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
+from gilprobe.analysis.allocator import allocator_findings
 from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_rows
 from gilprobe.analysis.counted import counted
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
@@ -58,6 +59,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     causes = findings(
         processes, threads, rows, hot.objects, accounting,
         deadlocks=told.deadlocks, samples=meta["samples"], watched=meta["watchdog"],
+        unseen=allocator_findings(recordings, threads),
     )  # fmt: skip
     not_observed = (
         *not_recorded(recordings),
