@@ -98,9 +98,12 @@ def allocator_range(path: str) -> tuple[int, int]:
     one before that. (0, 0) where it cannot be told.
     """
     try:
+        from elftools.common.exceptions import ELFError
         from elftools.elf.elffile import ELFFile
         from elftools.elf.sections import SymbolTableSection
-
+    except ImportError:
+        return 0, 0
+    try:
         with Path(path).open("rb") as file:
             table = ELFFile(file).get_section_by_name(".dynsym")
             if not isinstance(table, SymbolTableSection):
@@ -110,7 +113,7 @@ def allocator_range(path: str) -> tuple[int, int]:
                 for symbol in table.iter_symbols()
                 if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_value"]
             )
-    except (ImportError, OSError, ValueError):
+    except (OSError, ELFError):
         return 0, 0
     family = [(value, size) for value, size, name in functions if name in FAMILY]
     if not family:
