@@ -23,8 +23,11 @@ def findings(
     deadlocks: Sequence[dict[str, Any]] = (),
     samples: int = 0,
     watched: bool = False,
+    unseen: Sequence[Finding] = (),
 ) -> tuple[Finding, ...]:
-    """By falling share, deadlocks first. watched: the watchdog looked for deadlocks."""
+    """By falling share, deadlocks first. watched: the watchdog looked for deadlocks. unseen: causes of blocking
+    that no hook saw.
+    """
     wanted_s = sum(t.wanted_s for t in threads)
     stuck = deadlock_findings(deadlocks, threads)
     if wanted_s <= 0:
@@ -33,6 +36,7 @@ def findings(
     python = processes[0].python
     found = [*_gil(waits, wanted_s, free_threaded), *_waits(waits, wanted_s)]
     found += [_hot(hot, threads, wanted_s, python) for hot in hot_objects if hot.share >= LEAST_SHARE]
+    found += unseen
     found += open_findings(processes, threads, deadlocks, wanted_s, watched)
     none = [] if found or stuck else [_nothing(accounting, free_threaded, samples)]
     found += _too_few_cores(threads, wanted_s)

@@ -171,7 +171,9 @@ def _conditions() -> Mapping[str, Callable[[Profile], str]]:
         "sampling rate": lambda profile: f"{profile.meta.get('rate_hz', 0)} Hz",
         "events": lambda profile: "kept" if profile.meta.get("events") else "not kept",
         "watchdog": lambda profile: "on" if profile.meta.get("watchdog") else "off",
-        "stacks by": lambda profile: str(profile.meta.get("stacks_by", "the recorder")),
+        "stacks by": lambda profile: (
+            str(profile.meta.get("stacks_by")) if profile.meta.get("stacks_asked") else "the recorder"
+        ),
         "options": lambda profile: str(profile.meta.get("options", "none")),
         "the end": lambda profile: _of_first(profile, lambda process: process.end),
         "gilprobe": meta("gilprobe"),

@@ -21,7 +21,7 @@ PRIMITIVES = ("/threading.py", "/queue.py")  # their locks are named by what the
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedWait:
-    """One WAIT record, read. Times in seconds; total_s holds spin_s and wake_s."""
+    """One WAIT record, read. Times in seconds; total_s holds spin_s, wake_s and cpu_s (of the calls)."""
 
     recording: Recording
     thread: int
@@ -38,13 +38,14 @@ class ClassifiedWait:
     max_s: float
     wake_s: float
     spin_s: float
+    cpu_s: float
     histogram: tuple[int, ...]
     wait_id: int = 0
     span_id: int = 0
 
     @property
     def blocked_s(self) -> float:
-        return max(0.0, self.total_s - self.spin_s - self.wake_s)
+        return max(0.0, self.total_s - self.spin_s - self.wake_s - self.cpu_s)
 
 
 def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
@@ -64,6 +65,9 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             free_threaded=recording.free_threaded,
             callers=[_image_at(recording, caller) for caller in stacks.native(int(record["stack_id"]))[:4]],
         )
+        off_spin_ns = max(0, int(record["total_ns"]) - int(record["spin_ns"]))
+        # What looks say of a few waits may, scaled, be more than there was.
+        wake_ns = min(max(0, int(record["wake_ns"]) + int(record["looked_ns"])), off_spin_ns)
         several = bool(int(record["flags"]) & WaitFlag.ADDRESSES)
         yield ClassifiedWait(
             recording=recording,
@@ -79,8 +83,9 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             count=int(record["count"]),
             total_s=int(record["total_ns"]) / 1e9,
             max_s=int(record["max_ns"]) / 1e9,
-            wake_s=int(record["wake_ns"]) / 1e9,
+            wake_s=wake_ns / 1e9,
             spin_s=int(record["spin_ns"]) / 1e9,
+            cpu_s=min(int(record["cpu_ns"]), off_spin_ns - wake_ns) / 1e9,
             histogram=tuple(record["histogram"].tolist()),
             wait_id=int(record["wait_id"]),
             span_id=int(record["span_id"]),

@@ -39,22 +39,25 @@ def _of_process(recording: Recording, numbers: dict[int, int], spans: frozenset[
         samples = samples[np.isin(samples["span_id"], list(spans))]
     if not len(samples):
         return []
-    collecting = (samples["flags"] & SampleFlag.COLLECTING).astype(np.uint64) << np.uint64(63)
+    held = (samples["flags"] & SampleFlag.HELD != 0).astype(np.uint64) << np.uint64(63)
+    collecting = (samples["flags"] & SampleFlag.COLLECTING != 0).astype(np.uint64) << np.uint64(62)
     keys, counts = np.unique(
-        collecting | samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"], return_counts=True
+        held | collecting | samples["thread"].astype(np.uint64) << np.uint64(32) | samples["stack_id"],
+        return_counts=True,
     )
     stacks = Stacks(recording)
-    of_stack: dict[tuple[int, tuple[Frame, ...]], int] = defaultdict(int)
+    of_stack: dict[tuple[int, tuple[Frame, ...], str], int] = defaultdict(int)
     for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        thread = key >> 32 & 0x7FFFFFFF
+        thread = key >> 32 & 0x3FFFFFFF
         frames = stacks.frames(key & 0xFFFFFFFF)
-        of_stack[thread, (COLLECTING, *frames) if key >> 63 else frames] += count
+        seen = (COLLECTING, *frames) if key >> 62 & 1 else frames
+        of_stack[thread, seen, "held" if key >> 63 else "running"] += count
     built = []
-    for (thread, frames), count in of_stack.items():
+    for (thread, frames, state), count in of_stack.items():
         recorded = recording.threads.get(thread)
         if recorded is None:
             continue
         cpu_s = max(0, recorded["cpu_ns"] - recorded["start_cpu_ns"]) / 1e9
         seconds = cpu_s * count / of_thread[thread]
-        built.append(SampledStack(thread=numbers[thread], stack=frames, count=count, seconds=seconds))
+        built.append(SampledStack(numbers[thread], frames, count, seconds, state))
     return built

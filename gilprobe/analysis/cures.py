@@ -63,10 +63,7 @@ def _of_object(object_type: str) -> str:
 
 def _of_native(name: str) -> str:
     if any(allocator in name for allocator in ALLOCATORS):
-        return (
-            "The memory allocator serialises the threads: give it more arenas (MALLOC_ARENA_MAX, for jemalloc "
-            "MALLOC_CONF=narenas:N), let it keep what is freed (MALLOC_TRIM_THRESHOLD_), or reuse buffers."
-        )
+        return of_allocator()
     return "The library serialises its callers: give each thread an instance of its own where the library can."
 
 
@@ -92,6 +89,13 @@ def _of_lock(waits: Sequence[Wait]) -> str:
     return (
         "The lock is taken often and held shortly: take it once for a batch, keep a tally in each thread and add it up "
         "now and then, or split the lock by key."
+    )
+
+
+def of_allocator() -> str:
+    return (
+        "The memory allocator serialises the threads: give it more arenas (MALLOC_ARENA_MAX, for jemalloc "
+        "MALLOC_CONF=narenas:N), let it keep what is freed (MALLOC_TRIM_THRESHOLD_), or reuse buffers."
     )
 
 

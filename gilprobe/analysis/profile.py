@@ -8,8 +8,10 @@ from pathlib import Path
 
 from gilprobe.analysis.accounting import account, threads_of
 from gilprobe.analysis.advice import findings
+from gilprobe.analysis.allocator import allocator_findings
 from gilprobe.analysis.by_span import by_span
 from gilprobe.analysis.contention import ClassifiedWait, classified_waits, wait_rows
+from gilprobe.analysis.counted import counted
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.cuda import cuda_findings, cuda_not_observed
 from gilprobe.analysis.garbage import collections_of, not_collected, with_collecting, with_collections
@@ -54,6 +56,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     loader = loader_of(spans, rows, hot.objects)
     told = watched(recordings)
     gpu = gpu_of(recordings, waits)
+    hardware = counted(recordings)
     outside = spied(recordings, waits)
     gil_holds = gil_holds_of(recordings, start_ns)
     timeline = timeline_of(recordings, waits, rows, start_ns)
@@ -62,6 +65,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     causes = findings(
         processes, threads, rows, hot.objects, accounting,
         deadlocks=told.deadlocks, samples=meta["samples"], watched=meta["watchdog"],
+        unseen=allocator_findings(recordings, threads),
     )  # fmt: skip
     causes = with_longest_hold(with_collecting(causes, threads, processes), gil_holds)
     not_observed = (
@@ -69,12 +73,13 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
         *no_loader(loader),
         *not_watched(recordings),
         *hot.not_observed,
+        *hardware.not_observed,
         *outside.not_observed,
         *not_collected(recordings),
         *cuda_not_observed(gpu),
     )
     return Profile(
-        meta=meta | outside.meta,
+        meta=meta | outside.meta | hardware.meta,
         processes=processes,
         threads=tuple(threads),
         waits=rows,

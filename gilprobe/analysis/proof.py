@@ -10,18 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from gilprobe.model import Evidence, Finding, FrozenObject, HotObject, Proof, ProofRun
 from gilprobe.recording import Recording, read_folder
 from gilprobe.recording.schema import EndKind, FreezeResult
 
 FOLDER, FROZEN, CONTROL = "proof", "frozen", "control"
-WINDOW_NS = 1_000_000_000
+WINDOW_NS = 2_000_000_000  # the objects were hot in the second before, and nothing but time has passed in another
 SETTLE_NS = 50_000_000
 LEAST_COUNTS = 40
 LEAST_WINDOW_CPU_NS = 100_000_000
 REFERENCE_COUNTS = (12, 16)  # ob_ref_local, ob_ref_shared of a free-threaded object; its mutex is at 10
+# Threads fight only while they run at once: slices of the two windows with less of that than the best are left out.
+LEAST_OF_BEST_CORES = 0.8
+BEST_QUANTILE = 0.9
+LEAST_MATCHED_NS = 250_000_000
 # Of the CPU to the end of the run: less than this is no change.
 LEAST_CHANGE = 0.03
 LEAST_REST_S = 0.5
@@ -97,7 +104,7 @@ def _proved_process(folder: Path, salvage: bool) -> Recording | None:
 def _predicted(frozen: Recording) -> tuple[tuple[FrozenObject, ...], float]:
     """Each object the rerun was told to freeze, and the CPU (0-1) that those frozen should free."""
     stop_ns = frozen.stops[0]["begin_ns"]
-    hot = {item.address: item for item in hot_in(frozen, stop_ns - WINDOW_NS, stop_ns)}
+    hot = {item.address: item for item in _hot_in_slices(frozen, matched_slices(frozen)[0])}
     objects = []
     for row in frozen.freezes:
         item = hot.get(row["object"])
@@ -107,6 +114,16 @@ def _predicted(frozen: Recording) -> tuple[tuple[FrozenObject, ...], float]:
         objects.append(FrozenObject(_type_of(frozen, row, item), name, row["object"], share, outcome))
     total = sum(item.predicted for item in objects if item.outcome == OUTCOMES[FreezeResult.DONE])
     return tuple(objects), total
+
+
+def _hot_in_slices(recording: Recording, slices: Sequence[Slice]) -> tuple[HotObject, ...]:
+    if not slices:
+        return ()
+    times = recording.samples["time_ns"]
+    at = np.searchsorted(np.array([piece.start_ns for piece in slices], np.uint64), times, side="right") - 1
+    ends = np.array([piece.end_ns for piece in slices], np.uint64)
+    part = recording.samples[(at >= 0) & (times < ends[np.maximum(at, 0)])]
+    return hot_in(replace(recording, samples=part), 0, 1 << 63) if len(part) else ()
 
 
 def hot_in(recording: Recording, start_ns: int, end_ns: int) -> tuple[HotObject, ...]:
@@ -151,21 +168,63 @@ def _compared(recording: Recording, count: Counter) -> ProofRun | None:
     if not recording.stops:
         return None
     begin_ns, end_ns = recording.stops[0]["begin_ns"], recording.stops[0]["end_ns"]
-    marks = count(recording)
-    before = [mark for mark in marks if begin_ns - WINDOW_NS <= mark.time_ns <= begin_ns]
-    after = [mark for mark in marks if end_ns + SETTLE_NS <= mark.time_ns <= end_ns + SETTLE_NS + WINDOW_NS]
-    if len(before) < 2 or len(after) < 2:
+    windows = matched_slices(recording, count(recording))
+    if not all(windows):
         return None
-    spent = [part[-1].cpu_ns - part[0].cpu_ns for part in (before, after)]
-    counted = [part[-1].count - part[0].count for part in (before, after)]
+    spent = [sum(piece.cpu_ns for piece in window) for window in windows]
+    counted = [sum(piece.count for piece in window) for window in windows]
+    lasted = [sum(piece.end_ns - piece.start_ns for piece in window) for window in windows]
     if min(counted) < LEAST_COUNTS or min(spent) < LEAST_WINDOW_CPU_NS:
         return None
-    cores = [cpu_ns / (part[-1].time_ns - part[0].time_ns) for cpu_ns, part in zip(spent, (before, after), strict=True)]
+    cores = [cpu_ns / time_ns for cpu_ns, time_ns in zip(spent, lasted, strict=True)]
     work = [number / cpu_ns * 1e9 for number, cpu_ns in zip(counted, spent, strict=True)]
     # As if the counted things happened at random: spans may, the allocator's turns are more even than that.
     margin = work[0] / work[1] * (1 / counted[0] + 1 / counted[1]) ** 0.5
     stopped_s = (end_ns - begin_ns) / 1e9
     return ProofRun(work[0], work[1], cores[0], cores[1], margin, stopped_s, _rest_cpu_s(recording))
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """From one progress record to the next; cpu_ns and count: what was used and done in it."""
+
+    start_ns: int
+    end_ns: int
+    cpu_ns: int
+    count: int = 0
+
+    @property
+    def cores(self) -> float:
+        return self.cpu_ns / (self.end_ns - self.start_ns)
+
+
+def matched_slices(recording: Recording, marks: Sequence[_Mark] | None = None) -> tuple[list[Slice], list[Slice]]:
+    """Of the time before the world was stopped and after, the slices in which about as many threads ran at once."""
+    begin_ns, end_ns = recording.stops[0]["begin_ns"], recording.stops[0]["end_ns"] + SETTLE_NS
+    marks = _column("io_calls")(recording) if marks is None else marks
+    slices = [
+        Slice(one.time_ns, other.time_ns, other.cpu_ns - one.cpu_ns, other.count - one.count)
+        for one, other in pairwise(marks)
+        if other.time_ns > one.time_ns
+    ]
+    before = [piece for piece in slices if begin_ns - WINDOW_NS <= piece.start_ns and piece.end_ns <= begin_ns]
+    after = [piece for piece in slices if end_ns <= piece.start_ns and piece.end_ns <= end_ns + WINDOW_NS]
+    if not before or not after:
+        return before, after
+    by_cores = sorted(piece.cores for piece in (*before, *after))
+    least = LEAST_OF_BEST_CORES * by_cores[int(BEST_QUANTILE * (len(by_cores) - 1))]
+    matched = [[piece for piece in part if piece.cores >= least] for part in (before, after)]
+    few = all(sum(piece.count for piece in part) >= LEAST_COUNTS for part in (before, after)) and not all(
+        sum(piece.count for piece in part) >= LEAST_COUNTS for part in matched
+    )
+    if few or min(sum(piece.end_ns - piece.start_ns for piece in part) for part in matched) < LEAST_MATCHED_NS:
+        return before, after
+    return matched[0], matched[1]
+
+
+def restless(proof: Proof) -> bool:
+    """The control says that the rate of work changed without any freezing: another try may be quieter."""
+    return bool(proof.why) and proof.proven is not None and proof.control is not None
 
 
 def _rest_cpu_s(recording: Recording) -> float:

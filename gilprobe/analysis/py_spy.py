@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gilprobe.analysis.contention import ClassifiedWait
+from gilprobe.analysis.wall_states import split_by_stack
 from gilprobe.model import Frame, NotObserved, SampledStack
 from gilprobe.recording import Recording
 
@@ -26,6 +27,8 @@ THREAD = re.compile(r"thread \((?P<tid>\d+)\)")  # the outermost frame; hexadeci
 MOST_BYTES = 1 << 30
 LOST_NS = 300_000_000
 SERVES = "the native sampler serves"
+# Unasked, it comes late: where it missed more of the threads' time than this, it is no picture of the whole run.
+LEAST_SEEN = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,12 @@ class Spied:
     stacks: tuple[SampledStack, ...] = ()
     by: str = ""
     cpu_s: float = 0.0
+    asked: bool = True
     not_observed: tuple[NotObserved, ...] = ()
 
     @property
     def meta(self) -> dict[str, Any]:
-        return {"stacks_by": self.by, "stacks_cpu_s": self.cpu_s} if self.by else {}
+        return {"stacks_by": self.by, "stacks_cpu_s": self.cpu_s, "stacks_asked": self.asked} if self.by else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,9 @@ def spied(recordings: Sequence[Recording], waits: Sequence[ClassifiedWait]) -> S
         first_thread += len(recording.threads)
     else:
         return Spied(not_observed=(NotObserved("Python stacks by py-spy", "its process left no recording"),))
+    asked = bool(facts.get("asked", True))
+    if recording.free_threaded and not asked:
+        return Spied()  # it never can; that is told where it was asked for
     problem, stretches = str(facts.get("problem", "")), []
     if not problem:
         try:
@@ -86,9 +93,17 @@ def spied(recordings: Sequence[Recording], waits: Sequence[ClassifiedWait]) -> S
         after_s = max(0, seen_until_ns - recording.header["start_ns"]) / 1e9
         what = f"Python stacks by py-spy after {after_s:.3g} s"
         missing.append(NotObserved(what, f"it could no longer read the script's memory: {SERVES}"))
+    if recording.gil_holds:
+        stacks = tuple(_split(recording, own, stretches, period_ns, first_thread))
+    else:
+        stacks = tuple(split_by_stack(recording, own, _walls(recording, stretches), first_thread))
+        lived_s = sum(((t["end_ns"] or recording.end_ns) - t["start_ns"]) / 1e9 for t in recording.threads.values())
+        if sum(seen.seconds for seen in stacks) < LEAST_SEEN * lived_s:
+            return Spied(not_observed=tuple(missing))
     return Spied(
-        stacks=tuple(_split(recording, own, stretches, period_ns, first_thread)),
+        stacks=stacks,
         by=f"py-spy at {facts['rate_hz']} Hz",
+        asked=asked,
         cpu_s=float(facts.get("cpu_s", 0.0)),
         not_observed=tuple(missing),
     )
@@ -150,6 +165,18 @@ def _split(
             at += len(times)
         for (stack, state), (count, seconds) in totals.items():
             yield SampledStack(first + index, stack, int(count), seconds, state)
+
+
+def _walls(recording: Recording, stretches: Sequence[Stretch]) -> dict[int, dict[tuple[Frame, ...], float]]:
+    numbers = {thread["tid"]: number for number, thread in recording.threads.items()}
+    walls: dict[int, dict[tuple[Frame, ...], float]] = defaultdict(lambda: defaultdict(float))
+    for stretch in stretches:
+        number = numbers.get(stretch.tid)
+        if number is not None:
+            thread = recording.threads[number]
+            start_ns, end_ns = _clip(stretch, thread["start_ns"], thread["end_ns"] or recording.end_ns)
+            walls[number][stretch.stack] += max(0, end_ns - start_ns) / 1e9
+    return walls
 
 
 def _clip(stretch: Stretch, start_ns: int, end_ns: int) -> tuple[int, int]:

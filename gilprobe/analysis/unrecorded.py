@@ -9,10 +9,6 @@ from gilprobe.model import NotObserved
 from gilprobe.recording import RecordedThread, Recording
 from gilprobe.recording.schema import EndKind, HeaderFlag, WaitFlag
 
-NO_CACHE_EVENTS = (
-    "no hardware counter was read: hot objects rest on sampled registers alone (gilprobe doctor tells what there is)"
-)
-
 # Expected samples above which having less than a tenth of them is no chance.
 FEW_SAMPLES = 20
 
@@ -45,9 +41,7 @@ def not_recorded(recordings: Sequence[Recording]) -> tuple[NotObserved, ...]:
             missing.append(_without_perf(recording, where))
     if not any(recording.header["rate_hz"] for recording in recordings):
         missing.append(NotObserved("hot_objects", "the sampler was off (--rate 0)"))
-    elif any(recording.free_threaded for recording in recordings):
-        missing.append(NotObserved("loads of lines that another core had modified", NO_CACHE_EVENTS))
-    else:
+    elif not any(recording.free_threaded for recording in recordings):
         missing.append(NotObserved("hot_objects", "with the GIL, threads do not fight over reference counts"))
     return tuple(missing)
 

@@ -82,8 +82,8 @@ class ProfileCommand(click.Command):
     type=click.Choice(["auto", "native", "py-spy", "perf", "timer"]),
     default="auto",
     show_default=True,
-    help="py-spy: run it beside the script, too; auto: with --events, where it is installed. perf, timer: what the "
-    "native one runs on.",
+    help="py-spy: run it beside the script at --rate; auto: seldom, where it is installed and the script has the GIL. "
+    "native: without it. perf, timer: what the native one runs on.",
 )
 @baseline_options
 @click.option(
@@ -193,17 +193,18 @@ def profile(
 
 
 def _options(events: bool, rate_hz: int, sampler: str) -> Options:
-    """py-spy's samples are told apart by the times of all waits: it comes with them, and they with it.
+    """Asked for, py-spy's samples are told apart by the times of all waits, which come with it.
 
     Raises UsageError where py-spy is asked for and cannot be had.
     """
-    program = py_spy.find() if rate_hz and (sampler == "py-spy" or (sampler == "auto" and events)) else None
+    program = py_spy.find() if rate_hz and sampler in ("py-spy", "auto") else None
     if sampler == "py-spy" and program is None:
         if not rate_hz:
             raise UsageError("--sampler py-spy was given, and --rate 0, which samples nothing", "Leave one out.")
         raise UsageError("py-spy is not installed", "Install it (pip install py-spy), or leave --sampler out.")
     native = sampler if sampler in ("perf", "timer") else "auto"
-    return Options(events or program is not None, rate_hz, native, py_spy=program)
+    asked = sampler == "py-spy"
+    return Options(events or asked, rate_hz, native, py_spy=program, py_spy_asked=asked)
 
 
 def _check_page(page: Path, force: bool) -> None:

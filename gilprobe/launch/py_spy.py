@@ -16,7 +16,10 @@ TRACE, FACTS, LOG = "py-spy.trace.json", "py-spy.json", "py-spy.log"
 APPEARS_S = 10.0
 ENDS_S = 10.0
 LOOK_S = 0.01
-MOST_HZ = 1000  # it needs half a millisecond of CPU for a sample of four threads
+MOST_HZ = 1000
+# It needs 0.3 to 1 ms of CPU for a sample of four threads (reports/overhead): unasked, up to some 1.5 % of a core.
+USUAL_HZ, USUAL_THREADS = 20, 4
+USUAL_AFTER_S = 0.5  # so that what ends at once does not pay for its start
 
 
 def find() -> str | None:
@@ -32,14 +35,14 @@ class PySpy:
     script's. py-spy returns 0 whatever the script returned (py-spy#717): its status says nothing about the script.
     """
 
-    def __init__(self, program: str, pid: int, recording: Path, rate_hz: int) -> None:
-        self._command = [
-            program, "record", "--pid", str(pid), "--nonblocking", "--idle", "--threads", "--full-filenames",
-            "--format", "chrometrace", "--rate", str(min(rate_hz, MOST_HZ)), "--output", str(recording / TRACE),
-        ]  # fmt: skip
+    def __init__(self, program: str, pid: int, recording: Path, rate_hz: int, *, asked: bool) -> None:
+        """asked: by the user; else it comes later, rarely, and for many threads still more rarely."""
+        self._program = program
         self._pid = pid
         self._recording = recording
-        self._facts: dict[str, object] = {"pid": pid, "rate_hz": min(rate_hz, MOST_HZ), "problem": ""}
+        self._rate_hz = min(rate_hz, MOST_HZ if asked else USUAL_HZ)
+        self._asked = asked
+        self._facts: dict[str, object] = {"pid": pid, "asked": asked, "problem": ""}
         self._process: subprocess.Popen[bytes] | None = None
         self._over = threading.Event()
         self._starter = threading.Thread(target=self._start, name="py-spy", daemon=True)
@@ -49,6 +52,8 @@ class PySpy:
         """After the target has ended: waits until the trace is written."""
         self._over.set()
         self._starter.join()
+        if self._process is None and not self._asked and not self._facts["problem"]:
+            return  # too short a script
         if self._process is None:
             self._facts["problem"] = self._facts["problem"] or "the script ended before it could attach"
         else:
@@ -63,16 +68,32 @@ class PySpy:
         while not any(self._recording.glob(f"{self._pid}-*")):
             if self._over.wait(LOOK_S) or time.monotonic() > end:
                 return
+        if not self._asked:
+            if self._over.wait(USUAL_AFTER_S):
+                return
+            self._rate_hz = max(1, self._rate_hz * USUAL_THREADS // max(USUAL_THREADS, self._threads()))
+        self._facts["rate_hz"] = self._rate_hz
+        command = [
+            self._program, "record", "--pid", str(self._pid), "--nonblocking", "--idle", "--threads",
+            "--full-filenames", "--format", "chrometrace", "--rate", str(self._rate_hz),
+            "--output", str(self._recording / TRACE),
+        ]  # fmt: skip
         try:
             with (self._recording / LOG).open("wb") as log:
                 self._facts["before_ns"] = time.monotonic_ns()
                 self._process = subprocess.Popen(
-                    self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
                 # It has been exec'ed; its clock starts some milliseconds later.
                 self._facts["start_ns"] = time.monotonic_ns()
         except OSError as error:
             self._facts["problem"] = f"it could not be started: {error.strerror}"
+
+    def _threads(self) -> int:
+        try:
+            return len(list(Path(f"/proc/{self._pid}/task").iterdir()))
+        except OSError:
+            return 1
 
 
 def _end_of(process: subprocess.Popen[bytes]) -> tuple[int, float]:

@@ -34,9 +34,11 @@ class Options:
     rate_hz: int = 100
     sampler: str = "auto"
     prove: bool = False
+    counter: str = ""  # TYPE:CONFIG of perf_event_open, counted in place of the processor's own event: for tests
     cuda: bool = False
     cupti: str = ""
     py_spy: str | None = None  # the program to run beside the target
+    py_spy_asked: bool = False
     watchdog_s: float | None = None  # the limit of a stall; None = no watchdog
     on_deadlock: str = "report"
     cuda_raw: int = 0
@@ -45,12 +47,14 @@ class Options:
         parts = [f"events={int(self.events)}", f"rate={self.rate_hz}"]
         if self.sampler != "auto":
             parts.append(f"sampler={self.sampler}")
+        if self.counter:
+            parts.append(f"counter={self.counter}")
         if self.prove:
             parts.append("prove=1")
         if self.cuda:
             parts += ["cuda=1", *([f"cuda_raw={self.cuda_raw}"] if self.cuda_raw else [])]
             parts += [f"cupti={self.cupti}"] if self.cupti else []
-        if self.py_spy:
+        if self.py_spy and self.events:
             parts.append("holds=1")
         if self.watchdog_s is not None:
             parts += [f"watchdog_ms={max(1, round(1000 * self.watchdog_s))}", f"on_deadlock={self.on_deadlock}"]
@@ -130,7 +134,7 @@ def run(interpreter: Interpreter, target: Target, recording: Path, options: Opti
         for number in pending:
             child.send_signal(number)
         if options.py_spy:
-            spy = PySpy(options.py_spy, child.pid, recording, options.rate_hz)
+            spy = PySpy(options.py_spy, child.pid, recording, options.rate_hz, asked=options.py_spy_asked)
         status = child.wait()
     except OSError as error:
         raise TargetError(f"{interpreter.path} could not be started: {error.strerror}", "Check --python.") from error

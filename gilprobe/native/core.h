@@ -62,6 +62,9 @@ typedef struct {
     uint8_t op;
     uint8_t subject;
     uint16_t flags;
+    uint32_t look_weight;                    /* 0 = not looked at: see looks.c */
+    uint64_t look_cpu_ns, look_run_delay_ns; /* the thread's at the wait's begin, then what the wait took of each */
+    uint64_t look_ready_ns;                  /* ready_ns when the look began */
 } OpenWait;
 
 /* One of the timed waits that together are a wait for the GIL. */
@@ -149,10 +152,11 @@ typedef struct Slot {
     uint8_t named;
     uint8_t spin_register;   /* which callee-saved register held the PyMutex last time */
     uint8_t io_slow;         /* the last hooked I/O call blocked: measure the next one fully */
-    uint8_t io_long;         /* it blocked for long: also its run delay */
     uint64_t gil_condition;  /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
+    uint32_t usual_ns[2]; /* a wait's length lately: for another thread, for I/O */
+    uint32_t look_random;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     GilSlice gil_slice;
     LongHolds long_holds;
@@ -166,6 +170,7 @@ typedef struct Slot {
     struct Slot *next_all;
     _Atomic bool in_use;
     int sampler_fd;
+    int counter_fd;                                  /* plus one; 0 = none */
     _Atomic uint64_t sampler;                        /* sampler.h: how it is sampled */
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
     struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
@@ -179,7 +184,10 @@ typedef struct {
     bool prove;
     bool holds; /* every hold of the GIL with its times */
     uint32_t rate_hz;
-    int sampler; /* 0 auto, 1 perf, 2 timer */
+    int sampler;        /* 0 auto, 1 perf, 2 timer */
+    bool counter_given; /* an event to count for each thread, in place of the processor's */
+    uint32_t counter_type;
+    uint64_t counter_config;
     bool cuda;
     uint32_t cuda_raw; /* so many of CUPTI's records are kept as they come */
     char cupti[768];   /* libcupti's path; empty: look for one */
@@ -276,6 +284,14 @@ void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
 uint64_t gp_run_delay(const Slot *slot);
+
+/* looks.c: what the kernel says of some waits */
+#define GP_LOOK_USUAL_NS 512000u /* every wait of a thread whose waits are so long; every second of half as long */
+void gp_look_begin(Slot *slot, OpenWait *wait);
+void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns);
+void gp_look_add(WaitRecord *record, const OpenWait *wait, uint64_t wake_ns);
+static inline bool gp_is_io(uint8_t op) { return op >= GP_OP_SLEEP; }
+
 Slot *gp_slots_all(void);
 Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
@@ -423,6 +439,13 @@ void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *dea
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
+
+/* counter.c */
+void gp_counter_setup(void);
+void gp_counter_start(Slot *slot);
+void gp_counter_read(Slot *slot);
+void gp_counter_stop(Slot *slot);
+void gp_counter_forked(Slot *slot);
 
 /* sampler.c */
 bool gp_is_sampler_signal(int number, int code);

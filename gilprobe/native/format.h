@@ -117,6 +117,11 @@ enum HeaderFlags {
     GP_HEADER_DEBUG_BUILD = 128
 };
 
+enum CounterFlags {
+    GP_COUNTER_TRIED = 1,
+    GP_COUNTER_UNKNOWN = 2 /* no event of this processor is known to us; the errno is that of its cycles */
+};
+
 enum EndKind {
     GP_END_NONE = 0 /* still running, or killed */,
     GP_END_EXIT = 1,
@@ -147,6 +152,10 @@ typedef struct {
     uint64_t runtime_address; /* _PyRuntime */
     uint64_t runtime_bytes;
     uint64_t sampler_errno; /* why perf could not be had */
+    uint64_t counter_type;  /* of the event counted for each thread, as perf_event_open has it */
+    uint64_t counter_config;
+    uint64_t counter_flags; /* CounterFlags, 0 = not tried */
+    uint64_t counter_errno; /* why it could not be had */
 } FileHeader;
 
 typedef struct {
@@ -248,6 +257,9 @@ typedef struct {
     uint64_t io_cpu_ns; /* CPU used inside hooked I/O calls that have WAIT records, where measured */
     uint64_t samples;
     uint64_t lost;
+    uint64_t counted; /* of the header's event, in counted_running_ns of counted_enabled_ns of the thread's CPU */
+    uint64_t counted_enabled_ns;
+    uint64_t counted_running_ns; /* 0 = nothing was counted */
     /* the wait that is open now; open_start_ns is stored last (release), 0 = none */
     uint64_t open_start_ns;
     uint64_t open_address;
@@ -283,6 +295,8 @@ typedef struct {
     uint64_t yields;
     uint64_t first_ns; /* start of the first wait */
     uint64_t last_ns;  /* end of the last */
+    uint64_t cpu_ns;   /* within total_ns: CPU used in the calls, from looks (looks.c); not of I/O: io_cpu_ns has it */
+    int64_t looked_ns; /* to be added to wake_ns: runnable beyond it, from looks; negative where it says too much */
     uint32_t histogram[GP_HISTOGRAM_BUCKETS];
 } WaitRecord;
 
@@ -443,7 +457,10 @@ typedef struct {
     uint64_t end_ticks;
 } LongHoldRecord;
 
-enum SampleFlags { GP_SAMPLE_COLLECTING = 1 /* this thread was in a garbage collection */ };
+enum SampleFlags {
+    GP_SAMPLE_COLLECTING = 1, /* the thread was in a garbage collection */
+    GP_SAMPLE_HELD = 2        /* it held the GIL */
+};
 
 /* One sample of a thread's registers, by CPU time. */
 typedef struct {

@@ -112,6 +112,7 @@ void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller) {
     uint32_t ahead = atomic_load_explicit(&gp_bucket((const void *)condition)->waiters, memory_order_relaxed);
     slot->gil_slice = (GilSlice){.start_ns = wait->start_ns, .ahead = ahead};
     wait->flags = 0;
+    wait->look_weight = 0;
     wait->op = GP_OP_COND;
     wait->subject = GP_SUBJECT_GIL;
     wait->address = condition;

@@ -6,14 +6,12 @@
 
 /* A call shorter than this is counted, not given a record with a stack. */
 #define QUICK_NS 20000u
-/* Reading the run delay costs some microseconds: done where the last call blocked this long. */
-#define LONG_NS 2000000u
 #define CALLER __builtin_return_address(0)
 
 typedef struct {
     OpenWait wait;
     uint64_t cpu_ns;
-    uint64_t run_delay_ns; /* 0 = not read */
+    uint64_t due_ns; /* when its time is over; 0 = it has none, or another clock's */
     void *caller;
     uint64_t waited_ns; /* until when the time limit below has been spent */
     struct timespec left;
@@ -36,8 +34,7 @@ static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
         call->wait.stack_id = gp_stack_here(slot, caller);
         errno = error;
         call->cpu_ns = gp_thread_cpu_ns();
-        if (slot->io_long)
-            call->run_delay_ns = gp_run_delay(slot) + 1;
+        gp_look_begin(slot, &call->wait);
     }
     ThreadRecord *record = slot->record;
     record->open_address = call->wait.address;
@@ -49,6 +46,24 @@ static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
     __atomic_store_n(&record->open_start_ns, call->wait.start_ns, __ATOMIC_RELEASE);
     slot->blocked = 1;
     slot->busy = 0;
+}
+
+/* A timer may fire this late without the thread being ready (the default timer slack, rounded up). */
+#define TIMER_SLACK_NS 60000u
+
+static uint64_t nanoseconds(const struct timespec *time) {
+    return time ? (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_nsec : 0;
+}
+
+static uint64_t due_after(const IoCall *call, const struct timespec *time) {
+    return time ? call->wait.start_ns + nanoseconds(time) : 0;
+}
+
+/* A sleeper whose time is over, and that then got no core, was runnable. */
+static void end_due(IoCall *call, uint64_t end_ns) {
+    uint64_t from_ns = call->due_ns > call->wait.start_ns ? call->due_ns : call->wait.start_ns;
+    if (call->due_ns && end_ns > from_ns + TIMER_SLACK_NS)
+        call->wait.ready_ns = end_ns - from_ns - TIMER_SLACK_NS;
 }
 
 static void end(Slot *slot, IoCall *call) {
@@ -64,7 +79,6 @@ static void end(Slot *slot, IoCall *call) {
     }
     record->open_start_ns = 0;
     slot->io_slow = duration_ns >= QUICK_NS;
-    slot->io_long = duration_ns >= LONG_NS;
     if (!slot->io_slow) {
         record->quick_io_count++;
         record->quick_io_ns += duration_ns;
@@ -73,8 +87,8 @@ static void end(Slot *slot, IoCall *call) {
             record->io_cpu_ns += gp_thread_cpu_ns() - call->cpu_ns;
         else
             call->wait.stack_id = gp_stack_here(slot, call->caller);
-        if (call->run_delay_ns && slot->io_long)
-            call->wait.ready_ns = gp_run_delay(slot) + 1 - call->run_delay_ns;
+        gp_look_end(slot, &call->wait, duration_ns);
+        end_due(call, end_ns);
         gp_wait_add(slot, &call->wait, end_ns, 0, 0);
     }
     slot->busy = 0;
@@ -138,32 +152,35 @@ static int still_ms(IoCall *call, int limit_ms) {
 
 /* may_block: the call waits, so that a signal may end it. interrupted: what it then returns. */
 #define IO_HOOK(result_type, name, op, fd, may_block, interrupted, parameters, arguments) \
-    IO_HOOK_AGAIN(result_type, name, op, fd, may_block, interrupted, (void)0, parameters, arguments)
+    IO_CALL(result_type, name, op, fd, may_block, interrupted, (void)0, 0, false, parameters, arguments)
 
-/* again: takes from the call's time limit what it has waited already. */
-#define IO_HOOK_AGAIN(result_type, name, op, fd, may_block, interrupted, again, parameters, arguments) \
-    GP_EXPORT result_type name parameters {                                                            \
-        gp_need_real();                                                                                \
-        Slot *slot = gp_slot();                                                                        \
-        if (!slot)                                                                                     \
-            return gp_real.name arguments;                                                             \
-        const bool waits = (may_block); /* before `again` changes the limit */                         \
-        HandledSignals before = slot->handled;                                                         \
-        IoCall call = {0};                                                                             \
-        begin(slot, &call, op, fd, CALLER);                                                            \
-        if (waits && overtaken(slot, &call, before))                                                   \
-            return interrupted;                                                                        \
-        result_type result;                                                                            \
-        while (ended_by_us(slot,                                                                       \
-                           ((result = gp_real.name arguments) == -1 && errno == EINTR) ||              \
-                               ((op) == GP_OP_SLEEP && result == EINTR),                               \
-                           before) &&                                                                  \
-               waits) {                                                                                \
-            before.own = slot->handled.own;                                                            \
-            again;                                                                                     \
-        }                                                                                              \
-        end(slot, &call);                                                                              \
-        return result;                                                                                 \
+/* again: takes from the call's time limit what it has waited already. due: when it ends by itself; timed_out: it did.
+ */
+#define IO_CALL(result_type, name, op, fd, may_block, interrupted, again, due, timed_out, parameters, arguments) \
+    GP_EXPORT result_type name parameters {                                                                      \
+        gp_need_real();                                                                                          \
+        Slot *slot = gp_slot();                                                                                  \
+        if (!slot)                                                                                               \
+            return gp_real.name arguments;                                                                       \
+        const bool waits = (may_block); /* before `again` changes the limit, as for due_ns */                    \
+        HandledSignals before = slot->handled;                                                                   \
+        IoCall call = {0};                                                                                       \
+        begin(slot, &call, op, fd, CALLER);                                                                      \
+        const uint64_t due_ns = (due);                                                                           \
+        if (waits && overtaken(slot, &call, before))                                                             \
+            return interrupted;                                                                                  \
+        result_type result;                                                                                      \
+        while (ended_by_us(slot,                                                                                 \
+                           ((result = gp_real.name arguments) == -1 && errno == EINTR) ||                        \
+                               ((op) == GP_OP_SLEEP && result == EINTR),                                         \
+                           before) &&                                                                            \
+               waits) {                                                                                          \
+            before.own = slot->handled.own;                                                                      \
+            again;                                                                                               \
+        }                                                                                                        \
+        call.due_ns = (timed_out) ? due_ns : 0;                                                                  \
+        end(slot, &call);                                                                                        \
+        return result;                                                                                           \
     }
 
 static int still_to_sleep(const struct timespec *time, struct timespec *left) {
@@ -172,29 +189,36 @@ static int still_to_sleep(const struct timespec *time, struct timespec *left) {
     return EINTR;
 }
 
-IO_HOOK_AGAIN(int, nanosleep, GP_OP_SLEEP, -1, true, (errno = still_to_sleep(time, left), -1),
-              rest_of_sleep(&call, &time, left), (const struct timespec *time, struct timespec *left), (time, left))
-IO_HOOK_AGAIN(int, clock_nanosleep, GP_OP_SLEEP, -1, true, still_to_sleep(time, flags &TIMER_ABSTIME ? NULL : left),
-              flags &TIMER_ABSTIME ? (void)0 : rest_of_sleep(&call, &time, left),
-              (clockid_t clock, int flags, const struct timespec *time, struct timespec *left),
-              (clock, flags, time, left))
-IO_HOOK_AGAIN(int, usleep, GP_OP_SLEEP, -1, true, MINUS_ONE, time = still_us(&call, time), (useconds_t time), (time))
-IO_HOOK_AGAIN(int, poll, GP_OP_POLL, -1, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout),
-              (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
-IO_HOOK_AGAIN(int, ppoll, GP_OP_POLL, -1, true, MINUS_ONE, timeout = still(&call, timeout),
-              (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
-              (fds, count, timeout, mask))
+/* Of a call that has begun: milliseconds after its start. */
+#define DUE_MS(limit) ((limit) > 0 ? call.wait.start_ns + (uint64_t)(limit) * 1000000u : 0)
+
+IO_CALL(int, nanosleep, GP_OP_SLEEP, -1, true, (errno = still_to_sleep(time, left), -1),
+        rest_of_sleep(&call, &time, left), due_after(&call, time), result == 0,
+        (const struct timespec *time, struct timespec *left), (time, left))
+IO_CALL(int, clock_nanosleep, GP_OP_SLEEP, -1, true, still_to_sleep(time, flags &TIMER_ABSTIME ? NULL : left),
+        flags &TIMER_ABSTIME ? (void)0 : rest_of_sleep(&call, &time, left),
+        flags &TIMER_ABSTIME ? nanoseconds(time) : due_after(&call, time),
+        result == 0 && (clock == CLOCK_MONOTONIC || !(flags & TIMER_ABSTIME)),
+        (clockid_t clock, int flags, const struct timespec *time, struct timespec *left), (clock, flags, time, left))
+IO_CALL(int, usleep, GP_OP_SLEEP, -1, true, MINUS_ONE, time = still_us(&call, time), 0, false, (useconds_t time),
+        (time))
+IO_CALL(int, poll, GP_OP_POLL, -1, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout), DUE_MS(timeout),
+        result == 0, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
+IO_CALL(int, ppoll, GP_OP_POLL, -1, true, MINUS_ONE, timeout = still(&call, timeout), due_after(&call, timeout),
+        result == 0, (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
+        (fds, count, timeout, mask))
 /* select itself takes from its limit what it has waited (select(2), Linux). */
 IO_HOOK(int, select, GP_OP_POLL, -1, true, MINUS_ONE,
         (int count, fd_set *in, fd_set *out, fd_set *err, struct timeval *timeout), (count, in, out, err, timeout))
-IO_HOOK_AGAIN(int, pselect, GP_OP_POLL, -1, true, MINUS_ONE, timeout = still(&call, timeout),
-              (int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout, const sigset_t *mask),
-              (count, in, out, err, timeout, mask))
-IO_HOOK_AGAIN(int, epoll_wait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout),
-              (int fd, struct epoll_event *events, int most, int timeout), (fd, events, most, timeout))
-IO_HOOK_AGAIN(int, epoll_pwait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout),
-              (int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask),
-              (fd, events, most, timeout, mask))
+IO_CALL(int, pselect, GP_OP_POLL, -1, true, MINUS_ONE, timeout = still(&call, timeout), due_after(&call, timeout),
+        result == 0,
+        (int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout, const sigset_t *mask),
+        (count, in, out, err, timeout, mask))
+IO_CALL(int, epoll_wait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout), DUE_MS(timeout),
+        result == 0, (int fd, struct epoll_event *events, int most, int timeout), (fd, events, most, timeout))
+IO_CALL(int, epoll_pwait, GP_OP_POLL, fd, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout), DUE_MS(timeout),
+        result == 0, (int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask),
+        (fd, events, most, timeout, mask))
 IO_HOOK(ssize_t, read, GP_OP_READ, fd, true, MINUS_ONE, (int fd, void *data, size_t bytes), (fd, data, bytes))
 IO_HOOK(ssize_t, pread64, GP_OP_READ, fd, true, MINUS_ONE, (int fd, void *data, size_t bytes, off_t at),
         (fd, data, bytes, at))

@@ -37,6 +37,7 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
     /* Where a free-threaded object's atomics lie: ob_ref_shared, ob_ref_local, ob_mutex; elsewhere: ob_refcnt. */
     static const uint8_t offsets[] = {16, 12, 10, 0};
     SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now(), .span_id = slot->spans.current};
+    sample.flags = slot->record->gil_since_ticks ? GP_SAMPLE_HELD : 0;
     sample.pc = slot->last_pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     for (int i = 0; i < 16; i++)
         sample.registers[i] = (uint64_t)context->uc_mcontext.gregs[order[i]];
@@ -47,7 +48,7 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
         if (sample.type_id)
             sample.object = sample.address - offsets[i];
     }
-    sample.flags = gp_gc_here(slot) ? GP_SAMPLE_COLLECTING : 0;
+    sample.flags |= gp_gc_here(slot) ? GP_SAMPLE_COLLECTING : 0;
     if (GP_RARE(gp_options.prove))
         gp_prove_sample(slot);
     SampleRecord *record = gp_array_begin(slot, &slot->samples, GP_CHUNK_SAMPLES, sizeof *record);
@@ -161,6 +162,8 @@ static bool start_perf(Slot *slot) {
 
 /* A fresh thread is one that began with this call. */
 void gp_sampler_start(Slot *slot, bool fresh) {
+    if (on)
+        gp_counter_start(slot);
     if (!on || atomic_load_explicit(&slot->sampler, memory_order_relaxed) != GP_SAMPLER_NONE)
         return;
     int error = errno;
@@ -179,6 +182,7 @@ void gp_sampler_stop(Slot *slot) {
     uint64_t was = atomic_exchange(&slot->sampler, GP_SAMPLER_NONE);
     int fd = slot->sampler_fd;
     slot->sampler_fd = -1;
+    gp_counter_stop(slot);
     if (was == GP_SAMPLER_PERF)
         gp_syscall3(SYS_close, fd, 0, 0);
     else if ((was & 0xff) == GP_SAMPLER_TIMER)
@@ -225,6 +229,7 @@ void gp_sampler_forked(void) {
             gp_syscall3(SYS_close, slot->sampler_fd, 0, 0);
         atomic_store(&slot->sampler, GP_SAMPLER_NONE);
         slot->sampler_fd = -1;
+        gp_counter_forked(slot);
     }
     if (on)
         gp_timers_forked();
@@ -232,6 +237,7 @@ void gp_sampler_forked(void) {
 
 void gp_sampler_setup(void) {
     static bool installed;
+    gp_counter_setup();
     if (!gp_options.rate_hz)
         return;
     if (installed) {

@@ -124,7 +124,8 @@ static void thread_begin(Slot *slot, uint32_t tid, uint64_t start_cpu_ns, uint64
     slot->tid = tid;
     slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     slot->named = 0;
-    slot->io_slow = slot->io_long = 0;
+    slot->io_slow = 0;
+    slot->usual_ns[0] = slot->usual_ns[1] = GP_LOOK_USUAL_NS;
     slot->blocked = slot->vforked = slot->over = 0;
     slot->session = gp_session;
     memset(&slot->past, 0, sizeof slot->past);
@@ -404,6 +405,7 @@ void gp_slots_finish(uint64_t now_ns) {
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
         if (!atomic_load_explicit(&slot->in_use, memory_order_acquire) || slot->over || slot->session != gp_session)
             continue;
+        gp_counter_read(slot);
         if (slot == gp_slot_here) {
             gp_spin_close(slot);
             gp_spans_close(slot, now_ns);

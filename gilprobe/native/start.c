@@ -59,7 +59,12 @@ static void parse_options(const char *text) {
             gp_options.rate_hz = (uint32_t)atoi(value);
         else if (!strncmp(at, "sampler=", 8))
             gp_options.sampler = !strncmp(value, "perf", 4) ? 1 : !strncmp(value, "timer", 5) ? 2 : 0;
-        else if (!strncmp(at, "cuda=", 5))
+        else if (!strncmp(at, "counter=", 8)) {
+            char *config;
+            gp_options.counter_type = (uint32_t)strtoul(value, &config, 10);
+            gp_options.counter_given = *config == ':';
+            gp_options.counter_config = gp_options.counter_given ? strtoull(config + 1, NULL, 10) : 0;
+        } else if (!strncmp(at, "cuda=", 5))
             gp_options.cuda = atoi(value) != 0;
         else if (!strncmp(at, "cuda_raw=", 9))
             gp_options.cuda_raw = (uint32_t)atoi(value);
@@ -144,6 +149,7 @@ static void forked_child(void) {
     gp_gc_forget();
     gp_sampler_forked();
     begin_file(true);
+    gp_counter_setup();
     gp_slots_forked();
     Slot *slot = gp_slot();
     if (!slot)

@@ -26,6 +26,7 @@ void gp_wait_open(Slot *slot, OpenWait *wait, const void *posted_at, uint32_t st
     record->open_op = wait->op;
     record->open_subject = wait->subject;
     record->open_flags = wait->flags;
+    gp_look_begin(slot, wait);
     /* Release: a reader that sees the start must see what is waited for. */
     __atomic_store_n(&record->open_start_ns, wait->start_ns, __ATOMIC_RELEASE);
 }
@@ -107,6 +108,7 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
         if (duration_ns > record->max_ns)
             record->max_ns = duration_ns;
         record->wake_ns += wake_ns;
+        gp_look_add(record, wait, wake_ns);
         record->spin_ns += wait->spin_ns;
         record->yields += wait->yields;
         record->last_ns = end_ns;
@@ -139,6 +141,7 @@ void gp_wait_cancel(Slot *slot, const OpenWait *wait) {
 
 void gp_wait_close(Slot *slot, OpenWait *wait) {
     uint64_t end_ns = gp_now(), posted_ns = 0, releaser = 0;
+    gp_look_end(slot, wait, end_ns - wait->start_ns);
     if (!gp_posted(wait->posted_at, wait->start_ns, &posted_ns, &releaser))
         posted_ns = releaser = 0;
     if (wait->flags & GP_WAIT_TIMED_OUT)

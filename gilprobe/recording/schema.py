@@ -98,6 +98,12 @@ class WaitFlag(IntFlag):
 
 class SampleFlag(IntFlag):
     COLLECTING = 1
+    HELD = 2
+
+
+class CounterFlag(IntFlag):
+    TRIED = 1
+    UNKNOWN = 2
 
 
 class SpanFlag(IntFlag):
@@ -129,7 +135,7 @@ class EndKind(IntEnum):
     STOP = 4
 
 
-U8, U16, U32, U64 = "<u1", "<u2", "<u4", "<u8"
+U8, U16, U32, U64, I64 = "<u1", "<u2", "<u4", "<u8", "<i8"
 RECORD_HEAD = [("type", U16), ("flags", U16), ("bytes", U32)]
 
 FILE_HEADER = np.dtype(
@@ -162,6 +168,10 @@ FILE_HEADER = np.dtype(
             "runtime_address",
             "runtime_bytes",
             "sampler_errno",
+            "counter_type",
+            "counter_config",
+            "counter_flags",
+            "counter_errno",
         )
     ]
 )
@@ -219,6 +229,9 @@ THREAD_RECORD = np.dtype(
                 "io_cpu_ns",
                 "samples",
                 "lost",
+                "counted",
+                "counted_enabled_ns",
+                "counted_running_ns",
                 "open_start_ns",
                 "open_address",
             )
@@ -253,8 +266,10 @@ WAIT_RECORD = np.dtype(
                 "yields",
                 "first_ns",
                 "last_ns",
+                "cpu_ns",
             )
         ),
+        ("looked_ns", I64),
         ("histogram", U32, (HISTOGRAM_BUCKETS,)),
     ]
 )

@@ -129,7 +129,11 @@ def samplers(profile: Profile) -> str:
         said.append(f"CPU and registers by the {meta['sampler']} at {meta['rate_hz']} Hz, {meta['samples']} samples")
     if meta.get("stacks_by"):
         said.append(f"Python stacks by {meta['stacks_by']}, which took {seconds(meta['stacks_cpu_s'])} of CPU itself")
-    return "sampled: " + "; ".join(said) if said else ""
+    told = "sampled: " + "; ".join(said) if said else ""
+    if "counted" in meta:
+        rate = meta["counted"]["total"] / meta["counted"]["seconds"]
+        told += f"{'; ' if told else ''}counted by the processor: {rate:.3g} {meta['counted']['event']} a second of CPU"
+    return told
 
 
 def answer(profile: Profile) -> str:

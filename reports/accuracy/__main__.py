@@ -1,4 +1,7 @@
-"""python -m reports.accuracy [--quick]: writes summary.json and README.md beside this file."""
+"""python -m reports.accuracy [--quick] [--only PART] [--python PATH].
+
+Whole runs write summary.json and README.md beside this file; --only and --python print only.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +133,7 @@ def py_spy_states(table: Table, item: dict[str, Any]) -> None:
 
 def unaccounted(table: Table, item: dict[str, Any]) -> None:
     programs = [("locks.py", "lock", (8, 5, 10)), ("idle.py", "sockets", ()), ("busy.py", "native_code", (1,)),
-                ("busy.py", "gil", (1,))]  # fmt: skip
+                ("busy.py", "gil", (1,)), ("busy.py", "naps", (2,)), ("busy.py", "turns", (2,))]  # fmt: skip
     if item["free_threaded"]:
         programs += [("busy.py", "list_append", (1,)), ("busy.py", "dict_set", (1,)), ("hot.py", "attribute", (2, 1))]
     for program, case, arguments in programs:
@@ -239,20 +242,33 @@ def proofs(table: Table, item: dict[str, Any], quick: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", choices=["waits", "twins", "gil", "unaccounted", "hot", "prove", "demo"])
+    parser.add_argument("--python", help="only this interpreter")
+    arguments = parser.parse_args()
+    quick, only = arguments.quick, arguments.only
     table = Table()
     for item in interpreters():
-        waits(table, item, quick)
-        twins(table, item)
-        if not item["free_threaded"]:
+        if arguments.python and Path(arguments.python).resolve() != Path(item["executable"]).resolve():
+            continue
+        free_threaded = item["free_threaded"]
+        if only in (None, "waits"):
+            waits(table, item, quick)
+        if only in (None, "twins"):
+            twins(table, item)
+        if only in (None, "gil") and not free_threaded:
             gil_shares(table, item)
             if py_spy.find():
                 py_spy_states(table, item)
-        unaccounted(table, item)
-        if item["free_threaded"]:
+        if only in (None, "unaccounted"):
+            unaccounted(table, item)
+        if only in (None, "hot") and free_threaded:
             hot_objects(table, item, quick)
+        if only in (None, "prove") and free_threaded:
             proofs(table, item, quick)
-    demo(table)
+    if only in (None, "demo") and not arguments.python:
+        demo(table)
+    if only or arguments.python:
+        return
     rows = [[str(row[key]) for key in ("what", "build", "measured", "bar", "verdict")] for row in table.rows]
     summary = {"command": "make accuracy", "quick": quick, "rows": table.rows}
     heads = ["what", "build", "measured", "bar", "verdict"]

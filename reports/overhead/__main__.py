@@ -6,6 +6,7 @@ Whole runs write summary.json and README.md beside this file; --quick, --only an
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gilprobe.analysis import load
 from gilprobe.launch import py_spy
 from gilprobe.launch.target import Options, environment
 from gilprobe.recording import schema
@@ -66,7 +68,7 @@ def loops(pairs: int, only: str | None, python: str | None) -> list[dict[str, An
 
 
 def py_spy_beside(pairs: int, python: str | None) -> list[dict[str, Any]]:
-    """CPU of the program itself: py-spy's own, 3 to 8 % of a core, is printed in each report."""
+    """CPU of the program itself, then py-spy's own where nobody asked for it: both bars but the first are our own."""
     rows: list[dict[str, Any]] = []
     for item in interpreters() if py_spy.find() else ():
         wanted = python is None or Path(python).resolve() == Path(item["executable"]).resolve()
@@ -77,7 +79,22 @@ def py_spy_beside(pairs: int, python: str | None) -> list[dict[str, Any]]:
             pairs,
         )  # fmt: skip
         rows.append(_row("py-spy at 100 Hz, CPU of two CPU-bound threads", item["label"], 1.03, ratio, control))
+        own = sorted(_own_share(item["executable"]) for _ in range(3 if pairs == PAIRS else 1))
+        rows.append(_figure("py-spy unasked beside four threads, % of a core", own, 2.0))
     return rows
+
+
+def _own_share(python: str) -> float:
+    code = (
+        "import threading, time\nend = time.monotonic() + 10\n"
+        "def body():\n while time.monotonic() < end: sum(range(500))\n"
+        "threads = [threading.Thread(target=body) for _ in range(3)]\n[t.start() for t in threads]\nbody()"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", f"{name}/r", "--python", python, "-c", code]
+        subprocess.run(command, check=True, capture_output=True)
+        meta = load(f"{name}/r").meta
+        return 100 * float(meta.get("stacks_cpu_s", math.inf)) / float(meta["wall_s"])
 
 
 def _beside(python: str) -> float:
@@ -181,6 +198,18 @@ def events(count: int = 10_000_000) -> list[dict[str, Any]]:
     return rows
 
 
+def long_run(seconds: int, rate_hz: int = 1000, threads: int = 8) -> list[dict[str, Any]]:
+    """As if each thread had a core for itself all the time: no run of that length has more samples."""
+    from reports.overhead.many_events import page_of_samples
+
+    title = f"page of {seconds} s at {rate_hz} Hz with {threads} busy threads, s"
+    free_threaded = [item for item in interpreters() if item["free_threaded"]]
+    return [
+        _figure(title, [page_of_samples(item["executable"], seconds * rate_hz * threads)], 20.0)
+        for item in free_threaded
+    ]
+
+
 def _row(title: str, build: str, bar: float, ratio: Any, control: Any) -> dict[str, Any]:
     row = {
         "what": title,
@@ -220,6 +249,7 @@ def main() -> None:
         "start_up": start_up,
         "size": lambda pairs: size(60 if pairs == PAIRS else 6),
         "events": lambda pairs: events(10_000_000 if pairs == PAIRS else 1_000_000),
+        "long_run": lambda pairs: long_run(600 if pairs == PAIRS else 60),
         "demo": demo,
         "in_code": in_code,
     }

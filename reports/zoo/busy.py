@@ -66,6 +66,27 @@ def native_code():
     together(body, body)
 
 
+def naps():
+    """Eight threads that fall asleep and wake some ten thousand times a second, often with no core free for them."""
+
+    def body():
+        while time.perf_counter() < end:
+            time.sleep(0)
+            sum(range(50))
+
+    together(*[body] * 8)
+
+
+def turns():
+    """Eight threads that let go of the interpreter and want it back at once."""
+
+    def body():
+        while time.perf_counter() < end:
+            os.fstat(0)
+
+    together(*[body] * 8)
+
+
 def list_append():
     shared = []
 

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gilprobe.analysis import load
-from gilprobe.analysis.proof import CONTROL, FOLDER, FROZEN, SETTLE_NS, WINDOW_NS
+from gilprobe.analysis.proof import CONTROL, FOLDER, FROZEN, Slice, matched_slices
 from gilprobe.model import Proof, ProofRun
 from gilprobe.recording import read_folder
 from reports.zoo.record import ZOO
@@ -42,26 +43,25 @@ def prove_hot(python: str, case: str, seconds: float, objects: int = 3) -> Prove
         proof = load(folder).proof
         assert proof is not None
         frozen = read_folder(folder / FOLDER / FROZEN)[0]  # the last run: `passes` is its
-        return Proven(proof, _freed(passes, frozen.stops[0]["begin_ns"], frozen.stops[0]["end_ns"] + SETTLE_NS))
+        return Proven(proof, _freed(passes, matched_slices(frozen)))
 
 
-def _freed(passes: Path, before_end_ns: int, after_start_ns: int) -> float | None:
+def _freed(passes: Path, windows: Sequence[Sequence[Slice]]) -> float | None:
     by_thread: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for line in passes.read_text().splitlines():
         thread, wall_ns, cpu_ns = line.split()
         by_thread[thread].append((int(wall_ns), int(cpu_ns)))
-    costs = [
-        _cost(by_thread, start_ns, start_ns + WINDOW_NS) for start_ns in (before_end_ns - WINDOW_NS, after_start_ns)
-    ]
+    costs = [_cost(by_thread, window) for window in windows]
     return None if None in costs else 1 - costs[1] / costs[0]  # type: ignore[operator]
 
 
-def _cost(by_thread: dict[str, list[tuple[int, int]]], start_ns: int, end_ns: int) -> float | None:
+def _cost(by_thread: dict[str, list[tuple[int, int]]], window: Sequence[Slice]) -> float | None:
     """CPU a pass."""
     spent_ns = count = 0
     for marks in by_thread.values():
-        inside = [cpu_ns for wall_ns, cpu_ns in marks if start_ns <= wall_ns < end_ns]
-        if inside:
-            spent_ns += inside[-1] - inside[0]
-            count += len(inside) - 1
+        for piece in window:
+            inside = [cpu_ns for wall_ns, cpu_ns in marks if piece.start_ns <= wall_ns < piece.end_ns]
+            if inside:
+                spent_ns += inside[-1] - inside[0]
+                count += len(inside) - 1
     return spent_ns / count if count else None

@@ -43,7 +43,7 @@ def prove(python: Python, folder: Path, *, fight: bool) -> tuple[subprocess.Comp
     done = subprocess.run(
         [sys.executable, "-m", "gilprobe", "profile", "--prove", "2", "--rate", "500",
          "-o", str(folder / "it.gilprobe"), "--python", python.executable, str(script), str(told)],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     return done, [int(line) for line in told.read_text().split()] if told.exists() else []
 

@@ -111,12 +111,32 @@ def test_a_terminals_interrupt_is_the_scripts_and_not_the_samplers(tmp_path: Pat
     assert [item for item in profile.not_observed if "py-spy" in item.what] == []
 
 
-def test_events_bring_it_by_themselves_and_the_native_sampler_goes_without(tmp_path: Path) -> None:
-    code = "import time; time.sleep(0.5)"
-    profiled(tmp_path, sys.executable, code, "--events")
-    assert load(tmp_path / "r").wall_stacks
+def test_it_comes_by_itself_seldom_and_its_samples_are_told_apart_without_single_waits(
+    gil_python: Python, tmp_path: Path
+) -> None:
+    longer = THREE.replace("+ 1.5", "+ 5")
+    status, out = profiled(tmp_path, gil_python.executable, longer, "--rate", "1000")
+    assert (status, out) == (7, "done\n")
+    profile = load(tmp_path / "r")
+    assert profile.timeline is None
+    assert profile.meta["stacks_by"] == "py-spy at 20 Hz"
+    computes, native, sleeps = (seconds_by_state(profile, n) for n in ("computes", "in_native_code", "sleeps"))
+    assert computes["held"] > max(computes["running"], computes["idle"]), computes
+    assert native["held"] < 0.2 * sum(native.values()) < native["running"], native
+    assert sleeps["idle"] > 0.6 * sum(sleeps.values()), sleeps
+    (thread,) = [t for t in profile.threads if t.name == "computes"]
+    assert computes["held"] / sum(computes.values()) == pytest.approx(thread.gil_held_s / thread.wall_s, abs=0.25)
+
+
+def test_a_short_script_goes_without_it_and_so_does_the_native_sampler(tmp_path: Path) -> None:
+    profiled(tmp_path, sys.executable, "pass")
+    assert {path.suffix for path in (tmp_path / "r").iterdir()} == {".gpr"}
+    assert not any("py-spy" in item.what for item in load(tmp_path / "r").not_observed)
+    code = "import time; time.sleep(1.5)"
     profiled(tmp_path, sys.executable, code, "--events", "--sampler", "native", "--force")
     assert {path.suffix for path in (tmp_path / "r").iterdir()} == {".gpr"}
+    profiled(tmp_path, sys.executable, code, "--events", "--force")
+    assert load(tmp_path / "r").wall_stacks
 
 
 def test_free_threaded_builds_are_left_to_the_native_sampler_and_the_report_says_so(

@@ -31,6 +31,15 @@ def test_the_kernels_and_the_hooks_blocked_time_agree(tmp_path: Path) -> None:
     assert only.unaccounted_s == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize(("looked", "wake", "blocked"), [(2, 3.0, 2.0), (-3, 0.0, 5.0), (30, 6.0, 0.0)])
+def test_what_looks_at_some_waits_found_counts_for_all_but_never_for_more_than_there_was(
+    tmp_path: Path, looked: int, wake: float, blocked: float
+) -> None:
+    times = {"total_ns": 6 * SECOND, "wake_ns": SECOND, "looked_ns": looked * SECOND, "cpu_ns": SECOND}
+    (only,) = profile(tmp_path, thread(1), wait(1, 1, count=9, **times, **LOCK)).threads
+    assert (only.wake_delay_s, only.wait_s) == (wake, {"lock": blocked})
+
+
 def test_a_wait_nobody_hooked_is_unaccounted_and_in_no_class(tmp_path: Path) -> None:
     (only,) = profile(tmp_path, thread(1, cpu_ns=2 * SECOND), wait(1, 1, count=1, total_ns=5 * SECOND, **LOCK)).threads
     assert only.unaccounted_s == pytest.approx(3.0)
