@@ -10,7 +10,7 @@ TYPESCRIPT := typescript-5.9.3
 TSC := $(CACHE)/$(TYPESCRIPT)/node_modules/typescript/bin/tsc
 T = $(shell cat .venv-t/interpreter 2>/dev/null)
 
-.PHONY: help setup native demo test lint bench page accuracy stress loader-environments study gpu-carry gpu-study gpu-merge clean
+.PHONY: help setup native demo test lint bench page accuracy cpython stress loader-environments study gpu-carry gpu-study gpu-merge clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -76,6 +76,9 @@ page: setup ## how fast the report page is made, opened and zoomed, into reports
 
 accuracy: setup ## how right it is, into reports/accuracy
 	@$(VENV)/python -m reports.accuracy
+
+cpython: setup ## CPython's own tests with and without gilprobe, into reports/cpython (an hour or more)
+	@$(VENV)/python -m reports.cpython
 
 gpu-carry: setup ## what the GPU study needs on a bare machine, into build/gpu-carry
 	@$(VENV)/python -m reports.gpu_study.carry

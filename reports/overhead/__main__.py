@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, float, str, int]] = {
     "list_append": ("two threads on list.append", 1.05, "free-threaded", 0),
     "queues": ("two threads on queue.Queue", 1.05, "all", 0),
     "fstat": ("GIL release and retake (os.fstat), CPU", 1.05, "gil", 0),
-    "threads": ("thread create and join", 1.10, "all", 0),
+    "threads": ("thread create and join, sampler at 100 Hz", 1.10, "all", 100),
     "cpu_bound": ("sampler at 100 Hz, CPU of two CPU-bound threads", 1.03, "all", 100),
     "cpu_bound_1000": ("sampler at 1 kHz, CPU of two CPU-bound threads", 1.10, "all", 1000),
 }
