@@ -154,7 +154,7 @@ def answer(profile: Profile) -> str:
     if top.kind == "shared codec":
         return f"{first} {plain(top.title)}."
     where = f" ({place(top.sites[0])})" if top.sites else ""
-    return f"{first} {percent(top.share)} of the time they wanted to run: {plain(top.title)}{where}."
+    return f"{first} {percent(top.share)} of what they wanted: {plain(top.title)}{where}."
 
 
 def _against_one(profile: Profile, waterfall: Waterfall) -> str:
