@@ -30,6 +30,9 @@ FAMILY = {
 
 def allocator_findings(recordings: Sequence[Recording], threads: Sequence[Thread]) -> list[Finding]:
     wanted_s = sum(thread.wanted_s for thread in threads)
+    # First what costs nothing: reading libc's symbols takes longer than the whole report of a short run.
+    if sum(unseen_blocked_s(thread) >= LEAST_UNSEEN_S for thread in threads) < 2:
+        return []
     unseen_s, blocked, switches, allocating, samples_seen = 0.0, 0, 0, 0, 0
     sites: dict[Frame, int] = {}
     by_tid = {(thread.pid, thread.tid): thread for thread in threads}
