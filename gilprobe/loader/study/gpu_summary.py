@@ -65,6 +65,8 @@ def _comparisons(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         if not ratios:
             continue
         mps = by_place.get((build, backend, workers, MODES[2]))
+        if mps and not mps.get("cuda", {}).get("under_mps", True):
+            mps = None
         found = {"build": build, "backend": backend, "workers": workers, "ratio": median(ratios),
                  "range": [min(ratios), max(ratios)], "rounds": len(ratios)}  # fmt: skip
         outcome = _outcome(ratios)

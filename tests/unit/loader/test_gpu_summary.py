@@ -53,7 +53,8 @@ def test_the_table_tells_a_gil_turned_on_again_mps_that_did_not_serve_and_the_de
     seen = {"gaps": {"share": 0.5}, "switch_evidence": "estimated", "changes_per_s": 9.0, "processes": []}
     mps = "processes under MPS"
     answers = [
-        answer("threads", gil=True),
+        *(answer("threads", gil=True, round=number) for number in range(2)),
+        *(answer("processes", round=number, images_per_s=5.0) for number in range(2)),
         answer(mps),
         answer(mps, traced=True, cuda=seen | {"contexts": [{"mps": False}]}),
         answer("threads", "hardware"),
@@ -62,6 +63,8 @@ def test_the_table_tells_a_gil_turned_on_again_mps_that_did_not_serve_and_the_de
     rows = [
         dict(zip(HEADS, cells, strict=True)) for cells in table(summarize({str(at): a for at, a in enumerate(answers)}))
     ]
+    (compared,) = summarize({str(at): a for at, a in enumerate(answers)})["comparisons"]
+    assert compared["mps_closes"] is None
     by_place = {(r["backend"], r["mode"]): r for r in rows}
     assert by_place["hybrid", "threads"]["build"] == "3.13t, GIL on"
     assert by_place["hardware", "threads"]["build"] == "3.13t" and by_place["hardware", "threads"]["NVJPG"] == "~25%"
