@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -53,11 +54,23 @@ class Summary:
         return self.rows.get(part, {}).get(name)
 
     def put(self, part: str, name: str, row: dict[str, Any]) -> None:
-        with self._lock:
+        with self._lock, _only_one(self.path.parent):
+            if self.path.exists():  # another suite may have written meanwhile
+                self.rows = json.loads(self.path.read_text())
             self.rows.setdefault(part, {})[name] = row
             fresh = self.path.with_suffix(".new")
             fresh.write_text(json.dumps(self.rows, indent=1, sort_keys=True) + "\n")
             fresh.replace(self.path)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def measure(part: Part, environment: Environment, before: Any, short: bool) -> dict[str, Any]:

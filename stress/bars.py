@@ -95,7 +95,11 @@ def _same_schedule(rows: Rows) -> Iterator[Bar]:
     if mine is None or other is None:
         yield Bar(what, "both", bar, "not measured", None)
         return
-    same = [name for name, switches in mine["cases"].items() if switches and switches == other["cases"].get(name)]
+    same = [
+        name
+        for name, switches in mine["cases"].items()
+        if switches is not None and switches == other["cases"].get(name)
+    ]
     differ = sorted(set(mine["cases"]) - set(same))
     yield Bar(what, "both", bar, f"{len(same)} of {len(mine['cases'])}" + f" (not: {', '.join(differ)})" * bool(differ),
               not differ)  # fmt: skip

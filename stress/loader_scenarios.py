@@ -336,6 +336,10 @@ def _found_once(watching: Watching) -> None:
     assert watching.told == 1, f"told {watching.told} times"
 
 
+def _told_once(watching: Watching) -> None:
+    assert watching.told == len(watching.watch.found) == 1, f"told {watching.told} times"
+
+
 class Touching:
     """Two consumers that begin at once: the cost of a fault is measured by one of them."""
 
@@ -470,6 +474,7 @@ def scenarios(modules: Modules) -> list[Scenario]:
         Scenario("a worker fails to begin", dying("fails"), (_dying,), _dead_once),
         Scenario("a worker vanishes", dying("vanishes"), (_dying,), _dead_once),
         Scenario("writes", lambda: Watching(modules), (_write_0, _write_1), _found_once),
+        Scenario("writes of three", lambda: Watching(modules), (_write_0, _write_1, _write_2), _told_once),
         Scenario("fault cost", lambda: Touching(modules), (_measure, _measure), _measured_once),
     ]  # fmt: skip
 
@@ -480,3 +485,7 @@ def _write_0(watching: Watching) -> None:
 
 def _write_1(watching: Watching) -> None:
     watching.write(1)
+
+
+def _write_2(watching: Watching) -> None:
+    watching.write(2)

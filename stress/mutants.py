@@ -45,6 +45,8 @@ EQUIVALENT = {
     ("iterator", "if hasattr(self, '_workers') and (not self._shutdown)"): "a short cut: shutdown() asks again",
     ("iterator", "not self._shutdown of hasattr(self, '_workers') and (not self._shutdown)"):
         "a short cut: shutdown() asks again",
+    ("writes", "target in self._found of worker_id is None or target in self._found"):
+        "a short cut: the check under the lock decides",
     ("iterator", "if worker.alive"): "nobody reads a dead worker's queue",
 }  # fmt: skip
 
