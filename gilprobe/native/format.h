@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define GP_MAGIC "gilprobe"
-#define GP_FORMAT_VERSION 1u
+#define GP_FORMAT_VERSION 2u
 #define GP_HEADER_BYTES 4096u
 #define GP_EXTENT_MAGIC 0x58455047u /* "GPEX" */
 #define GP_CHUNK_MAGIC 0x48435047u  /* "GPCH" */

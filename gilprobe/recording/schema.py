@@ -7,7 +7,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 MAGIC = b"gilprobe"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER_BYTES = 4096
 EXTENT_MAGIC = 0x58455047
 CHUNK_MAGIC = 0x48435047
