@@ -62,11 +62,12 @@ def one_round():
     lock.acquire()
     for _, end in pipes: os.write(end, b"+")
     while sum(arrived) < before + THREADS: time.sleep(0.001)
+    while any(not is_in(t, 202) for t in threads): time.sleep(0.001)  # none still spins: futex
     time.sleep(0.05)
     lock.release()
-    while lock.locked() or any(not idle(t) for t in threads): time.sleep(0.001)
-def idle(thread):
-    with open(f"/proc/self/task/{thread.native_id}/syscall") as file: return file.read().split()[0] == "0"  # read
+    while lock.locked() or any(not is_in(t, 0) for t in threads): time.sleep(0.001)  # read
+def is_in(thread, call):
+    with open(f"/proc/self/task/{thread.native_id}/syscall") as file: return file.read().split()[0] == str(call)
 threads = [threading.Thread(target=worker, args=(i,), name=f"worker {i}") for i in range(THREADS)]
 for t in threads: t.start()
 signal.signal(signal.SIGUSR1, lambda *_: None)
