@@ -15,6 +15,7 @@ typedef struct {
     void *caller;
     uint64_t waited_ns; /* until when the time limit below has been spent */
     struct timespec left;
+    int64_t limit_ns; /* of one in milliseconds: what is left is rounded up each time */
     bool measured;
 } IoCall;
 
@@ -145,8 +146,10 @@ static void rest_of_sleep(IoCall *call, const struct timespec **time, const stru
 static int still_ms(IoCall *call, int limit_ms) {
     if (limit_ms < 0)
         return limit_ms;
+    if (!call->limit_ns)
+        call->limit_ns = limit_ms * 1000000ll;
     /* Whole milliseconds are all there is: rather too long than too short, as the kernel itself does. */
-    int64_t left_ns = limit_ms * 1000000ll - (int64_t)spent_ns(call);
+    int64_t left_ns = call->limit_ns - (int64_t)(gp_now() - call->wait.start_ns);
     return left_ns > 0 ? (int)((left_ns + 999999) / 1000000) : 0;
 }
 

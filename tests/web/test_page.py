@@ -22,6 +22,7 @@ from gilprobe.model import (
     Frame,
     GilHold,
     GpuLane,
+    Holder,
     HotObject,
     Loss,
     NativeFunction,
@@ -204,8 +205,8 @@ def hostile(name: str) -> Profile:
         )
         for at in range(2)
     )
-    releaser = Releaser((frame,), 3, 0.9, name)
-    wait = Wait("lock", name, name, 3, 0.9, 0.5, (0,) * 20 + (3,) + (0,) * 19, (frame,), (releaser,), (releaser,),
+    releaser, holder = Releaser((frame,), 3, 0.9, name), Holder((frame,), 3, 0.9, name, max_s=0.5)
+    wait = Wait("lock", name, name, 3, 0.9, 0.5, (0,) * 20 + (3,) + (0,) * 19, (frame,), (releaser,), (holder,),
                 threads={name: 0.9}, pairs=((name, name, 0.9),))  # fmt: skip
     timeline = Timeline(
         thread=array("i", [0, 1]), wait=array("i", [0, -1]), releaser=array("i", [1, -1]), start_ns=array("q", [1000, 5000]),
