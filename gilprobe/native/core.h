@@ -170,7 +170,7 @@ typedef struct Slot {
     struct Slot *next_all;
     _Atomic bool in_use;
     int sampler_fd;
-    int counter_fd;                                  /* plus one; 0 = none */
+    _Atomic int counter_fd;                          /* plus one; 0 = none */
     _Atomic uint64_t sampler;                        /* sampler.h: how it is sampled */
     uint64_t heap_state, heap_heartbeat, heap_turns; /* prove.c */
     struct LockThread *lock_thread;                  /* the watchdog's (watch.h), NULL while it has none */
@@ -443,7 +443,6 @@ uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
 /* counter.c */
 void gp_counter_setup(void);
 void gp_counter_start(Slot *slot);
-void gp_counter_read(Slot *slot);
 void gp_counter_stop(Slot *slot);
 void gp_counter_forked(Slot *slot);
 

@@ -67,36 +67,37 @@ void gp_counter_setup(void) {
 }
 
 void gp_counter_start(Slot *slot) {
-    if (!on || slot->counter_fd)
+    if (!on || atomic_load_explicit(&slot->counter_fd, memory_order_relaxed))
         return;
     long fd = open_counter((uint32_t)gp_header->counter_type, gp_header->counter_config);
     if (fd < 0)
         return;
     long high = gp_syscall3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
     gp_syscall3(SYS_close, fd, 0, 0);
-    slot->counter_fd = high < 0 ? 0 : (int)high + 1;
+    atomic_store(&slot->counter_fd, high < 0 ? 0 : (int)high + 1);
 }
 
-/* Any thread may. */
-void gp_counter_read(Slot *slot) {
+static void read_counter(Slot *slot, int fd) {
     Counted counted;
-    if (slot->counter_fd && gp_syscall3(SYS_read, slot->counter_fd - 1, &counted, sizeof counted) == sizeof counted) {
-        slot->record->counted = counted.value;
-        slot->record->counted_enabled_ns = counted.enabled_ns;
-        slot->record->counted_running_ns = counted.running_ns;
-    }
+    if (gp_syscall3(SYS_read, fd, &counted, sizeof counted) != sizeof counted)
+        return;
+    slot->record->counted = counted.value;
+    slot->record->counted_enabled_ns = counted.enabled_ns;
+    slot->record->counted_running_ns = counted.running_ns;
 }
 
+/* Any thread may; only one reads and closes, or the number could be another file's by then. */
 void gp_counter_stop(Slot *slot) {
-    gp_counter_read(slot);
-    if (slot->counter_fd)
-        gp_syscall3(SYS_close, slot->counter_fd - 1, 0, 0);
-    slot->counter_fd = 0;
+    int fd = atomic_exchange(&slot->counter_fd, 0) - 1;
+    if (fd < 0)
+        return;
+    read_counter(slot, fd);
+    gp_syscall3(SYS_close, fd, 0, 0);
 }
 
 /* The child's descriptors count the parent. */
 void gp_counter_forked(Slot *slot) {
-    if (slot->counter_fd)
-        gp_syscall3(SYS_close, slot->counter_fd - 1, 0, 0);
-    slot->counter_fd = 0;
+    int fd = atomic_exchange(&slot->counter_fd, 0) - 1;
+    if (fd >= 0)
+        gp_syscall3(SYS_close, fd, 0, 0);
 }

@@ -405,7 +405,7 @@ void gp_slots_finish(uint64_t now_ns) {
     for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all) {
         if (!atomic_load_explicit(&slot->in_use, memory_order_acquire) || slot->over || slot->session != gp_session)
             continue;
-        gp_counter_read(slot);
+        gp_counter_stop(slot);
         if (slot == gp_slot_here) {
             gp_spin_close(slot);
             gp_spans_close(slot, now_ns);

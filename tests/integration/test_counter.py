@@ -20,7 +20,7 @@ from gilprobe.render.wording import samplers
 # perf_event_open: PERF_TYPE_SOFTWARE:PERF_COUNT_SW_PAGE_FAULTS; PERF_TYPE_RAW:MEM_LOAD_L3_HIT_RETIRED.XSNP_HITM
 PAGE_FAULTS, MODIFIED_ELSEWHERE = "1:2", "4:1234"
 TOUCH = """
-import ctypes, mmap, os, threading
+import ctypes, mmap, os, threading, time
 def touch(pages):
     memory = mmap.mmap(-1, (pages + 1) * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
@@ -34,6 +34,7 @@ PAGES = {"touches": 5000, "touches_less": 1000, "ends": 0}
 threads = [threading.Thread(target=touch, args=(pages,), name=name) for name, pages in PAGES.items()]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
+time.sleep(0.1)  # join does not wait for a thread's last steps
 """
 )
 FORKS = (
