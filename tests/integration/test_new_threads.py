@@ -67,8 +67,8 @@ def test_a_short_thread_has_no_timer_of_its_own(any_python: Python, tmp_path: Pa
     plain, recorded = system_calls(any_python, None, tmp_path), system_calls(any_python, ours, tmp_path)
     names = ("gettid", "timer_create", "timer_settime", "timer_delete")
     more = {name: recorded[name] - plain[name] for name in names}
-    # Nor is its id asked for. Some last until the census; strace makes every call slow.
-    assert sum(more.values()) < 50, more
+    # Nor is its id asked for: else there were 400. Some last until the census, as strace makes every call slow.
+    assert sum(more.values()) < 150, more
 
 
 def test_each_thread_that_computes_is_sampled(any_python: Python, spinners: Path, tmp_path: Path) -> None:
