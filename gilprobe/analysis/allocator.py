@@ -54,10 +54,11 @@ def allocator_findings(recordings: Sequence[Recording], threads: Sequence[Thread
             switches += thread.voluntary_switches
             allocating += int((inside & own).sum())
             samples_seen += int(own.sum())
-            for stack_id in samples["stack_id"][inside & own].tolist():
+            stack_ids, counts = np.unique(samples["stack_id"][inside & own], return_counts=True)
+            for stack_id, count in zip(stack_ids.tolist(), counts.tolist(), strict=True):
                 frame = own_frame(stacks.frames(stack_id))
                 if frame:
-                    sites[frame] = sites.get(frame, 0) + 1
+                    sites[frame] = sites.get(frame, 0) + count
     if blocked < 2 or wanted_s <= 0 or unseen_s < LEAST_SHARE * wanted_s:
         return []
     return [
