@@ -389,11 +389,21 @@ void gp_spans_clear(Slot *slot);
 void gp_spans_close(Slot *slot, uint64_t now_ns);
 
 /* long_holds.c */
-void gp_holds_begin(Slot *slot);
-void gp_hold_long(Slot *slot, uint64_t since, uint64_t ticks, void *caller);
+void gp_long_holds_clear(Slot *slot);
+void gp_long_hold(Slot *slot, uint64_t since, uint64_t ticks, void *caller);
 
 /* collecting.c */
-void gp_gc_gil_dropped(const Slot *slot);
+extern const int *_Atomic gp_gc_flag;    /* the interpreter's; NULL: not known */
+extern _Atomic uint32_t gp_gc_collector; /* the thread that collects; 0 = not known to have let another one run */
+void gp_gc_learn(void);
+void gp_gc_let_go(const Slot *slot);
+/* The calling thread gives the GIL away. */
+static inline void gp_gc_gil_dropped(const Slot *slot) {
+    const int *flag = atomic_load_explicit(&gp_gc_flag, memory_order_relaxed);
+    if (GP_RARE(flag && (__atomic_load_n(flag, __ATOMIC_RELAXED) ||
+                         atomic_load_explicit(&gp_gc_collector, memory_order_relaxed))))
+        gp_gc_let_go(slot);
+}
 void gp_gc_world_stopped(const Slot *slot);
 bool gp_gc_here(const Slot *slot);
 void gp_gc_forget(void);
@@ -422,7 +432,7 @@ static inline void gp_gil_dropped(Slot *slot, uint64_t ticks, void *caller) {
     record->gil_since_ticks = 0;
     gp_gc_gil_dropped(slot);
     if (GP_RARE(ticks - since > slot->long_holds.least_ticks))
-        gp_hold_long(slot, since, ticks, caller);
+        gp_long_hold(slot, since, ticks, caller);
     if (GP_RARE(gp_options.holds))
         gp_gil_add_hold(slot, since, ticks);
 }

@@ -4,11 +4,12 @@
  * without a core; and what it says of one counts for those that were not chosen. */
 #include "core.h"
 
-#define ALWAYS_NS                                                                                       \
-    512000u /* every wait of a thread that is usually so long without a core, or 16 times as long waits \
-             */
-#define MOST_NS (16 * ALWAYS_NS) /* one long wait among short ones: so much more often are the next ones looked at */
-#define YOUNG_NS 2000000u        /* a look is a large part of a thread that ends so soon */
+/* Every wait of a thread that is usually half so long without a core, or whose waits are four times so long. */
+#define ALWAYS_NS 512000u
+/* One long wait among short ones: so much more often are the next ones looked at. */
+#define MOST_NS (16 * ALWAYS_NS)
+/* A look is a large part of a thread that ends so soon. */
+#define YOUNG_NS 2000000u
 
 /* xorshift32 (G. Marsaglia, Xorshift RNGs, 2003) */
 static uint32_t next_random(Slot *slot) {
@@ -19,7 +20,7 @@ static uint32_t next_random(Slot *slot) {
     return slot->look_random = x;
 }
 
-/* Moves an eighth of the way: 0 stays below 8. */
+/* Moves an eighth of the way. */
 static void approach(uint32_t *usual, uint64_t now) {
     if (now > MOST_NS)
         now = MOST_NS;

@@ -135,7 +135,7 @@ static void thread_begin(Slot *slot, uint32_t tid, uint64_t start_cpu_ns, uint64
     slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
-    gp_holds_begin(slot);
+    gp_long_holds_clear(slot);
     slot->cuda_use = NULL;
     slot->cuda_launches = slot->cuda_runtime_call = slot->cuda_last.driver = slot->cuda_last.runtime = 0;
     gp_index_clear(&slot->waits);
