@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gilprobe.analysis import cures
 from gilprobe.analysis.frames import Stacks
+from gilprobe.analysis.native_symbols import symbols
 from gilprobe.model import Evidence, Finding, Frame, Thread, own_frame
 from gilprobe.recording import Image, Recording
 
@@ -102,26 +103,12 @@ def allocator_range(path: str) -> tuple[int, int]:
     one before that. (0, 0) where it cannot be told.
     """
     try:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-        from elftools.elf.sections import SymbolTableSection
-    except ImportError:
+        exported = symbols(Path(path), (".dynsym",))
+    except (ImportError, OSError, ValueError):
         return 0, 0
-    try:
-        with Path(path).open("rb") as file:
-            table = ELFFile(file).get_section_by_name(".dynsym")
-            if not isinstance(table, SymbolTableSection):
-                return 0, 0
-            functions = sorted(
-                (symbol["st_value"], symbol["st_size"], symbol.name)
-                for symbol in table.iter_symbols()
-                if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_value"]
-            )
-    except (OSError, ELFError):
-        return 0, 0
-    family = [(value, size) for value, size, name in functions if name in FAMILY]
+    family = [(value, size) for value, (size, name) in exported.items() if name in FAMILY]
     if not family:
         return 0, 0
     first = min(value for value, _ in family)
-    before = max((value + size for value, size, _ in functions if value + size <= first), default=first)
+    before = max((value + size for value, (size, _) in exported.items() if value + size <= first), default=first)
     return before, max(value + size for value, size in family)
