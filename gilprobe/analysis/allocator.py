@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gilprobe.analysis import cures
 from gilprobe.analysis.frames import Stacks
+from gilprobe.analysis.native_symbols import symbols
 from gilprobe.model import Evidence, Finding, Frame, Thread, own_frame
 from gilprobe.recording import Image, Recording
 
@@ -54,10 +55,11 @@ def allocator_findings(recordings: Sequence[Recording], threads: Sequence[Thread
             switches += thread.voluntary_switches
             allocating += int((inside & own).sum())
             samples_seen += int(own.sum())
-            for stack_id in samples["stack_id"][inside & own].tolist():
+            stack_ids, counts = np.unique(samples["stack_id"][inside & own], return_counts=True)
+            for stack_id, count in zip(stack_ids.tolist(), counts.tolist(), strict=True):
                 frame = own_frame(stacks.frames(stack_id))
                 if frame:
-                    sites[frame] = sites.get(frame, 0) + 1
+                    sites[frame] = sites.get(frame, 0) + count
     if blocked < 2 or wanted_s <= 0 or unseen_s < LEAST_SHARE * wanted_s:
         return []
     return [
@@ -101,26 +103,12 @@ def allocator_range(path: str) -> tuple[int, int]:
     one before that. (0, 0) where it cannot be told.
     """
     try:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-        from elftools.elf.sections import SymbolTableSection
-    except ImportError:
+        exported = symbols(Path(path), (".dynsym",))
+    except (ImportError, OSError, ValueError):
         return 0, 0
-    try:
-        with Path(path).open("rb") as file:
-            table = ELFFile(file).get_section_by_name(".dynsym")
-            if not isinstance(table, SymbolTableSection):
-                return 0, 0
-            functions = sorted(
-                (symbol["st_value"], symbol["st_size"], symbol.name)
-                for symbol in table.iter_symbols()
-                if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_value"]
-            )
-    except (OSError, ELFError):
-        return 0, 0
-    family = [(value, size) for value, size, name in functions if name in FAMILY]
+    family = [(value, size) for value, (size, name) in exported.items() if name in FAMILY]
     if not family:
         return 0, 0
     first = min(value for value, _ in family)
-    before = max((value + size for value, size, _ in functions if value + size <= first), default=first)
+    before = max((value + size for value, (size, _) in exported.items() if value + size <= first), default=first)
     return before, max(value + size for value, size in family)

@@ -10,6 +10,7 @@ import numpy as np
 from gilprobe.analysis.contention import ClassifiedWait, wait_rows
 from gilprobe.analysis.cpu_stacks import cpu_stacks_of
 from gilprobe.analysis.gpu_timeline import union_of
+from gilprobe.analysis.numbering import places_of
 from gilprobe.model import Span, SpanPart, SpanWindows, Thread
 from gilprobe.recording import Recording
 
@@ -68,15 +69,12 @@ def _thread(span: Span) -> Thread:
 
 def _windows(recordings: Sequence[Recording], chosen: Sequence[frozenset[int]], start_ns: int) -> Iterator[SpanWindows]:
     """Of each thread that had one, where single spans were kept (--events)."""
-    first = 0
-    for recording, ids in zip(recordings, chosen, strict=True):
-        numbers = {number: first + at for at, number in enumerate(sorted(recording.threads))}
-        first += len(recording.threads)
+    for recording, ids, places in zip(recordings, chosen, places_of(recordings), strict=True):
         events = [part[np.isin(part["span_id"], list(ids))] for part in recording.span_events]
         own = np.concatenate(events) if events else np.empty(0, [("thread", "u4")])
         for number in np.unique(own["thread"]).tolist():
-            if number in numbers:
+            if number in places:
                 mine = np.sort(own[own["thread"] == number], order="start_ns")
                 start = mine["start_ns"].astype(np.int64) - start_ns
                 begins, ends = union_of(start, start + mine["duration_ns"].astype(np.int64))
-                yield SpanWindows(numbers[number], array("q", begins.tolist()), array("q", ends.tolist()))
+                yield SpanWindows(places[number], array("q", begins.tolist()), array("q", ends.tolist()))

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from gilprobe.analysis.alike import alike
+from gilprobe.analysis.numbering import places_of
 from gilprobe.model import Collections, Evidence, Finding, NotObserved, Process, Thread
 from gilprobe.recording import Recording
 from gilprobe.recording.schema import HeaderFlag, SampleFlag
@@ -25,14 +27,11 @@ CURE = (
 def collections_of(recordings: Sequence[Recording], start_ns: int) -> Collections:
     """threads are numbered as in Profile.threads."""
     thread, time_ns = array("i"), array("q")
-    first = 0
-    for recording in recordings:
-        numbers = {number: first + at for at, number in enumerate(sorted(recording.threads))}
-        first += len(recording.threads)
+    for recording, places in zip(recordings, places_of(recordings), strict=True):
         found = recording.samples[(recording.samples["flags"] & SampleFlag.COLLECTING) != 0]
         for number, time in zip(found["thread"].tolist(), found["time_ns"].tolist(), strict=True):
-            if number in numbers:
-                thread.append(numbers[number])
+            if number in places:
+                thread.append(places[number])
                 time_ns.append(time - start_ns)
     return Collections(thread, time_ns)
 
@@ -41,9 +40,11 @@ def with_collections(threads: Sequence[Thread], recordings: Sequence[Recording])
     """Each with the share of its samples that fell in a collection, times its measured CPU."""
     shares: list[tuple[int, int]] = []
     for recording in recordings:
-        numbers = recording.samples["thread"]
-        every = Counter(numbers.tolist())
-        collecting = Counter(numbers[(recording.samples["flags"] & SampleFlag.COLLECTING) != 0].tolist())
+        every: Counter[int] = Counter()
+        collecting: Counter[int] = Counter()
+        for number, _, flags, count in alike(recording.samples):
+            every[number] += count
+            collecting[number] += count if flags & SampleFlag.COLLECTING else 0
         shares += [(collecting[number], every[number]) for number in sorted(recording.threads)]
     return [
         replace(thread, gc_s=thread.cpu_s * inside / samples, gc_samples=inside) if inside else thread

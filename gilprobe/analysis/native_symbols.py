@@ -12,28 +12,36 @@ from gilprobe.recording.contents import Image
 UNKNOWN = "native function unknown"
 
 
+def symbols(path: Path, sections: Sequence[str]) -> dict[int, tuple[int, str]]:
+    """Virtual address of a function -> (its bytes, its name); a later section's names win. Raises OSError or ValueError
+    for what is no ELF file, ImportError without pyelftools.
+    """
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
+
+    found: dict[int, tuple[int, str]] = {}
+    try:
+        with path.open("rb") as file:
+            elf = ELFFile(file)
+            for section in sections:
+                table = elf.get_section_by_name(section)
+                if not isinstance(table, SymbolTableSection):
+                    continue
+                for symbol in table.iter_symbols():
+                    entry = symbol.entry
+                    if entry.st_info.type in ("STT_FUNC", "STT_GNU_IFUNC") and entry.st_size and symbol.name:
+                        found[entry.st_value] = (entry.st_size, symbol.name)
+    except (ELFError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    return found
+
+
 class Functions:
-    """Of one ELF file, by virtual address. Raises OSError or ValueError for what is no ELF file."""
+    """Of one ELF file, by virtual address. Raises what `symbols` does."""
 
     def __init__(self, path: Path) -> None:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-        from elftools.elf.sections import SymbolTableSection
-
-        self._names: dict[int, tuple[int, str]] = {}
-        try:
-            with path.open("rb") as file:
-                elf = ELFFile(file)
-                for section in (".dynsym", ".symtab"):  # .symtab's names win: it has local functions too
-                    table = elf.get_section_by_name(section)
-                    if not isinstance(table, SymbolTableSection):
-                        continue
-                    for symbol in table.iter_symbols():
-                        entry = symbol.entry
-                        if entry.st_info.type in ("STT_FUNC", "STT_GNU_IFUNC") and entry.st_size and symbol.name:
-                            self._names[entry.st_value] = (entry.st_size, symbol.name)
-        except (ELFError, UnicodeDecodeError) as error:
-            raise ValueError(str(error)) from error
+        self._names = symbols(path, (".dynsym", ".symtab"))  # .symtab has local functions too
         self._starts = sorted(self._names)
 
     def name(self, address: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gilprobe.analysis.contention import ClassifiedWait, thread_name
+from gilprobe.analysis.numbering import places_of
 from gilprobe.model import Timeline, Wait
 from gilprobe.recording import Recording
 
@@ -108,11 +109,7 @@ def _table(entries: Sequence[tuple[int, int]]) -> Ints:
 
 def _threads(recordings: Sequence[Recording]) -> list[Ints]:
     """Thread number in a file -> index into Profile.threads."""
-    tables, first = [], 0
-    for recording in recordings:
-        tables.append(_table([(number, first + at) for at, number in enumerate(sorted(recording.threads))]))
-        first += len(recording.threads)
-    return tables
+    return [_table(list(places.items())) for places in places_of(recordings)]
 
 
 def _of(recording: Recording, waits: Sequence[ClassifiedWait]) -> list[ClassifiedWait]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from gilprobe.analysis.alike import alike
 from gilprobe.analysis.contention import ClassifiedWait
 from gilprobe.analysis.frames import Stacks
 from gilprobe.model import Frame, SampledStack
@@ -61,15 +62,11 @@ class _Holds:
     def __init__(self, recording: Recording) -> None:
         stacks = Stacks(recording)
         self._at: dict[tuple[int, Place], list[int]] = defaultdict(lambda: [0, 0])
-        samples = recording.samples
-        held = (samples["flags"] & SampleFlag.HELD) > 0
-        for thread, stack_id, holds in zip(
-            samples["thread"].tolist(), samples["stack_id"].tolist(), held.tolist(), strict=True
-        ):
+        for thread, stack_id, flags, count in alike(recording.samples):
             for place in (place_of(stacks.frames(stack_id)), ()):
                 entry = self._at[thread, place]
-                entry[0] += holds
-                entry[1] += 1
+                entry[0] += count if flags & SampleFlag.HELD else 0
+                entry[1] += count
 
     def share(self, thread: int, place: Place) -> float:
         for where in (place, ()):

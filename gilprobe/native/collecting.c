@@ -2,67 +2,68 @@
  * finalizers and callbacks let other threads run. So the collecting thread is remembered when the GIL leaves it, or,
  * without a GIL, when it stops the world. Only of the main interpreter; nothing is called but a getter of a static
  * address. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-
 #include "core.h"
 #include "python.h"
 
-static const char *_Atomic main_interpreter;
-static _Atomic uint32_t collector; /* its thread; 0 = not known to have let another one run */
+const int *_Atomic gp_gc_flag;
+_Atomic uint32_t gp_gc_collector;
 
-static bool goes_on(const char *interpreter) {
-    return __atomic_load_n((const int *)(interpreter + gp_python.interpreter_collecting), __ATOMIC_RELAXED) != 0;
+void gp_gc_learn(void) {
+    const char *main = NULL;
+    if (gp_python.interpreter_collecting && gp_python.main_interpreter)
+        main = gp_python.main_interpreter();
+    if (main)
+        atomic_store_explicit(&gp_gc_flag, (const int *)(main + gp_python.interpreter_collecting),
+                              memory_order_relaxed);
 }
 
-static const char *interpreter(void) {
-    const char *known = atomic_load_explicit(&main_interpreter, memory_order_relaxed);
-    if (GP_RARE(!known) && gp_python.interpreter_collecting && gp_python.main_interpreter) {
-        known = gp_python.main_interpreter();
-        atomic_store_explicit(&main_interpreter, known, memory_order_relaxed);
-    }
-    return known;
+static const int *flag(void) {
+    if (GP_RARE(!atomic_load_explicit(&gp_gc_flag, memory_order_relaxed)))
+        gp_gc_learn();
+    return atomic_load_explicit(&gp_gc_flag, memory_order_relaxed);
 }
+
+static bool goes_on(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED) != 0; }
 
 static void set_collector(uint32_t thread) {
     /* Read first: the line is shared by all threads, and hardly ever changes. */
-    if (atomic_load_explicit(&collector, memory_order_relaxed) != thread)
-        atomic_store_explicit(&collector, thread, memory_order_relaxed);
+    if (atomic_load_explicit(&gp_gc_collector, memory_order_relaxed) != thread)
+        atomic_store_explicit(&gp_gc_collector, thread, memory_order_relaxed);
 }
 
-/* The calling thread gives the GIL away. Nobody else can have run since a collection began whose thread is not yet
- * known, so it is this one's. */
-void gp_gc_gil_dropped(const Slot *slot) {
-    const char *main = interpreter();
-    if (!main || gp_python.free_threaded)
+/* Nobody else can have run since a collection began whose thread is not yet known, so it is this one's. */
+void gp_gc_let_go(const Slot *slot) {
+    const int *collecting = flag();
+    if (!collecting || gp_python.free_threaded)
         return;
-    if (!goes_on(main))
+    if (!goes_on(collecting))
         set_collector(0);
-    else if (!atomic_load_explicit(&collector, memory_order_relaxed))
+    else if (!atomic_load_explicit(&gp_gc_collector, memory_order_relaxed))
         set_collector(slot->thread);
 }
 
 /* The calling thread has waited for the others to stop: without a GIL that is how a collection begins. */
 void gp_gc_world_stopped(const Slot *slot) {
-    const char *main = interpreter();
-    if (main && gp_python.free_threaded && goes_on(main))
+    const int *collecting = flag();
+    if (collecting && gp_python.free_threaded && goes_on(collecting))
         set_collector(slot->thread);
 }
 
 /* In a signal handler, of the thread that it interrupted. */
 bool gp_gc_here(const Slot *slot) {
-    const char *main = interpreter();
-    if (!main)
+    const int *collecting = flag();
+    if (!collecting)
         return false;
-    if (!goes_on(main)) {
+    if (!goes_on(collecting)) {
         if (gp_python.free_threaded)
             set_collector(0);
         return false;
     }
+    const char *main = (const char *)collecting - gp_python.interpreter_collecting;
     const char *state = gp_python.thread_state();
     if (!state || GP_AT(const char *, state, gp_python.state_interpreter) != main)
         return false;
-    uint32_t known = atomic_load_explicit(&collector, memory_order_relaxed);
+    uint32_t known = atomic_load_explicit(&gp_gc_collector, memory_order_relaxed);
     if (gp_python.free_threaded) {
         if (GP_AT(const char *, main, gp_python.interpreter_requester) != state)
             return known == slot->thread;
@@ -73,4 +74,4 @@ bool gp_gc_here(const Slot *slot) {
     return holds && (!known || known == slot->thread);
 }
 
-void gp_gc_forget(void) { atomic_store(&collector, 0); }
+void gp_gc_forget(void) { atomic_store(&gp_gc_collector, 0); }

@@ -74,6 +74,12 @@ typedef struct {
     uint32_t ahead;    /* waiters that came before */
 } GilSlice;
 
+/* A thread's waits lately. */
+typedef struct {
+    uint32_t wait_ns;
+    uint32_t delay_ns; /* of it, without a core; of those that were looked at (looks.c) */
+} Usual;
+
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART; own: the sampler's. */
 typedef struct {
     volatile uint32_t any;
@@ -155,7 +161,7 @@ typedef struct Slot {
     uint64_t gil_condition;  /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
-    uint32_t usual_ns[2]; /* a wait's length lately: for another thread, for I/O */
+    Usual usual[2]; /* waits for another thread, for I/O */
     uint32_t look_random;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     GilSlice gil_slice;
@@ -285,13 +291,6 @@ void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
 uint64_t gp_run_delay(const Slot *slot);
 
-/* looks.c: what the kernel says of some waits */
-#define GP_LOOK_USUAL_NS 512000u /* every wait of a thread whose waits are so long; every second of half as long */
-void gp_look_begin(Slot *slot, OpenWait *wait);
-void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns);
-void gp_look_add(WaitRecord *record, const OpenWait *wait, uint64_t wake_ns);
-static inline bool gp_is_io(uint8_t op) { return op >= GP_OP_SLEEP; }
-
 Slot *gp_slots_all(void);
 Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
@@ -379,16 +378,32 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
 void gp_spin_close(Slot *slot);
 void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
 
+/* looks.c: what the kernel says of some waits */
+void gp_look_begin(Slot *slot, OpenWait *wait);
+void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns);
+void gp_look_add(WaitRecord *record, const OpenWait *wait, uint64_t wake_ns);
+static inline bool gp_is_io(uint8_t op) { return op >= GP_OP_SLEEP; }
+
 /* spans.c */
 void gp_spans_clear(Slot *slot);
 void gp_spans_close(Slot *slot, uint64_t now_ns);
 
 /* long_holds.c */
-void gp_holds_begin(Slot *slot);
-void gp_hold_long(Slot *slot, uint64_t since, uint64_t ticks, void *caller);
+void gp_long_holds_clear(Slot *slot);
+void gp_long_hold(Slot *slot, uint64_t since, uint64_t ticks, void *caller);
 
 /* collecting.c */
-void gp_gc_gil_dropped(const Slot *slot);
+extern const int *_Atomic gp_gc_flag;    /* the interpreter's; NULL: not known */
+extern _Atomic uint32_t gp_gc_collector; /* the thread that collects; 0 = not known to have let another one run */
+void gp_gc_learn(void);
+void gp_gc_let_go(const Slot *slot);
+/* The calling thread gives the GIL away. */
+static inline void gp_gc_gil_dropped(const Slot *slot) {
+    const int *flag = atomic_load_explicit(&gp_gc_flag, memory_order_relaxed);
+    if (GP_RARE(flag && (__atomic_load_n(flag, __ATOMIC_RELAXED) ||
+                         atomic_load_explicit(&gp_gc_collector, memory_order_relaxed))))
+        gp_gc_let_go(slot);
+}
 void gp_gc_world_stopped(const Slot *slot);
 bool gp_gc_here(const Slot *slot);
 void gp_gc_forget(void);
@@ -417,7 +432,7 @@ static inline void gp_gil_dropped(Slot *slot, uint64_t ticks, void *caller) {
     record->gil_since_ticks = 0;
     gp_gc_gil_dropped(slot);
     if (GP_RARE(ticks - since > slot->long_holds.least_ticks))
-        gp_hold_long(slot, since, ticks, caller);
+        gp_long_hold(slot, since, ticks, caller);
     if (GP_RARE(gp_options.holds))
         gp_gil_add_hold(slot, since, ticks);
 }

@@ -80,8 +80,10 @@ static __attribute__((noinline)) void unknown_signalled(Slot *slot, uint64_t con
 
 /* Not that of the GIL which this thread had last. */
 __attribute__((noinline)) void gp_gil_signalled_first(Slot *slot, uint64_t condition, void *caller) {
-    if (gp_from_python(caller))
-        unknown_signalled(slot, condition, gp_ticks(), caller);
+    if (!gp_from_python(caller))
+        return;
+    gp_gc_learn();
+    unknown_signalled(slot, condition, gp_ticks(), caller);
 }
 
 /* Is this wait one for the GIL? Timed: take_gil waits on cond; untimed: drop_gil waits on switch_cond. */

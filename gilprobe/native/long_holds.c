@@ -37,7 +37,7 @@ static uint64_t least_ticks(const LongHolds *holds) {
     return holds->count < GP_HOLDS_KEPT ? GP_LEAST_HOLD_TICKS : least;
 }
 
-void gp_hold_long(Slot *slot, uint64_t since, uint64_t ticks, void *caller) {
+void gp_long_hold(Slot *slot, uint64_t since, uint64_t ticks, void *caller) {
     const void *condition = (const void *)slot->gil_condition;
     uint32_t waiters = atomic_load_explicit(&gp_bucket(condition)->waiters, memory_order_relaxed);
     slot->busy = 1;
@@ -57,4 +57,4 @@ void gp_hold_long(Slot *slot, uint64_t since, uint64_t ticks, void *caller) {
     slot->busy = 0;
 }
 
-void gp_holds_begin(Slot *slot) { slot->long_holds = (LongHolds){.least_ticks = GP_LEAST_HOLD_TICKS}; }
+void gp_long_holds_clear(Slot *slot) { slot->long_holds = (LongHolds){.least_ticks = GP_LEAST_HOLD_TICKS}; }

@@ -1,11 +1,15 @@
 /* What a wait was besides blocked: CPU of the calls, and time in which its thread could run but had no core. The kernel
- * knows both (schedstat), but asking costs as much as a short wait: so it is asked around some waits, chosen by chance
- * and the more often the longer a thread's waits are, and what it says of one counts for those that were not chosen. */
+ * knows both (schedstat), but asking takes some 30 us, also from whoever waits for this thread: so it is asked around
+ * some waits, chosen by chance, the more often the longer a thread's waits are and above all the more of them it spent
+ * without a core; and what it says of one counts for those that were not chosen. */
 #include "core.h"
 
+/* Every wait of a thread that is usually half so long without a core, or whose waits are four times so long. */
+#define ALWAYS_NS 512000u
 /* One long wait among short ones: so much more often are the next ones looked at. */
-#define MOST_NS (16 * GP_LOOK_USUAL_NS)
-#define SMOOTHING 8u
+#define MOST_NS (16 * ALWAYS_NS)
+/* A look is a large part of a thread that ends so soon. */
+#define YOUNG_NS 2000000u
 
 /* xorshift32 (G. Marsaglia, Xorshift RNGs, 2003) */
 static uint32_t next_random(Slot *slot) {
@@ -16,31 +20,40 @@ static uint32_t next_random(Slot *slot) {
     return slot->look_random = x;
 }
 
-static uint32_t *usual_ns(Slot *slot, const OpenWait *wait) { return &slot->usual_ns[gp_is_io(wait->op)]; }
+/* Moves an eighth of the way. */
+static void approach(uint32_t *usual, uint64_t now) {
+    if (now > MOST_NS)
+        now = MOST_NS;
+    *usual = (uint32_t)((*usual * 7ull + now) / 8);
+}
 
 void gp_look_begin(Slot *slot, OpenWait *wait) {
-    uint32_t usual = *usual_ns(slot, wait), weight = 1;
-    if (usual < GP_LOOK_USUAL_NS) {
-        weight = GP_LOOK_USUAL_NS / (usual + 1);
+    if (wait->start_ns - slot->record->start_ns < YOUNG_NS)
+        return;
+    const Usual *usual = &slot->usual[gp_is_io(wait->op)];
+    uint32_t worth_ns = 2 * usual->delay_ns + usual->wait_ns / 4, weight = 1;
+    if (worth_ns < ALWAYS_NS) {
+        weight = ALWAYS_NS / (worth_ns + 1);
         if (weight > 1 && next_random(slot) % weight)
             return;
     }
-    if (!slot->record->run_delay_read_ns && !gp_run_delay(slot))
-        return; /* it may not be read here */
-    wait->look_cpu_ns = gp_thread_cpu_ns();
     wait->look_run_delay_ns = gp_run_delay(slot);
+    if (!wait->look_run_delay_ns)
+        return; /* it may not be read here, or the thread has hardly run */
+    wait->look_cpu_ns = gp_thread_cpu_ns();
     wait->look_ready_ns = wait->ready_ns;
     wait->look_weight = weight;
 }
 
 /* After the wait's end was taken: from here on the look's own time is none of it. */
 void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns) {
-    uint32_t *usual = usual_ns(slot, wait), now = duration_ns > MOST_NS ? MOST_NS : (uint32_t)duration_ns;
-    *usual = (uint32_t)(((uint64_t)*usual * (SMOOTHING - 1) + now) / SMOOTHING);
+    Usual *usual = &slot->usual[gp_is_io(wait->op)];
+    approach(&usual->wait_ns, duration_ns);
     if (!wait->look_weight)
         return;
     wait->look_cpu_ns = gp_thread_cpu_ns() - wait->look_cpu_ns;
     wait->look_run_delay_ns = gp_run_delay(slot) - wait->look_run_delay_ns;
+    approach(&usual->delay_ns, wait->look_run_delay_ns);
 }
 
 /* wake_ns: what the record has of this wait. */

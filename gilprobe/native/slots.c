@@ -125,7 +125,7 @@ static void thread_begin(Slot *slot, uint32_t tid, uint64_t start_cpu_ns, uint64
     slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     slot->named = 0;
     slot->io_slow = 0;
-    slot->usual_ns[0] = slot->usual_ns[1] = GP_LOOK_USUAL_NS;
+    slot->usual[0] = slot->usual[1] = (Usual){.wait_ns = 1000000};
     slot->blocked = slot->vforked = slot->over = 0;
     slot->session = gp_session;
     memset(&slot->past, 0, sizeof slot->past);
@@ -135,7 +135,7 @@ static void thread_begin(Slot *slot, uint32_t tid, uint64_t start_cpu_ns, uint64
     slot->last_pc = slot->state = 0;
     memset(&slot->gil_wait, 0, sizeof slot->gil_wait);
     memset(&slot->spin, 0, sizeof slot->spin);
-    gp_holds_begin(slot);
+    gp_long_holds_clear(slot);
     slot->cuda_use = NULL;
     slot->cuda_launches = slot->cuda_runtime_call = slot->cuda_last.driver = slot->cuda_last.runtime = 0;
     gp_index_clear(&slot->waits);

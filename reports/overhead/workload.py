@@ -74,7 +74,7 @@ def queues():
     shared = queue.Queue()
 
     def body():
-        for number in range(10_000):
+        for number in range(50_000):  # many times the interpreter's switch interval
             shared.put(number)
             shared.get()
 

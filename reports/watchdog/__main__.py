@@ -24,9 +24,9 @@ from typing import Any
 
 from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment
+from reports.cpython.suites import compared, in_words, suites
 from reports.environment import ROOT, interpreters, write_summary
 from reports.statistics import PAIRS, interleaved, verdict
-from reports.watchdog.cpython_tests import compared, suites
 
 HERE = Path(__file__).parent
 PROGRAMS = ROOT / "tests" / "integration" / "watchdog" / "programs"
@@ -34,6 +34,7 @@ ZOO = ROOT / "reports" / "zoo"
 WORKLOAD = ROOT / "reports" / "overhead" / "workload.py"
 PLANTED = ["abba", "ring", "rlock_mix", "condition", "join_cycle", "import_lock", "executor", "full_queue", "gil_mutex"]
 PLANTED += ["fork", "semaphore", "philosophers"]
+MODULES = ("test_thread", "test_threading_local", "test_queue", "test_threading", "test_concurrent_futures")
 SOON_S, ROUNDS = 0.5, 3
 SIDE_BY_SIDE = 30
 
@@ -120,15 +121,10 @@ def _planted(what: str, cases: list[str], times: int) -> list[dict[str, Any]]:
 def cpython(quick: bool) -> list[dict[str, Any]]:
     rows = []
     for suite in suites(interpreters()):
-        found = compared(suite, quick)
+        names = MODULES[:2] if quick else MODULES
+        found = compared(suite, [module for name in names for module in suite.modules(name)], "watchdog")
         worse = found["different"] + found["told"] + found["unended"]
-        shown = f"{sum(found['results'].values())} tests of {len(found['modules'])} modules, {len(found['different'])} "
-        shown += f"with another result, {len(found['told'])} reports"
-        shown += f", {len(found['flaky'])} with several results on both sides" if found["flaky"] else ""
-        shown += f", {len(found['unended'])} modules that did not end" if found["unended"] else ""
-        shown += f"; the tests of {suite.borrowed_from}" if suite.borrowed_from else ""
-        shown += f" without {', '.join(found['left_out'])}" if found["left_out"] else ""
-        row = _row("CPython's own tests, under the watchdog against without", suite.label, shown, 0,
+        row = _row("CPython's own tests, under the watchdog against without", suite.label, in_words(found), 0,
                    "missed" if worse else "met")  # fmt: skip
         rows.append(row | found)
     return rows

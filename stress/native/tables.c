@@ -61,7 +61,7 @@ void gp_wait_close(Slot *slot, OpenWait *wait) { (void)slot, (void)wait; }
 void gp_spin_close(Slot *slot) { (void)slot; }
 void gp_spans_clear(Slot *slot) { (void)slot; }
 void gp_spans_close(Slot *slot, uint64_t now_ns) { (void)slot, (void)now_ns; }
-void gp_holds_begin(Slot *slot) { (void)slot; }
+void gp_long_holds_clear(Slot *slot) { (void)slot; }
 void gp_counter_stop(Slot *slot) { (void)slot; }
 void gp_sampler_start(Slot *slot, bool fresh) { (void)slot, (void)fresh; }
 void gp_sampler_stop(Slot *slot) { (void)slot; }

@@ -1,4 +1,4 @@
-"""CPython's own tests of threads, queues and executors, under the watchdog and without."""
+"""CPython's own tests, one outcome a test, with gilprobe and without."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gilprobe.analysis import load
-from gilprobe.launch.target import Options, environment
 
-SUITE = Path(__file__).parent / "suite.py"
-MODULES = ("test_thread", "test_threading_local", "test_queue", "test_threading", "test_concurrent_futures")
-QUICK = ("test_thread", "test_threading_local")
+Under = Literal["nothing", "profile", "watchdog"]
+WORDS: dict[Under, list[str]] = {"profile": [], "watchdog": ["--watchdog=10"]}
+OUTCOMES = Path(__file__).parent / "outcomes.py"
 SIDE_BY_SIDE = 2
-LIMIT_S, AGAIN = 400.0, 3
-# test_4_daemon_threads does not end on free-threaded 3.13.5, whether or not the watchdog is on.
+LIMIT_S, AGAIN = 900.0, 3
+# test_4_daemon_threads does not end on free-threaded 3.13.5, with gilprobe or without.
 HANGS = {True: ("test_4_daemon_threads",), False: ()}
 
 
 @dataclass
 class Outcome:
-    """tests: id -> how it ended, the last word on each. told: what the watchdog said, in all processes."""
+    """tests: id -> how it ended, the last word on each. told: what the watchdog said, in all processes. ended: in time,
+    with all of its tests."""
 
     tests: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
@@ -45,26 +46,26 @@ class Suite:
     tests: Path
     borrowed_from: str
 
-    def modules(self, quick: bool) -> list[str]:
-        found = []
-        for name in QUICK if quick else MODULES:
-            if (self.tests / f"{name}.py").exists():
-                found.append(f"test.{name}")
-            found += sorted(f"test.{name}.{part.stem}" for part in (self.tests / name).glob("test_*.py"))
-        return found
+    def modules(self, name: str) -> list[str]:
+        """Those that a module of the library's tests consists of; none where the interpreter came without it."""
+        parts = sorted(f"test.{name}.{part.stem}" for part in (self.tests / name).glob("test_*.py"))
+        return [f"test.{name}"] if (self.tests / f"{name}.py").exists() else parts
 
-    def run(self, names: Sequence[str], watched: bool) -> Outcome:
+    def run(self, names: Sequence[str], under: Under) -> Outcome:
         with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile("w+") as err:
             folder, out, path = Path(scratch) / "r", Path(scratch) / "out.json", Path(scratch) / "path"
-            folder.mkdir()
             path.mkdir()
-            variables = environment(folder, Options(rate_hz=0, watchdog_s=10.0)) if watched else dict(os.environ)
+            variables = dict(os.environ)
             if self.borrowed_from:
                 (path / "test").symlink_to(self.tests)
                 variables["PYTHONPATH"] = str(path)
+            command = [self.executable]
+            if under != "nothing":
+                command = [sys.executable, "-m", "gilprobe", "profile", "-q", *WORDS[under], "-o", str(folder)]
+                command += ["--python", self.executable]
             skip = [f"--skip={name}" for name in HANGS[self.free_threaded]]
             process = subprocess.Popen(
-                [self.executable, str(SUITE), *skip, str(out), *names],
+                [*command, str(OUTCOMES), *skip, str(out), *names],
                 env=variables, stdin=subprocess.DEVNULL, stdout=err, stderr=err, cwd=scratch, start_new_session=True,
             )  # fmt: skip
             try:
@@ -74,7 +75,7 @@ class Suite:
                 process.wait()
             err.seek(0)
             told = [line.strip() for line in err if line.startswith("gilprobe: ")]
-            if watched:
+            if under == "watchdog":
                 profile = load(folder, salvage=True)
                 for what in ("deadlocks", "stalls", "lock_order"):
                     told += [f"{what}: {json.dumps(event)[:2000]}" for event in getattr(profile, what)]
@@ -102,11 +103,11 @@ def _tests_of(executable: str) -> Path | None:
     return Path(done.stdout.strip()) if done.returncode == 0 else None
 
 
-def compared(suite: Suite, quick: bool) -> dict[str, Any]:
+def compared(suite: Suite, modules: Sequence[str], under: Under) -> dict[str, Any]:
     """A test that ends differently runs AGAIN times more on both sides: it is different where no result is shared."""
-    modules = suite.modules(quick)
+    sides: tuple[Under, Under] = ("nothing", under)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        jobs = {(module, on): pool.submit(suite.run, [module], on) for module in modules for on in (False, True)}
+        jobs = {(module, side): pool.submit(suite.run, [module], side) for module in modules for side in sides}
         outcomes = {key: job.result() for key, job in jobs.items()}
     results: Counter[str] = Counter()
     told: list[str] = []
@@ -114,23 +115,32 @@ def compared(suite: Suite, quick: bool) -> dict[str, Any]:
     flaky: list[str] = []
     unended: list[str] = []
     for module in modules:
-        plain, watched = outcomes[module, False], outcomes[module, True]
-        told += watched.told
-        if not (plain.ended and watched.ended):
-            unended.append(f"{module}: plain {plain.ended}, watched {watched.ended}")
+        plain, other = outcomes[module, "nothing"], outcomes[module, under]
+        told += other.told
+        if not (plain.ended and other.ended):
+            unended.append(f"{module}: without {plain.ended}, with {other.ended}")
             continue
-        results.update(watched.tests.values())
-        for test in sorted(plain.tests.keys() | watched.tests.keys()):
-            if plain.tests.get(test) == watched.tests.get(test):
+        results.update(other.tests.values())
+        for test in sorted(plain.tests.keys() | other.tests.keys()):
+            if plain.tests.get(test) == other.tests.get(test):
                 continue
-            seen = {False: {plain.tests.get(test)}, True: {watched.tests.get(test)}}
-            for on in (False, True) * AGAIN:
-                again = suite.run([test], on)
+            seen = {"nothing": {plain.tests.get(test)}, under: {other.tests.get(test)}}
+            for side in sides * AGAIN:
+                again = suite.run([test], side)
                 told += again.told
-                seen[on].add(again.tests.get(test))
-            shown = f"{test}: without {sorted(map(str, seen[False]))}, watched {sorted(map(str, seen[True]))}"
-            (flaky if seen[False] & seen[True] else different).append(shown)
+                seen[side].add(again.tests.get(test))
+            shown = f"{test}: without {sorted(map(str, seen['nothing']))}, with {sorted(map(str, seen[under]))}"
+            (flaky if seen["nothing"] & seen[under] else different).append(shown)
     return {
-        "modules": modules, "borrowed_from": suite.borrowed_from, "results": dict(results), "told": told,
+        "modules": list(modules), "borrowed_from": suite.borrowed_from, "results": dict(results), "told": told,
         "different": different, "flaky": flaky, "unended": unended, "left_out": list(HANGS[suite.free_threaded]),
     }  # fmt: skip
+
+
+def in_words(found: dict[str, Any]) -> str:
+    shown = f"{sum(found['results'].values())} tests of {len(found['modules'])} modules, {len(found['different'])} "
+    shown += f"with another result, {len(found['told'])} reports"
+    shown += f", {len(found['flaky'])} with several results on both sides" if found["flaky"] else ""
+    shown += f", {len(found['unended'])} modules that did not end" if found["unended"] else ""
+    shown += f"; the tests of {found['borrowed_from']}" if found["borrowed_from"] else ""
+    return shown + (f" without {', '.join(found['left_out'])}" if found["left_out"] else "")

@@ -1,4 +1,4 @@
-"""suite.py [--skip=METHOD]... OUT NAME...: runs unit tests by module or full name.
+"""outcomes.py [--skip=METHOD]... OUT NAME...: runs unit tests by module or full name.
 
 Writes {test id: outcome} to OUT as JSON. Runs in the interpreter under test: standard library only.
 """
