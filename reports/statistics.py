@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 DRAWS = 4000
 PAIRS = 31
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,33 @@ def ratio_of(numerators: list[float], denominators: list[float]) -> Ratio:
     )
 
 
-def interleaved(on: Callable[[], float], off: Callable[[], float], pairs: int) -> tuple[Ratio, Ratio]:
-    """(on / off, the control off / off). The order changes from pair to pair."""
-    ons, offs, controls = [], [], []
-    for number in range(pairs):
-        if number % 2:
-            ons.append(on())
-            offs.append(off())
-            controls.append(off())
-        else:
-            controls.append(off())
-            offs.append(off())
-            ons.append(on())
+def taken_in_turn(on: Callable[[], T], off: Callable[[], T], pairs: int, seconds: float) -> tuple[list[T], ...]:
+    """(on, off, off again) of as many rounds as fit into `seconds`, but `pairs` at least; each round in an order drawn
+    anew. How long it goes on never depends on what is found.
+    """
+    order = random.Random(0)
+    taken: tuple[list[T], ...] = ([], [], [])
+    end = time.monotonic() + seconds
+    while len(taken[0]) < pairs or time.monotonic() < end:
+        for which in order.sample(range(3), 3):
+            taken[which].append((on, off, off)[which]())
+    return taken
+
+
+def interleaved(
+    on: Callable[[], float], off: Callable[[], float], pairs: int, seconds: float = 0.0
+) -> tuple[Ratio, Ratio]:
+    """(on / off, the control off / off), by `taken_in_turn`."""
+    ons, offs, controls = taken_in_turn(on, off, pairs, seconds)
     return ratio_of(ons, offs), ratio_of(controls, offs)
 
 
 def verdict(ratio: Ratio, control: Ratio, bar: float) -> str:
-    """met: the upper bound meets the bar. undecided: noise reaches beyond it, or it lies within the bounds."""
+    """met: the upper bound meets the bar. undecided: noise reaches beyond it, or it lies within the bounds, or the pairs
+    are too few to say.
+    """
+    if ratio.pairs < PAIRS:
+        return "undecided"
     if ratio.high <= bar:
         return "met"
     if control.high > bar or ratio.low <= bar:

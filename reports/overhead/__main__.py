@@ -1,5 +1,6 @@
-"""python -m reports.overhead [--quick] [--only PART] [--python PATH].
+"""python -m reports.overhead [--quick] [--only PART] [--python PATH] [--seconds N].
 
+A ratio is of 31 pairs at least, and of as many as fit into --seconds.
 Whole runs write summary.json and README.md beside this file; --quick, --only and --python print only.
 """
 
@@ -23,7 +24,7 @@ from gilprobe.launch.target import Options, environment
 from gilprobe.recording import schema
 from reports.demo import pictures
 from reports.environment import interpreters, write_summary
-from reports.statistics import PAIRS, interleaved, verdict
+from reports.statistics import PAIRS, interleaved, ratio_of, taken_in_turn, verdict
 
 HERE = Path(__file__).parent
 WORKLOAD = HERE / "workload.py"
@@ -46,7 +47,7 @@ def run(python: str, arguments: list[str], folder: Path | None, rate_hz: int = 0
     return float(done.stdout.split()[-1])
 
 
-def loops(pairs: int, only: str | None, python: str | None) -> list[dict[str, Any]]:
+def loops(pairs: int, seconds: float, only: str | None, python: str | None) -> list[dict[str, Any]]:
     rows = []
     for case, (title, bar, builds, rate_hz) in CASES.items():
         if only and only != case:
@@ -62,12 +63,13 @@ def loops(pairs: int, only: str | None, python: str | None) -> list[dict[str, An
                     partial(run, executable, arguments, Path(name), rate_hz),
                     partial(run, executable, arguments, None),
                     pairs,
+                    seconds,
                 )
             rows.append(_row(title, item["label"], bar, ratio, control))
     return rows
 
 
-def py_spy_beside(pairs: int, python: str | None) -> list[dict[str, Any]]:
+def py_spy_beside(pairs: int, seconds: float, python: str | None) -> list[dict[str, Any]]:
     """CPU of the program itself, then py-spy's own where nobody asked for it: both bars but the first are our own."""
     rows: list[dict[str, Any]] = []
     for item in interpreters() if py_spy.find() else ():
@@ -76,7 +78,7 @@ def py_spy_beside(pairs: int, python: str | None) -> list[dict[str, Any]]:
             continue
         ratio, control = interleaved(
             partial(_beside, item["executable"]), partial(run, item["executable"], [str(WORKLOAD), "cpu_bound"], None),
-            pairs,
+            pairs, seconds,
         )  # fmt: skip
         rows.append(_row("py-spy at 100 Hz, CPU of two CPU-bound threads", item["label"], 1.03, ratio, control))
         own = sorted(_own_share(item["executable"]) for _ in range(3 if pairs == PAIRS else 1))
@@ -103,33 +105,31 @@ def _beside(python: str) -> float:
         return run(sys.executable, [*command[1:], "--python", python, str(WORKLOAD), "cpu_bound"], None)
 
 
-def demo(pairs: int) -> list[dict[str, Any]]:
-    """The demo on gilprobe's own interpreter and on the free-threaded environment, CPU and wall."""
+def demo(pairs: int, seconds: float) -> list[dict[str, Any]]:
+    """The demo on gilprobe's own interpreter and on the free-threaded environment, CPU and wall of the same runs."""
     pictures.make()
     rows = []
     script = str(HERE.parent / "demo" / "thumbnails.py")
     for python, label in ((sys.executable, "GIL"), (str(HERE.parent.parent / ".venv-t/bin/python"), "free-threaded")):
         if not Path(python).exists():
             continue
-        for measure in ("CPU", "wall"):
-            with tempfile.TemporaryDirectory() as name:
-                ratio, control = interleaved(
-                    partial(_timed, python, script, Path(name), measure),
-                    partial(_timed, python, script, None, measure),
-                    pairs,
-                )
+        with tempfile.TemporaryDirectory() as name:
+            on, off = partial(_timed, python, script, Path(name)), partial(_timed, python, script, None)
+            taken = taken_in_turn(on, off, pairs, 4 * seconds)
+        for number, measure in enumerate(("CPU", "wall")):
+            ons, offs, controls = ([values[number] for values in runs] for runs in taken)
+            ratio, control = ratio_of(ons, offs), ratio_of(controls, offs)
             rows.append(_row(f"the demo, {measure}, sampler at 100 Hz", label, 1.02, ratio, control))
     return rows
 
 
-def _timed(python: str, script: str, folder: Path | None, measure: str) -> float:
+def _timed(python: str, script: str, folder: Path | None) -> tuple[float, float]:
+    """Seconds of CPU and wall."""
     variables = environment(folder, Options(rate_hz=100)) if folder else dict(os.environ)
     before, start = os.times(), time.perf_counter()
     subprocess.run([python, script, "--rounds", "1", "--threads", "2"], env=variables, capture_output=True, check=True)
-    after = os.times()
-    if measure == "wall":
-        return time.perf_counter() - start
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    wall, after = time.perf_counter() - start, os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system, wall
 
 
 def start_up(pairs: int) -> list[dict[str, Any]]:
@@ -221,7 +221,7 @@ def _row(title: str, build: str, bar: float, ratio: Any, control: Any) -> dict[s
     }
     print(
         f"{title:52} {build:14} {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), control "
-        f"{control.median:.3f} ({control.low:.3f} to {control.high:.3f}): {row['verdict']}",
+        f"{control.median:.3f} ({control.low:.3f} to {control.high:.3f}), {ratio.pairs} pairs: {row['verdict']}",
         flush=True,
     )
     return row
@@ -245,24 +245,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few pairs, 6 s, a million events: no verdict to quote")
     parts: dict[str, Callable[[int], list[dict[str, Any]]]] = {
-        "py_spy": lambda pairs: py_spy_beside(pairs, arguments.python),
+        "py_spy": lambda pairs: py_spy_beside(pairs, seconds, arguments.python),
         "start_up": start_up,
         "size": lambda pairs: size(60 if pairs == PAIRS else 6),
         "events": lambda pairs: events(10_000_000 if pairs == PAIRS else 1_000_000),
         "long_run": lambda pairs: long_run(600 if pairs == PAIRS else 60),
-        "demo": demo,
+        "demo": lambda pairs: demo(pairs, seconds),
         "in_code": in_code,
     }
     parser.add_argument("--only", choices=[*CASES, "py_spy", *parts])
     parser.add_argument("--python", help="of the loops, only those on this interpreter")
+    parser.add_argument("--seconds", type=float, default=45.0, help="for each ratio, four times that for the demo's")
     arguments = parser.parse_args()
-    pairs = 5 if arguments.quick else PAIRS
-    rows = loops(pairs, arguments.only, arguments.python) if arguments.only not in parts else []
+    pairs, seconds = (5, 0.0) if arguments.quick else (PAIRS, arguments.seconds)
+    rows = loops(pairs, seconds, arguments.only, arguments.python) if arguments.only not in parts else []
     for name, part in parts.items():
         if arguments.only == name or not (arguments.only or arguments.python):
             rows += part(pairs)
     if not (arguments.quick or arguments.only or arguments.python):
-        summary = {"command": "make bench", "pairs": pairs, "rows": rows}
+        summary = {"command": "make bench", "pairs_at_least": pairs, "rows": rows}
         shown = [[r["what"], r["build"], _shown(r), str(r["bar"]), r["verdict"]] for r in rows]
         write_summary(
             HERE, summary, "What recording costs", shown, ["what", "build", "median (95 % bounds)", "bar", "verdict"]
@@ -272,7 +273,7 @@ def main() -> None:
 def _shown(row: dict[str, Any]) -> str:
     if "ratio" in row:
         ratio = row["ratio"]
-        return f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
+        return f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {ratio['pairs']} pairs"
     return f"{row['median']:.3g} ({row['range'][0]:.3g} to {row['range'][1]:.3g})"
 
 
