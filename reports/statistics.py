@@ -59,8 +59,8 @@ def interleaved(
 
 
 def verdict(ratio: Ratio, control: Ratio, bar: float) -> str:
-    """met: the upper bound meets the bar. undecided: noise reaches beyond it, or it lies within the bounds, or the pairs
-    are too few to say.
+    """met: the upper bound meets the bar. undecided: noise reaches beyond it, or it lies within the bounds, or the
+    pairs are too few to say.
     """
     if ratio.pairs < PAIRS:
         return "undecided"
