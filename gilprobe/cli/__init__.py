@@ -14,6 +14,7 @@ from gilprobe.errors import GilprobeError, OutputError
 
 COMMANDS = {
     "profile": "Run a script and report every wait of every thread, and who caused it.",
+    "attach": "Record a program that runs already, for a while.",
     "report": "Make a report of a recording, in the format you name.",
     "doctor": "Say what can be observed here, and what is in the way.",
     "check": "Fail when a recording has more contention than you allow.",

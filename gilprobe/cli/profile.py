@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from gilprobe.cli.baseline import baseline_options
+from gilprobe.cli.closing import check_page, report_on
 from gilprobe.cli.prove import check_build, prove_recording
-from gilprobe.errors import GilprobeError, OutputError, UsageError
+from gilprobe.errors import GilprobeError, UsageError
 from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
 from gilprobe.launch.cuda import plan, under_torch_profiler
 from gilprobe.launch.nvml import NvmlSampler
@@ -160,7 +161,7 @@ def profile(
     recording = output or default_name(target.name)
     page = html or (recording.with_suffix(".html") if open_page else None)
     if page:
-        _check_page(page, force)
+        check_page(page, force)
     if baseline:
         _check_baseline(baseline, target)  # before the script runs, which may take long
     cuda_plan = plan(cuda, interpreter)
@@ -184,7 +185,7 @@ def profile(
     try:
         if prove:
             prove_recording(interpreter, target, recording, options, prove, status)
-        _report(recording, page, quiet, force, open_page, baseline, work)
+        report_on(recording, page, quiet, force, open_page, baseline, work)
     except GilprobeError as error:
         # The script's own status stands: what it did is done.
         print(error, file=sys.stderr)
@@ -207,53 +208,7 @@ def _options(events: bool, rate_hz: int, sampler: str) -> Options:
     return Options(events or asked, rate_hz, native, py_spy=program, py_spy_asked=asked)
 
 
-def _check_page(page: Path, force: bool) -> None:
-    if page.is_dir():
-        raise OutputError(f"{page} is a folder", "Give the page a file name: --html report.html.")
-    if page.exists() and not force:
-        raise OutputError(f"{page} exists", "Choose another name, or add --force.")
-    if not page.parent.is_dir():
-        raise OutputError(f"the folder {page.parent} does not exist", "Make it first, or choose another.")
-
-
 def _check_baseline(baseline: Path, target: Target) -> None:
     from gilprobe.analysis import check_baseline, load
 
     check_baseline(load(baseline), ("python", *target.arguments))
-
-
-def _report(
-    recording: Path,
-    page: Path | None,
-    quiet: bool,
-    force: bool,
-    open_page: bool,
-    baseline: Path | None = None,
-    work: float = 1.0,
-) -> None:
-    if not any(recording.glob("*.gpr")):
-        raise GilprobeError(
-            f"nothing was recorded in {recording}",
-            "The program was no CPython, or the folder could not be written to: gilprobe doctor tells.",
-        )
-    if quiet and page is None:
-        return
-    from gilprobe.analysis import load, with_waterfall
-
-    profiled = load(recording)
-    if baseline:
-        profiled = with_waterfall(profiled, load(baseline), work=work)
-    if not quiet:
-        from gilprobe.cli import nowhere
-        from gilprobe.render.text import print_summary
-
-        try:
-            print_summary(profiled, sys.stderr, recording=str(recording))
-        except OSError:  # a full disk behind stderr: the script's status stands, at the interpreter's last flush too
-            sys.stderr = nowhere()
-    if page is not None:
-        from gilprobe.render import write_report
-
-        write_report(profiled, "html", page, force=force)
-        if open_page:
-            click.launch(str(page))

@@ -57,6 +57,7 @@ static void note_unseen(void) {
         seen += atomic_load(&slot->in_use) && slot->session == gp_session && !slot->over;
     Slot *slot = gp_slot();
     char text[16];
+    tasks -= slot && !slot->thread; /* gilprobe attach's own */
     if (!slot || tasks <= seen)
         return;
     slot->busy = 1;
