@@ -58,26 +58,29 @@ class Attached:
 
     def begin(self, recording: Path, options: str) -> None:
         """recording: a folder, by its absolute path, that the process can write to."""
-        path = str(library())
-        if not Path(f"/proc/{self._pid}/root{path}").exists():
+        path = str(library().resolve())  # as the kernel names it
+        to_load = ElfImage(path, 0, Path(f"/proc/{self._pid}/root{path}"))
+        if not to_load.readable.exists():
             raise GilprobeError(
                 f"process {self._pid} does not see {path}: it has a file system of its own",
                 "Install gilprobe in its container, and attach there.",
             )
+        at = to_load.functions("gilprobe_attach")["gilprobe_attach"][0]
         with self._stopped_thread() as thread:
             if not thread.call(self._dlopen, (path.encode() + b"\0", RTLD_NOW)):
                 raise GilprobeError(
                     f"process {self._pid} could not load {path}", "gilprobe doctor tells what is in the way there."
                 )
-            address = self._addresses()["gilprobe_attach"]
-            self._check(thread.call(address, (os.fsencode(recording) + b"\0", options.encode() + b"\0")))
+            (loaded,) = [image.start for image in images(self._pid) if image.path == path]
+            self._check(thread.call(loaded + at, (os.fsencode(recording) + b"\0", options.encode() + b"\0")))
         self._check(self._result())
 
     def end(self) -> None:
         """Does nothing where the process has ended. Raises GilprobeError where it is not being recorded."""
         try:
+            address = self._addresses()["gilprobe_detach"]
             with self._stopped_thread() as thread:
-                self._check(thread.call(self._addresses()["gilprobe_detach"], ()))
+                self._check(thread.call(address, ()))
             left = self._result()
             self._check(left)
         except (GilprobeError, OSError):
