@@ -290,6 +290,7 @@ void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
 uint64_t gp_run_delay(const Slot *slot);
+size_t gp_read_task(uint32_t tid, const char *file, char *text, size_t room);
 
 Slot *gp_slots_all(void);
 Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
@@ -339,6 +340,7 @@ uint32_t gp_stack_of_frame(Slot *slot, uint64_t code, uint32_t offset);
 
 /* names.c */
 void gp_name_thread(Slot *slot, const char *frame);
+void gp_name_other_thread(Slot *slot);
 uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]);
 
 /* edges.c: who ended the wait */

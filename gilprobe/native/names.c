@@ -105,6 +105,16 @@ static void name_from_kernel(Slot *slot) {
         set_name(slot, text, (uint32_t)strnlen(text, sizeof text));
 }
 
+/* One that has not come to it before the recording ends. */
+void gp_name_other_thread(Slot *slot) {
+    char text[18];
+    size_t bytes;
+    if (slot->tid == gp_header->pid)
+        set_name(slot, "MainThread", 10);
+    else if ((bytes = gp_read_task(slot->tid, "/comm", text, sizeof text)) > 1)
+        set_name(slot, text, (uint32_t)bytes - 1); /* without its line's end */
+}
+
 /* By a thread's outermost Python frame: its Thread's name, else the function; 0 where a Thread's name is not found. */
 uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]) {
     const char *code = (const char *)(GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull);

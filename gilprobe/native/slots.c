@@ -71,24 +71,30 @@ static uint64_t number(const char **text) {
     return value;
 }
 
-/* cpu_ns and run_delay_ns of a thread, from /proc: "RUN_NS DELAY_NS TIMESLICES". */
-static bool read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_ns) {
-    char path[64] = "/proc/self/task/", text[96], *end = path + 16, digits[12];
+/* What /proc says of a thread in `file`, ended by a 0; bytes read, 0 for nothing. */
+size_t gp_read_task(uint32_t tid, const char *file, char *text, size_t room) {
+    char path[64] = "/proc/self/task/", *end = path + 16, digits[12];
     int n = 0;
     do
         digits[n++] = (char)('0' + tid % 10);
     while (tid /= 10);
     while (n)
         *end++ = digits[--n];
-    memcpy(end, "/schedstat", 11);
+    strcpy(end, file);
     long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
     if (fd < 0)
-        return false;
-    long got = gp_syscall3(SYS_read, fd, text, sizeof text - 1);
+        return 0;
+    long got = gp_syscall3(SYS_read, fd, text, room - 1);
     gp_syscall3(SYS_close, fd, 0, 0);
-    if (got <= 0)
+    text[got > 0 ? got : 0] = 0;
+    return got > 0 ? (size_t)got : 0;
+}
+
+/* cpu_ns and run_delay_ns of a thread: "RUN_NS DELAY_NS TIMESLICES". */
+static bool read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_ns) {
+    char text[96];
+    if (!gp_read_task(tid, "/schedstat", text, sizeof text))
         return false;
-    text[got] = 0;
     const char *at = text;
     *cpu_ns = number(&at);
     *run_delay_ns = number(&at);
@@ -421,6 +427,8 @@ void gp_slots_finish(uint64_t now_ns) {
             record->run_delay_ns = run_delay_ns;
             record->read_ns = record->run_delay_read_ns = now_ns;
         }
+        if (!slot->named)
+            gp_name_other_thread(slot);
     }
 }
 
