@@ -149,7 +149,8 @@ class _Change:
 def _threads(changes: list[_Change]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     longest = max((len(plain(change.thread.name, 20)) for change in changes), default=0)
-    table.add_column("thread", no_wrap=True, min_width=max(6, longest), max_width=20)  # before `now`, where room is short
+    # Where room is short, `now` gives way.
+    table.add_column("thread", no_wrap=True, min_width=max(6, longest), max_width=20)
     for name in ("CPU", "ready", "waits"):
         table.add_column(name, justify="right", no_wrap=True, min_width=5)
     table.add_column("most for", no_wrap=True, min_width=8)
