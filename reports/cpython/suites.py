@@ -23,7 +23,11 @@ OUTCOMES = Path(__file__).parent / "outcomes.py"
 SIDE_BY_SIDE = 2
 LIMIT_S, AGAIN = 900.0, 3
 # Tests that at times do not end, with gilprobe or without, on these: (the version's start, free-threaded)
-HANGS = {("3.13", True): ("test_4_daemon_threads",), ("3.12", False): ("test_print_exception_gh_102056",)}
+HANGS = {
+    ("3.12", False): ("test_print_exception_gh_102056",),
+    ("3.13", False): ("test_print_exception_gh_102056",),
+    ("3.13", True): ("test_print_exception_gh_102056", "test_4_daemon_threads"),
+}
 
 
 @dataclass
