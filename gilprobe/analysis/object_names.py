@@ -95,7 +95,8 @@ def _named(object_type: str, site: Site, place: _Place) -> ObjectName | None:
     if isinstance(expression, ast.Call):
         called = expression.func
         text = place.tree.binding(called)[0] if isinstance(called, ast.Name) else text_of(called)
-        return ObjectName(f"{text}()", "", site.function)
+        # What a bound method is bound to, an argument or the result: by the instruction alone these are not told apart.
+        return ObjectName(f"{text}()", f"touched by the call of {_base(place.tree, called)}", site.function)
     return None
 
 

@@ -40,7 +40,9 @@ OUTCOMES = {
     FreezeResult.GONE: "gone before it could be frozen",
     FreezeResult.WAS_IMMORTAL: "not counted anyway (immortal)",
     FreezeResult.QUEUED: "left alone: its owner was merging its counts",
+    FreezeResult.DEFERRED: "its count deferred",
 }
+CHANGED = (OUTCOMES[FreezeResult.DONE], OUTCOMES[FreezeResult.DEFERRED])
 SPANS, ALLOCATIONS, IO, REST = "spans", "allocator turns", "I/O calls", "CPU to the end of the run"
 
 
@@ -53,7 +55,7 @@ def proof_of(folder: Path, *, salvage: bool = False) -> Proof | None:
     if frozen is None or not frozen.stops:
         return _untold("the rerun stopped nothing: no object was hot, or it ended too soon, or it has subinterpreters")
     objects, predicted = _predicted(frozen)
-    if not any(item.outcome == OUTCOMES[FreezeResult.DONE] for item in objects):
+    if not any(item.outcome in CHANGED for item in objects):
         return replace(_untold("no object could be frozen"), objects=objects)
     for measure, count in ((SPANS, _column("spans")), (ALLOCATIONS, _column("allocations")), (IO, _column("io_calls"))):
         run = _compared(frozen, count)
@@ -75,18 +77,28 @@ def with_proof(findings: Sequence[Finding], proof: Proof | None) -> tuple[Findin
     """The findings, those on frozen objects with what freezing did in their detail."""
     if proof is None or proof.proven is None:
         return tuple(findings)
-    frozen = [f"{item.object_type}: {item.name}" for item in proof.objects if item.outcome == "frozen"]
-    with_others = f" with {len(frozen) - 1} others" if len(frozen) > 1 else ""
-    told = (
-        f"frozen in a rerun{with_others}, a unit of work took {proof.proven:.0%} less CPU; "
-        f"{proof.predicted:.0%} was predicted"
-    )
+    changed = [item for item in proof.objects if item.outcome in CHANGED]
+    names = [f"{item.object_type}: {item.name}" for item in changed]
+    with_others = f" with {len(names) - 1} others" if len(names) > 1 else ""
+
+    def told(outcome: str) -> str:
+        how = "its count deferred" if outcome == OUTCOMES[FreezeResult.DEFERRED] else "frozen"
+        return (
+            f"{how} in a rerun{with_others}, a unit of work took {proof.proven:.0%} less CPU; "
+            f"{proof.predicted:.0%} was predicted"
+        )
+
+    detail_of = {name: told(item.outcome) for name, item in zip(names, changed, strict=True)}
     return tuple(
-        replace(finding, detail="; ".join(filter(None, (finding.detail, told))))
-        if finding.kind == "atomic-stall" and any(finding.title.endswith(name) for name in frozen)
+        replace(finding, detail="; ".join(filter(None, (finding.detail, detail))))
+        if finding.kind == "atomic-stall" and (detail := _ending(detail_of, finding.title))
         else finding
         for finding in findings
     )
+
+
+def _ending(by_name: dict[str, str], title: str) -> str:
+    return next((detail for name, detail in by_name.items() if title.endswith(name)), "")
 
 
 def _untold(why: str) -> Proof:
@@ -112,7 +124,7 @@ def _predicted(frozen: Recording) -> tuple[tuple[FrozenObject, ...], float]:
         outcome = OUTCOMES.get(FreezeResult(row["result"]), "not reached")
         name = item.name if item else f"at {row['object']:#x}"
         objects.append(FrozenObject(_type_of(frozen, row, item), name, row["object"], share, outcome))
-    total = sum(item.predicted for item in objects if item.outcome == OUTCOMES[FreezeResult.DONE])
+    total = sum(item.predicted for item in objects if item.outcome in CHANGED)
     return tuple(objects), total
 
 

@@ -51,7 +51,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class FrozenObject:
-    """predicted: share of CPU (0-1) that freezing it should free. outcome: `frozen`, or why it was not."""
+    """predicted: share of CPU (0-1) that freezing it should free. outcome: `frozen`, `its count deferred`, or why
+    neither."""
 
     object_type: str
     name: str

@@ -14,6 +14,7 @@
 #define EXTENT_BYTES (1u << 20)
 #define FIRST_CHUNK_BYTES (8u << 10)
 #define CHUNK_BYTES (32u << 10)
+#define FIRST_ARRAY_CHUNK_BYTES (16u << 10)
 #define ARRAY_CHUNK_BYTES (128u << 10)
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -210,7 +211,7 @@ void gp_record_done(Slot *slot) {
 }
 
 void *gp_array_begin(Slot *slot, Cursor *cursor, enum ChunkKind kind, uint32_t bytes) {
-    if (!cursor_room(slot, cursor, kind, bytes, ARRAY_CHUNK_BYTES)) {
+    if (!cursor_room(slot, cursor, kind, bytes, cursor->chunk ? ARRAY_CHUNK_BYTES : FIRST_ARRAY_CHUNK_BYTES)) {
         gp_lose(slot, 0);
         return NULL;
     }

@@ -338,7 +338,8 @@ enum FreezeResult {
     GP_FREEZE_DONE = 1,
     GP_FREEZE_GONE = 2, /* nothing of that type is there any more */
     GP_FREEZE_WAS_IMMORTAL = 3,
-    GP_FREEZE_QUEUED = 4 /* its counts wait to be merged by their owner: it was left alone */
+    GP_FREEZE_QUEUED = 4,  /* its counts wait to be merged by their owner: it was left alone */
+    GP_FREEZE_DEFERRED = 5 /* threads no longer count what they load of it; the collector frees it */
 };
 
 /* What --prove did to one object; local, shared, owner: its counts and owning thread before. */

@@ -4,6 +4,7 @@
 
 #include <link.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unwind.h>
 
 #include "python.h"
@@ -108,37 +109,40 @@ static uint32_t known_id(uint64_t code, uint64_t check) {
     return 0;
 }
 
+#define FRAME_BYTES 96u
+#define WINDOW_BYTES 2048u
+#define PAGE_BYTES 4096u
+#define MOST_HEADS 8
+
 /* The frames of interrupted code, copied a window at a time: one system call reads what up to 20 frames need. */
 typedef struct {
-    uint64_t start;
-    uint32_t bytes;
-    char data[2048];
+    uint64_t start, end;
+    char data[WINDOW_BYTES]; /* up to `end` */
 } Window;
 
-#define FRAME_BYTES 96u
-
 static const char *frame_in_window(Window *window, uint64_t frame) {
-    if (frame - window->start > sizeof window->data - FRAME_BYTES ||
-        frame + FRAME_BYTES > window->start + window->bytes) {
-        /* Callers lie below their callees on CPython's data stack. */
-        window->start = frame + FRAME_BYTES - sizeof window->data;
-        window->bytes = sizeof window->data;
-        if (!gp_read_safely(window->data, window->start, window->bytes)) {
-            window->start = frame;
-            window->bytes = FRAME_BYTES;
-            if (!gp_read_safely(window->data, window->start, window->bytes))
-                return NULL;
-        }
+    uint64_t end = frame + FRAME_BYTES, page = frame & ~(uint64_t)(PAGE_BYTES - 1);
+    if (frame < window->start || end > window->end) {
+        /* Callers lie below their callees on CPython's data stack. The frame's own page is an element of its own: what
+         * lies before it may not be mapped, and a partial read ends with an element (process_vm_readv(2)). */
+        uint64_t first = end - WINDOW_BYTES, near = page > first ? page : first;
+        struct iovec to[2] = {{window->data + (near - first), end - near}, {window->data, near - first}};
+        struct iovec from[2] = {{(void *)near, end - near}, {(void *)first, near - first}};
+        uint64_t got = gp_read_elements(to, from, near > first ? 2 : 1);
+        window->end = 0;
+        if (got < end - near)
+            return NULL;
+        window->start = got == WINDOW_BYTES ? first : near;
+        window->end = end;
     }
-    return window->data + (frame - window->start);
+    return window->data + (WINDOW_BYTES - (window->end - frame));
 }
 
-static bool bytecode_start_safely(uint64_t code, const char *frame, uint64_t *start) {
+static bool bytecode_start_safely(uint64_t code, int32_t index, uint64_t *start) {
     *start = code + gp_python.code_bytes;
     if (!gp_python.code_tlbc)
         return true;
     uint64_t array, own;
-    int32_t index = GP_AT(int32_t, frame, gp_python.frame_tlbc);
     if (!gp_read_safely(&array, code + gp_python.code_tlbc, 8))
         return false;
     if (array && index > 0 && gp_read_safely(&own, array + 8 + 8 * (uint64_t)index, 8) && own)
@@ -153,11 +157,9 @@ static bool has_type(uint64_t object, uint64_t type) {
 
 /* A stack that is being changed may hold what was there before: up to 3.12 a call into the interpreter is the current
  * one before it has a frame (CPython Python/ceval.c, _PyEval_EvalFrameDefault: its _PyCFrame is not yet filled in). */
-static bool is_code(uint64_t code, uint64_t *linetable) {
-    char head[CODE_HEAD_BYTES];
+static bool is_code_head(const char *head, uint64_t code, uint64_t *linetable) {
     uint64_t bytes;
-    if (!gp_read_safely(head, code, gp_python.code_bytes) ||
-        GP_AT(uint64_t, head, gp_python.object_type) != gp_python.code_type)
+    if (GP_AT(uint64_t, head, gp_python.object_type) != gp_python.code_type)
         return false;
     *linetable = GP_AT(uint64_t, head, gp_python.code_linetable);
     uint64_t qualname = GP_AT(uint64_t, head, gp_python.code_qualname);
@@ -168,7 +170,54 @@ static bool is_code(uint64_t code, uint64_t *linetable) {
            gp_read_safely(&bytes, *linetable + gp_python.bytes_size, 8) && bytes <= MOST_LINETABLE;
 }
 
+/* What frames say, before anything is known of their code objects. */
+typedef struct {
+    int count;
+    bool more;
+    uint64_t address[GP_MAX_PYTHON_FRAMES], code[GP_MAX_PYTHON_FRAMES], instruction[GP_MAX_PYTHON_FRAMES];
+    int32_t tlbc[GP_MAX_PYTHON_FRAMES];
+} Claims;
+
+static void claimed_frames(Claims *claims, uint64_t address) {
+    Window window;
+    window.start = window.end = 0;
+    claims->count = 0;
+    claims->more = false;
+    for (int seen = 0; address && seen < 2 * GP_MAX_PYTHON_FRAMES; seen++) {
+        const char *frame = address >= 65536 && !(address & 7) ? frame_in_window(&window, address) : NULL;
+        if (!frame)
+            return;
+        uint64_t own = address;
+        address = GP_AT(uint64_t, frame, gp_python.frame_previous);
+        if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
+            continue;
+        if (claims->count == GP_MAX_PYTHON_FRAMES) {
+            claims->more = true;
+            return;
+        }
+        int i = claims->count;
+        claims->address[i] = own;
+        claims->code[i] = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull;
+        claims->instruction[i] = GP_AT(uint64_t, frame, gp_python.frame_instruction);
+        claims->tlbc[i] = gp_python.code_tlbc ? GP_AT(int32_t, frame, gp_python.frame_tlbc) : 0;
+        if (!claims->code[i])
+            return;
+        claims->count++;
+    }
+}
+
+/* Heads of code objects, one behind the other, in one system call; how many: up to the first that cannot be read. */
+static int read_heads(char *heads, const uint64_t *codes_at, int count) {
+    struct iovec to[MOST_HEADS], from[MOST_HEADS];
+    for (int i = 0; i < count; i++) {
+        to[i] = (struct iovec){heads + (size_t)i * gp_python.code_bytes, gp_python.code_bytes};
+        from[i] = (struct iovec){(void *)codes_at[i], gp_python.code_bytes};
+    }
+    return (int)(gp_read_elements(to, from, count) / gp_python.code_bytes);
+}
+
 static void walk_safely(RawStack *stack) {
+    char heads[MOST_HEADS * 256];
     stack->count = 0;
     stack->truncated = false;
     stack->outermost = NULL;
@@ -176,28 +225,25 @@ static void walk_safely(RawStack *stack) {
     const char *state = gp_python.known ? gp_python.thread_state() : NULL;
     if (!state)
         return;
-    Window window = {0};
-    uint64_t address = (uint64_t)gp_current_frame(state);
-    for (int seen = 0; address && seen < 2 * GP_MAX_PYTHON_FRAMES; seen++) {
-        const char *frame = address >= 65536 && !(address & 7) ? frame_in_window(&window, address) : NULL;
-        if (!frame)
-            break;
-        uint64_t own = address;
-        address = GP_AT(uint64_t, frame, gp_python.frame_previous);
-        if (GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
-            continue;
-        if (stack->count == GP_MAX_PYTHON_FRAMES) {
-            stack->truncated = true;
-            break;
+    Claims claims;
+    claimed_frames(&claims, (uint64_t)gp_current_frame(state));
+    int room = (int)(sizeof heads / gp_python.code_bytes), first = 0, read = 0;
+    for (int i = 0; i < claims.count; i++) {
+        if (i == first + read) {
+            int left = claims.count - i, most = room < MOST_HEADS ? room : MOST_HEADS;
+            first = i;
+            read = read_heads(heads, claims.code + i, left < most ? left : most);
         }
-        uint64_t code = GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull, start, linetable;
-        if (!code || !is_code(code, &linetable) || !bytecode_start_safely(code, frame, &start))
-            break;
-        uint32_t offset = (uint32_t)(GP_AT(uint64_t, frame, gp_python.frame_instruction) - start);
+        uint64_t code = claims.code[i], start, linetable;
+        if (i >= first + read || !is_code_head(heads + (size_t)(i - first) * gp_python.code_bytes, code, &linetable) ||
+            !bytecode_start_safely(code, claims.tlbc[i], &start))
+            return;
+        uint32_t offset = (uint32_t)(claims.instruction[i] - start);
         stack->frames[stack->count++] = (RawFrame){(const char *)code, offset};
-        stack->outermost = (const char *)own;
+        stack->outermost = (const char *)claims.address[i];
         stack->hash = gp_mix(stack->hash ^ offset, code ^ linetable << 1);
     }
+    stack->truncated = claims.more;
 }
 
 static uint32_t write_code(Slot *slot, const char *code) {
@@ -391,8 +437,9 @@ uint32_t gp_stack_in_signal(Slot *slot) {
 }
 
 uint32_t gp_stack_of_frame(Slot *slot, uint64_t code, uint32_t offset) {
+    char head[CODE_HEAD_BYTES];
     uint64_t linetable;
-    if (!is_code(code, &linetable))
+    if (!gp_read_safely(head, code, gp_python.code_bytes) || !is_code_head(head, code, &linetable))
         return 0;
     RawStack stack = {.count = 1};
     stack.frames[0] = (RawFrame){(const char *)code, offset};

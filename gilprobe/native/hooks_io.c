@@ -32,9 +32,10 @@ static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
     call->measured = slot->io_slow || op == GP_OP_SLEEP || op == GP_OP_CHILD || op == GP_OP_SIGNAL;
     if (call->measured) {
         int error = errno;
+        /* Next to the clock, as at the end: what lies between the two is neither taken for blocked nor for CPU. */
+        call->cpu_ns = gp_thread_cpu_ns();
         call->wait.stack_id = gp_stack_here(slot, caller);
         errno = error;
-        call->cpu_ns = gp_thread_cpu_ns();
         gp_look_begin(slot, &call->wait);
     }
     ThreadRecord *record = slot->record;

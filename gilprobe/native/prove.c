@@ -1,4 +1,6 @@
-/* --prove: freezes objects that the parent names, with the world stopped, and tells how far the program has got.
+/* --prove: freezes objects that the parent names, with the world stopped, and tells how far the program has got. Where
+ * the build can defer an object's count (3.14 and later, objects the collector tracks) it does that instead: it is what
+ * the program itself could do.
  *
  * A thread of our own waits for the parent's word on a mapped page and writes PROGRESS records. The world is stopped by
  * PyUnstable_GC_VisitObjects, which calls us back while all other threads stand still at a safe point: none of them is
@@ -37,6 +39,7 @@ typedef struct {
 static ProveControl *control;
 static Slot own; /* no thread of the script's: it writes records and is in none of them */
 static void (*visit_objects)(int (*)(void *, void *), void *);
+static int (*defer_count)(void *); /* NULL before 3.14 */
 static int (*gil_ensure)(void);
 static void (*gil_release)(int);
 static int (*is_initialized)(void), (*is_finalizing)(void);
@@ -64,6 +67,8 @@ static enum FreezeResult freeze(ProveObject *wanted) {
         return GP_FREEZE_WAS_IMMORTAL;
     if ((head.shared & FLAG_BITS) == QUEUED)
         return GP_FREEZE_QUEUED;
+    if (defer_count && defer_count((void *)wanted->object))
+        return GP_FREEZE_DEFERRED;
     ObjectHead *object = (ObjectHead *)wanted->object;
     __atomic_store_n(&object->thread, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&object->local, IMMORTAL_LOCAL, __ATOMIC_RELAXED);
@@ -196,6 +201,7 @@ void gp_prove_setup(void) {
     if (!gp_options.prove || !gp_python.free_threaded || !map_control())
         return;
     visit_objects = (void (*)(int (*)(void *, void *), void *))dlsym(RTLD_DEFAULT, "PyUnstable_GC_VisitObjects");
+    defer_count = (int (*)(void *))dlsym(RTLD_DEFAULT, "PyUnstable_Object_EnableDeferredRefcount");
     gil_ensure = (int (*)(void))dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
     gil_release = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
     is_initialized = (int (*)(void))dlsym(RTLD_DEFAULT, "Py_IsInitialized");

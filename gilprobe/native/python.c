@@ -188,6 +188,12 @@ void gp_python_setup(void) {
     dl_iterate_phdr(find_image, &address);
 }
 
+/* Bytes read, up to the first page that cannot be. */
+uint64_t gp_read_elements(const struct iovec *to, const struct iovec *from, int count) {
+    long got = gp_syscall6(SYS_process_vm_readv, (long)gp_header->pid, (long)to, count, (long)from, count, 0);
+    return got > 0 ? (uint64_t)got : 0;
+}
+
 bool gp_read_safely(void *out, uint64_t address, uint32_t bytes) {
     struct iovec to = {out, bytes}, from = {(void *)address, bytes};
     return gp_syscall6(SYS_process_vm_readv, (long)gp_header->pid, (long)&to, 1, (long)&from, 1, 0) == (long)bytes;

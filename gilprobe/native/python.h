@@ -49,6 +49,8 @@ uint32_t gp_text_bytes(const char *object, uint32_t most);
 
 /* Memory that may be gone: false instead of a fault. */
 bool gp_read_safely(void *out, uint64_t address, uint32_t bytes);
+struct iovec;
+uint64_t gp_read_elements(const struct iovec *to, const struct iovec *from, int count);
 
 #pragma GCC visibility pop
 #endif

@@ -55,6 +55,7 @@ class FreezeResult(IntEnum):
     GONE = 2
     WAS_IMMORTAL = 3
     QUEUED = 4
+    DEFERRED = 5
 
 
 class Op(IntEnum):

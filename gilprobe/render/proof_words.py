@@ -5,7 +5,7 @@ from __future__ import annotations
 from gilprobe.model import Proof
 from gilprobe.render.wording import percent, seconds
 
-FROZEN = "frozen"
+FROZEN, DEFERRED = "frozen", "its count deferred"
 
 
 def proof_lines(proof: Proof) -> list[str]:
@@ -36,9 +36,16 @@ def proof_lines(proof: Proof) -> list[str]:
             f"   From the freeze to its end the rerun took {seconds(proof.rest_cpu_s[0])} of CPU, the control "
             f"{seconds(proof.rest_cpu_s[1])}: a gain only if the script does a fixed amount of work."
         )
-    if any(item.outcome == FROZEN for item in proof.objects):
+    outcomes = {item.outcome for item in proof.objects}
+    if FROZEN in outcomes:
         lines.append(
-            f"   In that rerun {stopped}the objects above were made immortal: not counted and never freed from then on."
+            f"   In that rerun {stopped}the frozen objects were made immortal: not counted and never freed from then "
+            "on."
+        )
+    if DEFERRED in outcomes:
+        lines.append(
+            f"   In that rerun {stopped}counts were deferred as PyUnstable_Object_EnableDeferredRefcount does it: "
+            "threads do not count what they load of them, and only the garbage collector frees them from then on."
         )
     return lines
 
@@ -54,6 +61,7 @@ def _verdict(proof: Proof) -> str:
     if proof.proven <= noise:
         change = f"{abs(proof.proven):.1%} {'less' if proof.proven > 0 else 'more'}"
         gain = f"no gain that stands out: a unit of work took {change} CPU{margin}"
-        return f"Proof{doubt}: freezing brought {gain}; {predicted}"
+        return f"Proof{doubt}: this brought {gain}; {predicted}"
     speed = f", {proof.speedup:.2f} times the speed" if proof.speedup else ""
-    return f"Proof{doubt}: frozen, a unit of work takes {percent(proof.proven)} less CPU{margin}{speed}; {predicted}"
+    how = "with counts deferred" if DEFERRED in {item.outcome for item in proof.objects} else "frozen"
+    return f"Proof{doubt}: {how}, a unit of work takes {percent(proof.proven)} less CPU{margin}{speed}; {predicted}"

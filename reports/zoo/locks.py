@@ -109,7 +109,7 @@ def _log_through(handlers):
             truth.timed("logging", logger.info, "x")
 
     together(*[lambda logger=logger: body(logger) for logger in loggers])
-    truth.seconds["lock"] = truth.total()["logging"] - sum(handler.slept_s for handler in set(handlers))
+    truth.seconds["lock"] = truth.total("seconds")["logging"] - sum(handler.slept_s for handler in set(handlers))
 
 
 def logging_handler():

@@ -46,8 +46,10 @@ class Recorded:
         ready_s = sum(thread.runnable_s for thread in self.profile.threads)
         return ready_s / (ready_s + sum(thread.cpu_s for thread in self.profile.threads))
 
-    def contention_s(self) -> float:
-        return sum(wait.total_s for wait in self.profile.waits if not wait.idle)
+    def contention_s(self, kind: str | None = None) -> float:
+        """As the findings count it: without the time in which a thread that had been let go had no core."""
+        waits = (wait for wait in self.profile.waits if not wait.idle and kind in (None, wait.kind))
+        return sum(wait.contended_s for wait in waits)
 
     def thread_seconds(self) -> float:
         return sum(thread.wall_s for thread in self.profile.threads)

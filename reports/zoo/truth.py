@@ -8,7 +8,7 @@ from collections import Counter
 
 
 class Truth:
-    """Seconds by kind as the program's own stopwatch has them, and who ended how many waits."""
+    """Seconds by kind as the program's own stopwatch has them, the CPU within these, and who ended how many waits."""
 
     def __init__(self):
         self._own = threading.local()
@@ -19,27 +19,35 @@ class Truth:
     @property
     def seconds(self):
         """The calling thread's own: without the GIL, += from two threads would lose some."""
-        if not hasattr(self._own, "seconds"):
-            self._own.seconds = Counter()
-            self._counters.append(self._own.seconds)
-        return self._own.seconds
+        return self._counter("seconds")
 
-    def total(self):
+    def _counter(self, name):
+        if not hasattr(self._own, name):
+            setattr(self._own, name, Counter())
+            self._counters.append((name, getattr(self._own, name)))
+        return getattr(self._own, name)
+
+    def total(self, name):
         together_s = Counter()
-        for seconds in self._counters:
-            for kind, value in seconds.items():
+        for own_name, seconds in self._counters:
+            for kind, value in seconds.items() if own_name == name else ():
                 together_s[kind] += value
         return together_s
 
     def timed(self, kind, call, *arguments):
-        start = time.perf_counter()
+        start_cpu, start = time.thread_time(), time.perf_counter()
         try:
             return call(*arguments)
         finally:
             self.seconds[kind] += time.perf_counter() - start
+            self._counter("cpu")[kind] += time.thread_time() - start_cpu
 
     def tell(self):
-        print(json.dumps({"seconds": self.total(), "releases": self.releases, **self.facts}))
+        print(
+            json.dumps(
+                {"seconds": self.total("seconds"), "cpu": self.total("cpu"), "releases": self.releases, **self.facts}
+            )
+        )
 
 
 def together(*bodies):

@@ -57,7 +57,8 @@ def test_the_hot_object_is_made_immortal_in_the_last_of_three_runs(
     assert [count > IMMORTAL for count in counts] == [False, False, True], done.stderr
     proof = load(tmp_path / "it.gilprobe").proof
     assert proof is not None
-    assert [(item.object_type, item.outcome) for item in proof.objects] == [("Config", "frozen")]
+    outcome = "its count deferred" if free_threaded_python.minor >= 14 else "frozen"
+    assert [(item.object_type, item.outcome) for item in proof.objects] == [("Config", outcome)]
     assert "argument" in proof.objects[0].name
     assert proof.measure == "allocator turns" and proof.proven is not None and proof.control is not None
     assert "never freed" in done.stderr

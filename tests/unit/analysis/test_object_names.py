@@ -58,6 +58,7 @@ def outer(shared):
         ("", "", ["x = «given[0]»", "x = «given»[0]"], "Config", "given in load (argument)"),
         ("", "", ["x = «given.v»", "«x» = given.v"], "Value", "given.v in load (attribute of argument given)"),
         ("", "", ["«given.append(1)»"], "list", "given in load (argument)"),
+        ("", "own = shared", ["x = «own()»"], "C", "shared() in load (touched by the call of closure variable shared)"),
         ("", "", ["x = «len»(given)"], "builtin_function_or_method", "len in load (builtin)"),
     ],
 )  # fmt: skip

@@ -1,0 +1,60 @@
+"""What a sample holds of a deep stack, and what the first samples of a thread take."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pythons import Python
+
+from gilprobe.launch.target import Options, environment
+from gilprobe.recording import Recording, read_folder
+
+DEEP = """
+import sys, threading
+sys.setrecursionlimit(5000)
+def leaf():
+    total = 0.5
+    for _ in range(1500000): total *= 1.0000001
+def deep(left):
+    if left: deep(left - 1)
+    else: leaf()
+for depth in sys.argv[1:]:
+    threading.Thread(target=deep, args=(int(depth),), name=depth).start()
+"""
+ABOVE = 5  # leaf, the last deep, Thread.run, _bootstrap_inner, _bootstrap
+KEPT = 64
+DEPTHS = (3, 30, 100, 2000)
+
+
+def sampled(python: Python, folder: Path, *depths: int, rate_hz: int) -> Recording:
+    subprocess.run(
+        [python.executable, "-c", DEEP, *map(str, depths)],
+        env=environment(folder, Options(rate_hz=rate_hz)), check=True, timeout=60,
+    )  # fmt: skip
+    (recording,) = read_folder(folder)
+    return recording
+
+
+def test_samples_have_stacks_to_their_outermost_frame_or_as_deep_as_they_are_kept(
+    any_python: Python, tmp_path: Path
+) -> None:
+    recording = sampled(any_python, tmp_path, *DEPTHS, rate_hz=1000)
+    assert {record.name for record in recording.threads.values()} >= set(map(str, DEPTHS))
+    for thread, record in recording.threads.items():
+        if not record.name.isdigit():
+            continue
+        depth = int(record.name)
+        ids = recording.samples["stack_id"][recording.samples["thread"] == thread]
+        stacks = [recording.stacks[int(number)] for number in ids if number]
+        whole = min(depth + ABOVE, KEPT)
+        found = [(len(stack.python), stack.truncated) for stack in stacks]
+        assert len(found) > 10
+        assert found.count((whole, depth > KEPT)) > 0.9 * len(found), (depth, found)
+
+
+def test_the_first_samples_of_two_threads_take_no_new_megabyte(any_python: Python, tmp_path: Path) -> None:
+    recording = sampled(any_python, tmp_path, 1, 2, rate_hz=100)
+    assert len(recording.samples)
+    (file,) = tmp_path.glob("*.gpr")
+    assert file.stat().st_size < 1 << 19
