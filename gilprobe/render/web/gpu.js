@@ -54,6 +54,7 @@ export const gpuTable = (recording) => new Table("What each context had of its G
   { label: "how many", value: (lane) => lane.count, show: (lane) => whole(lane.count), number: true },
   { label: "time", value: (lane) => lane.busy, show: (lane) => seconds(lane.busy), number: true },
   { label: "of the run", value: (lane) => lane.busy / Math.max(1e-9, recording.meta.wall_s), show: (lane) => percent(lane.busy / Math.max(1e-9, recording.meta.wall_s)), number: true },
+  { label: "how it was got", value: (lane) => recording.cuda.figures?.[lane.what === "resident" ? "resident_s" : "contexts_busy_s"] ?? "" },
   { label: "first", value: (lane) => lane.times[0] / 1e9, show: (lane) => seconds(lane.times[0] / 1e9), number: true },
   { label: "last", value: (lane) => lane.times[lane.times.length - 1] / 1e9, show: (lane) => seconds(lane.times[lane.times.length - 1] / 1e9), number: true },
 ], recording.gpu, { sort: 5 }).root;
