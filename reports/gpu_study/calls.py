@@ -37,8 +37,13 @@ CALL_S, LAST_CELL_S, BROKEN_OFF_S = 305.0, 20.0, 4.0
 CALIBRATION_S, SOLO_S, TRY_S = 110.0, 30.0, 40.0
 GIL, FREE_THREADED = f"{sys.version_info.major}.{sys.version_info.minor}", "3.13t"
 MARK = "GPU_STUDY_WORK"  # in the environment of all that a call starts
-# A GPU that no process has open is shut down, and takes seconds to start again.
-KEEPER = "import ctypes, time; ctypes.CDLL('libcuda.so.1').cuInit(0); time.sleep(1000)"
+# A GPU that no process has open is shut down, and takes seconds to start again. It dies with us: PR_SET_PDEATHSIG.
+KEEPER = """
+import ctypes, time
+ctypes.CDLL(None).prctl(1, 9)
+ctypes.CDLL("libcuda.so.1").cuInit(0)
+time.sleep(1000)
+"""
 
 
 def main(begun_s: float) -> None:
