@@ -160,7 +160,8 @@ def _from_cupti(
     devices = {context.gpu_owner: context.device for context in contexts.values()}
     on_gpu = intervals_of(work)
     switches = intervals_of(resident)
-    use_switches = len(switches) > 0
+    # A process without switch records would have none of the GPU.
+    use_switches = len(switches) > 0 and bool(np.isin(on_gpu.owner, switches.owner).all())
     report["evidence"] = Evidence.ESTIMATED if rung.replay else Evidence.MEASURED
     report["contexts"] = [context.to_dict() for context in contexts.values()][:MOST_ROWS]
     report["contexts_left_out"] = max(0, len(contexts) - MOST_ROWS)
@@ -308,6 +309,12 @@ def cuda_not_observed(report: dict[str, Any]) -> tuple[NotObserved, ...]:
             NotObserved(f"cuda: {what}", f"{report['source']} does not show it") for what in report["cannot_see"]
         ]
         missing += [NotObserved(f"cuda in process {item['pid']}", item["reason"]) for item in report["failures"]]
+    if (
+        report["rung"] == "A"
+        and report["calibrated"] is None
+        and any(c["resident_s"] is None for c in report["contexts"])
+    ):
+        missing.append(NotObserved("cuda: context switches", "CUPTI gave none of some contexts, so they are estimated"))
     if report["rung"] in "BC" and report["reason"]:
         missing.append(NotObserved("cuda: context switches", report["reason"]))
     for pid in report.get("cut_short", ()):

@@ -103,6 +103,16 @@ def test_two_processes_by_turns(fake: Fake, tmp_path: Path, errors: str) -> None
     assert resident == ([None, None] if errors else [pytest.approx(0.00375), pytest.approx(0.004)])
 
 
+def test_where_one_process_gives_no_switches_those_of_the_others_are_not_the_whole(fake: Fake, tmp_path: Path) -> None:
+    for number, script in ((0, TURNS), (1, TURNS.replace("switches(1", "(lambda *_: 0)(1"))):
+        variables = fake.environment(tmp_path)
+        command = [sys.executable, "-c", script, str(number), "1000000000000", fake.cupti]
+        subprocess.run(command, env=variables, check=True, timeout=30)
+    profile = load(tmp_path)
+    assert profile.cuda["rung"] == "A" and profile.cuda["changes"] == 39, "by the work, in which both have a part"
+    assert any("gave none of some contexts" in item.why for item in profile.not_observed)
+
+
 def test_processes_under_mps_are_one_owner_to_the_gpu(fake: Fake, tmp_path: Path) -> None:
     variables = fake.environment(tmp_path, FAKE_CUPTI_ERRORS="switches=27", FAKE_CUPTI_API_KIND="2")
     for number in range(2):

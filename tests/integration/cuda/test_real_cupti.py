@@ -1,4 +1,4 @@
-"""NVIDIA's own libcupti on a machine without a driver: rung E with its reason, for both generations."""
+"""NVIDIA's own libcupti and libcudart on a machine without a driver: rung E with its reason, for both generations."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ print(ctypes.CDLL(os.environ["CUDA_INJECTION64_PATH"]).InitializeInjection())
 """
 
 
-def library(requirement: str) -> Path:
+def library(requirement: str, name: str = "libcupti") -> Path:
     """Downloaded once into the user's cache. Skips where it cannot be had."""
     folder = CACHE / requirement
-    if not any(folder.glob("**/libcupti.so.1?")):
+    if not any(folder.glob(f"**/{name}.so.1?")):
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), requirement]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         wheels = list(folder.glob("*.whl"))
         if done.returncode or not wheels:
-            pytest.skip(f"NO {requirement}: NVIDIA's own libcupti was not tested: {done.stderr.strip()[-200:]}")
+            pytest.skip(f"NO {requirement}: NVIDIA's own {name} was not tested: {done.stderr.strip()[-200:]}")
         with zipfile.ZipFile(wheels[0]) as wheel:
-            wheel.extractall(folder, [name for name in wheel.namelist() if "/libcupti.so." in name])
+            wheel.extractall(folder, [member for member in wheel.namelist() if f"/{name}.so." in member])
         wheels[0].unlink()
-    return next(folder.glob("**/libcupti.so.1?"))
+    return next(folder.glob(f"**/{name}.so.1?"))
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,20 @@ def test_of_two_versions_among_the_packages_the_drivers_own_generation_is_taken(
     monkeypatch.setenv("PYTHONPATH", "")
     if not any(Path("/usr/local/cuda/extras/CUPTI/lib64").glob("libcupti.so.1?")):
         assert plan("cupti", interpreter).libcupti == f"libcupti.so.{generation}"
+
+
+@pytest.mark.parametrize("requirement", ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-runtime-cu12==12.9.79"])
+def test_a_program_whose_runtime_answers_35_runs_as_ever_and_has_no_figure(tmp_path: Path, requirement: str) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("THIS MACHINE HAS AN NVIDIA DRIVER: its absence was not tested")
+    runtime = library(requirement, "libcudart")
+    counts = "cudaGetDeviceCount(ctypes.byref(ctypes.c_int()))"
+    script = f"import ctypes; raise SystemExit(ctypes.CDLL({str(runtime)!r}).{counts})"
+    done = subprocess.run(
+        [sys.executable, "-m", "gilprobe", "profile", "--cuda", "-o", tmp_path / "r", "-c", script],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 35 and not done.stdout  # cudaErrorInsufficientDriver: as without gilprobe
+    assert "CUDA [unavailable]: there is no NVIDIA driver here" in done.stderr
+    cuda = load(tmp_path / "r").cuda
+    assert cuda["rung"] == "E" and set(cuda["figures"].values()) == {"unavailable"} and "contexts" not in cuda
