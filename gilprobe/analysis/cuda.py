@@ -173,6 +173,7 @@ def _from_cupti(
     )
     report["calibrated"] = calibrated if use_switches else None
     report["unpaired_switches"] = unpaired
+    report["switches_incomplete"] = len(switches) > 0 and not use_switches
     report["clock_error_s"] = _clock_error(bounds)
     wall_s = _wall_s(recordings)
     total = sum(context.set_current + context.pushed for context in contexts.values())
@@ -309,11 +310,7 @@ def cuda_not_observed(report: dict[str, Any]) -> tuple[NotObserved, ...]:
             NotObserved(f"cuda: {what}", f"{report['source']} does not show it") for what in report["cannot_see"]
         ]
         missing += [NotObserved(f"cuda in process {item['pid']}", item["reason"]) for item in report["failures"]]
-    if (
-        report["rung"] == "A"
-        and report["calibrated"] is None
-        and any(c["resident_s"] is None for c in report["contexts"])
-    ):
+    if report.get("switches_incomplete"):
         missing.append(NotObserved("cuda: context switches", "CUPTI gave none of some contexts, so they are estimated"))
     if report["rung"] in "BC" and report["reason"]:
         missing.append(NotObserved("cuda: context switches", report["reason"]))
