@@ -94,7 +94,8 @@ class Call:
             stack.enter_context(started([sys.executable, "-c", KEEPER], os.environ | {MARK: str(self.work)}))
             if "error" in self.answers.get("calibration", {"error": ""}):
                 self._keep("calibration", self._calibrate())
-            self.unpacked.use_cupti(self.answers["calibration"].get("carried_cupti"))
+            newest = next(iter(self.unpacked.carried_cupti), None)
+            self.unpacked.use_cupti(self.answers["calibration"].get("carried_cupti", newest))
             pythons = {GIL: sys.executable}
             if self.unpacked.python_t:
                 pythons[FREE_THREADED] = self.unpacked.python_t

@@ -132,6 +132,24 @@ def test_a_codec_that_is_missing_is_said_in_one_line_and_the_table_comes_all_the
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"answers.jsonl", "summary.json", "README.md"}
 
 
+@pytest.mark.parametrize("how", ["by the clock", "by SIGTERM"])
+def test_a_call_is_broken_off_wherever_it_is_and_goes_on_to_its_table(tmp_path: Path, how: str) -> None:
+    code = f"""
+import os, sys, time
+from gilprobe.loader.study.bounded import answer_of
+from reports.gpu_study.deadline import until
+with until(time.monotonic() + {1 if how == "by the clock" else 99}):
+    child = "import os, time; {"os.kill(os.getppid(), 15); " if how == "by SIGTERM" else ""}time.sleep(99)"
+    answer_of([sys.executable, "-c", child], os.environ | dict(MARK={str(tmp_path)!r}), 99)
+    print("not reached")
+print("table")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=TESTS.parent, capture_output=True, text=True, timeout=60)
+    said = "the time is up" if how == "by the clock" else "told to end"
+    assert done.returncode == 0 and done.stdout == f"Broken off: {said}.\ntable\n", done.stderr
+    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if f"MARK={tmp_path}" in text_of(path)]
+
+
 @pytest.mark.parametrize("mode", ["threads", "processes"])
 def test_a_decode_that_hangs_is_ended_and_what_hangs_twice_is_left(fake: Fake, tmp_path: Path, mode: str) -> None:
     from gilprobe.loader.study.gpu import GpuCell, GpuStudy
