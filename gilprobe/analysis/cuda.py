@@ -20,6 +20,7 @@ from gilprobe.analysis.gpu_timeline import (
     residency_of,
     union_of,
 )
+from gilprobe.analysis.gpu_window import Window, samples_within, spans_within, window_of, work_within
 from gilprobe.model import Evidence, Finding, NotObserved
 from gilprobe.recording import Recording
 from gilprobe.recording.cuda_schema import CudaContextEvent, CudaStep, GpuWorkKind
@@ -88,7 +89,8 @@ def cuda_of(recordings: Sequence[Recording]) -> Gpu:
     """report: the JSON report's `cuda`; empty where --cuda was not given.
 
     cuda.json may say whether the known-answer test has shown on this GPU that switch records bound residency
-    (`calibrated`, see reports/gpu_study). Where it does not, nothing of them counts as measured.
+    (`calibrated`, see reports/gpu_study). Where it does not, nothing of them counts as measured. It may also name the
+    part of the run to which the figures are confined (gpu_window.py).
     """
     folder = recordings[0].path.parent
     ladder, nvml = read_ladder(folder), read_nvml(folder)
@@ -106,14 +108,16 @@ def cuda_of(recordings: Sequence[Recording]) -> Gpu:
         "cannot_see": list(rung.cannot_see),
         "evidence": Evidence.UNAVAILABLE,
     }
-    busy = (none, none)
+    busy, window = (none, none), window_of(ladder)
+    if window:
+        report["window_s"] = (window[1] - window[0]) / 1e9
     if rung.letter in "AB":
         calibrated = ladder.get("calibrated")
-        busy = _from_cupti(report, recordings, rung, calibrated if isinstance(calibrated, bool) else None)
+        busy = _from_cupti(report, recordings, rung, calibrated if isinstance(calibrated, bool) else None, window)
     elif rung.letter == "C":
         busy = add_kineto(report, folder)
     elif rung.letter == "D":
-        add_nvml(report, nvml)
+        add_nvml(report, samples_within(nvml, window))
     report["failures"] = [
         {"pid": recording.header["pid"], "reason": failure(state)}
         for recording in recordings
@@ -124,7 +128,11 @@ def cuda_of(recordings: Sequence[Recording]) -> Gpu:
 
 
 def _from_cupti(
-    report: dict[str, Any], recordings: Sequence[Recording], rung: Rung, calibrated: bool | None
+    report: dict[str, Any],
+    recordings: Sequence[Recording],
+    rung: Rung,
+    calibrated: bool | None,
+    window: Window | None,
 ) -> tuple[Times, Times]:
     contexts: dict[tuple[int, int], Context] = {}
     work: list[tuple[Any, Any, int]] = []
@@ -138,11 +146,12 @@ def _from_cupti(
         if not recording.cuda.states:
             continue
         all_work, marks = recording.cuda.all_work(), recording.cuda.all_marks()
-        work += _work(contexts, recording, all_work)
+        work += _work(contexts, recording, work_within(all_work, window))
         if rung.letter == "A":
             spans, alone = residency_of(marks)
             unpaired += alone
-            for number, (start, end) in spans.items():
+            for number, (begin, until) in spans.items():
+                start, end = spans_within(begin, until, window)
                 context = _context(contexts, recording, number)
                 context.resident_ns = int((end - start).sum())
                 resident.append((start, end, context.gpu_owner))
@@ -151,7 +160,8 @@ def _from_cupti(
     devices = {context.gpu_owner: context.device for context in contexts.values()}
     on_gpu = intervals_of(work)
     switches = intervals_of(resident)
-    use_switches = len(switches) > 0
+    # A process without switch records would have none of the GPU.
+    use_switches = len(switches) > 0 and bool(np.isin(on_gpu.owner, switches.owner).all())
     report["evidence"] = Evidence.ESTIMATED if rung.replay else Evidence.MEASURED
     report["contexts"] = [context.to_dict() for context in contexts.values()][:MOST_ROWS]
     report["contexts_left_out"] = max(0, len(contexts) - MOST_ROWS)
@@ -163,6 +173,7 @@ def _from_cupti(
     )
     report["calibrated"] = calibrated if use_switches else None
     report["unpaired_switches"] = unpaired
+    report["switches_incomplete"] = len(switches) > 0 and not use_switches
     report["clock_error_s"] = _clock_error(bounds)
     wall_s = _wall_s(recordings)
     total = sum(context.set_current + context.pushed for context in contexts.values())
@@ -181,8 +192,8 @@ def _figures(report: dict[str, Any], *, shared: bool) -> dict[str, Evidence]:
     seen, switches = report["evidence"], report["switch_evidence"]
     resident = any(context["resident_s"] is not None for context in report["contexts"])
     return {
-        **dict.fromkeys(("contexts", "kernels", "copies", "threads", "set_current", "set_current_per_s"), seen),
-        "busy_s": seen,
+        **dict.fromkeys(("contexts", "kernels", "copies", "copied_bytes", "streams", "threads", "life_s"), seen),
+        **dict.fromkeys(("set_current", "pushed", "set_current_per_s", "gpu_s", "busy_s"), seen),
         "contexts_busy_s": Evidence.ESTIMATED if shared else seen,
         **dict.fromkeys(("changes", "changes_per_s", "gaps"), switches),
         "resident_s": switches if resident else Evidence.UNAVAILABLE,
@@ -299,6 +310,8 @@ def cuda_not_observed(report: dict[str, Any]) -> tuple[NotObserved, ...]:
             NotObserved(f"cuda: {what}", f"{report['source']} does not show it") for what in report["cannot_see"]
         ]
         missing += [NotObserved(f"cuda in process {item['pid']}", item["reason"]) for item in report["failures"]]
+    if report.get("switches_incomplete"):
+        missing.append(NotObserved("cuda: context switches", "CUPTI gave none of some contexts, so they are estimated"))
     if report["rung"] in "BC" and report["reason"]:
         missing.append(NotObserved("cuda: context switches", report["reason"]))
     for pid in report.get("cut_short", ()):

@@ -14,6 +14,10 @@ from gilprobe.model import Evidence
 from gilprobe.recording.ladder import KINETO_SUFFIX
 
 COPIES = ("gpu_memcpy", "gpu_memset")
+UNSEEN = (
+    "threads", "streams", "copied_bytes", "set_current", "pushed", "life_s", "resident_s", "clock_error_s",
+    "set_current_per_s", "waits_while_idle",
+)  # fmt: skip
 
 
 def add_kineto(report: dict[str, Any], folder: Path) -> tuple[Times, Times]:
@@ -40,20 +44,28 @@ def add_kineto(report: dict[str, Any], folder: Path) -> tuple[Times, Times]:
             contexts.append(
                 {
                     "pid": int(path.name.partition(".")[0]), "context": number, "device": device, "mps": None,
-                    "kernels": int((table[:, 2] == 0).sum()), "copies": int(table[:, 2].sum()), "copied_bytes": 0,
-                    "busy_s": float((end - start).sum()) / 1e9, "resident_s": None, "threads": 0, "streams": 0,
-                    "set_current": 0, "pushed": 0, "life_s": None,
+                    "kernels": int((table[:, 2] == 0).sum()), "copies": int(table[:, 2].sum()), "copied_bytes": None,
+                    "busy_s": float((end - start).sum()) / 1e9, "resident_s": None, "threads": None, "streams": None,
+                    "set_current": None, "pushed": None, "life_s": None,
                 }
             )  # fmt: skip
     work = intervals_of(parts)
     report["contexts"] = contexts
     report["processes"] = [
-        {"pid": c["pid"], "contexts": 1, "busy_s": c["busy_s"], "resident_s": None, "threads": 0} for c in contexts
+        {"pid": c["pid"], "contexts": 1, "busy_s": c["busy_s"], "resident_s": None, "threads": None} for c in contexts
     ]
     report |= ownership(work, work, devices)
     report["evidence"] = Evidence.ESTIMATED if report["replay"] else Evidence.MEASURED
     report["switch_evidence"] = Evidence.ESTIMATED
     report["clock_error_s"] = None
+    seen = report["evidence"]
+    shared = len(devices) > len(set(devices.values()))
+    report["figures"] = {
+        **dict.fromkeys(("contexts", "kernels", "copies", "gpu_s", "busy_s"), seen),
+        "contexts_busy_s": Evidence.ESTIMATED if shared else seen,
+        **dict.fromkeys(("changes", "changes_per_s", "gaps"), Evidence.ESTIMATED),
+        **dict.fromkeys(UNSEEN, Evidence.UNAVAILABLE),
+    }
     none: Times = np.empty(0, np.int64)
     return none, none
 

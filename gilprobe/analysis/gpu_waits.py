@@ -11,7 +11,7 @@ import numpy as np
 from gilprobe.analysis.contention import ClassifiedWait, thread_name
 from gilprobe.analysis.cuda import cuda_of
 from gilprobe.analysis.gpu_timeline import Times, idle_within
-from gilprobe.model import WaitKind
+from gilprobe.model import Evidence, WaitKind
 from gilprobe.recording import Recording
 
 MOST_ROWS = 20
@@ -20,7 +20,17 @@ MOST_ROWS = 20
 def gpu_of(recordings: Sequence[Recording], waits: Sequence[ClassifiedWait]) -> dict[str, Any]:
     """The JSON report's `cuda`; empty where --cuda was not given."""
     gpu = cuda_of(recordings)
-    return {**gpu.report, "waits_while_idle": waits_while_idle(waits, gpu.busy)} if gpu.report else {}
+    if not gpu.report:
+        return {}
+    figures = {"waits_while_idle": _evidence(gpu.report)} | gpu.report.get("figures", {})
+    return {**gpu.report, "figures": figures, "waits_while_idle": waits_while_idle(waits, gpu.busy)}
+
+
+def _evidence(report: dict[str, Any]) -> Evidence:
+    """Where nothing bounds how far the GPU's times lie off the waits', a wait may not have been when it seems."""
+    if "busy_s" not in report:
+        return Evidence.UNAVAILABLE
+    return Evidence.ESTIMATED if report.get("clock_error_s") is None else Evidence(report["evidence"])
 
 
 def waits_while_idle(waits: Sequence[ClassifiedWait], busy: tuple[Times, Times]) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ print(json.dumps(answer))
 
 @dataclass(frozen=True, slots=True)
 class CudaPlan:
-    """source: cupti, torch, nvml or empty. libcupti: its path, or empty where the recorder shall look for one.
+    """source: cupti, torch, nvml or empty. libcupti: its path or name, or empty where the recorder shall look for one.
 
     found: what the probe saw, and the reason where the source is empty; kept beside the recordings.
     """
@@ -83,11 +83,11 @@ def plan(wanted: str, interpreter: Interpreter) -> CudaPlan:
         if other:
             reason = f"another tool is injected into CUDA programs ({INJECTION}={other})"
         elif libcupti or wanted == "cupti":
-            return CudaPlan("cupti", libcupti, found)
+            return CudaPlan("cupti", libcupti or _usual(seen), found)
         else:
             reason = "no libcupti is among the interpreter's packages, nor in a CUDA toolkit"
             if not (seen.get("torch") or seen.get("nvml")):
-                return CudaPlan("cupti", "", found)  # the system may have one
+                return CudaPlan("cupti", _usual(seen), found)  # the system may have one
     # torch's profiler changes what runs in the script's process, so only on demand.
     if not found["reason"] and wanted == "torch":
         if seen.get("torch"):
@@ -132,6 +132,12 @@ def _fitting(seen: dict[str, Any]) -> Iterator[str]:
     generation = int(seen.get("driver", 0)) // 1000
     paths = [path for path in seen.get("libcupti", ()) if _generation(path) <= generation]
     yield from sorted(paths, key=_generation, reverse=True)
+
+
+def _usual(seen: dict[str, Any]) -> str:
+    """The system may have one of each generation: that of the driver is sought first."""
+    generation = int(seen.get("driver", 0)) // 1000
+    return f"libcupti.so.{generation}" if generation in (12, 13) else ""
 
 
 def _generation(path: str) -> int:

@@ -27,6 +27,8 @@ def _lines(cuda: dict[str, Any]) -> Iterator[str]:
     if rung == "D":
         yield from _nvml(cuda)
         return
+    if "window_s" in cuda:
+        yield f"of {seconds(cuda['window_s'])} of the run only"
     gaps = cuda["gaps"]
     error = cuda.get("clock_error_s")
     yield (
@@ -52,20 +54,28 @@ def _lines(cuda: dict[str, Any]) -> Iterator[str]:
         )
     figures, seen = cuda.get("figures", {}), cuda["evidence"]
     for context in cuda.get("contexts", ())[:MOST_CONTEXTS]:
-        resident = context.get("resident_s")
-        yield (
-            f"  process {context['pid']} context {context['context']}: {context['kernels']} kernels, "
-            f"{context['copies']} copies, busy {seconds(context['busy_s'])} [{figures.get('contexts_busy_s', seen)}]"
-            + (f", on the GPU {seconds(resident)} [{cuda['switch_evidence']}]" if resident is not None else "")
-            + f", {context['threads']} threads, {context['set_current'] + context['pushed']} times made current"
-            + (", under MPS" if context.get("mps") else "")
-        )
+        yield f"  {_context(context, figures, seen)}"
     contexts = len(cuda.get("contexts", ())) + cuda.get("contexts_left_out", 0)
     if contexts > MOST_CONTEXTS:
         yield f"  and {contexts - MOST_CONTEXTS} more contexts"
     several = len(cuda.get("processes", ())) > 1
     for wait in cuda.get("waits_while_idle", ())[:MOST_WAITS]:
-        yield f"  {_wait(wait, several)} [{seen}]"
+        yield f"  {_wait(wait, several)} [{figures.get('waits_while_idle', seen)}]"
+
+
+def _context(context: dict[str, Any], figures: dict[str, str], seen: str) -> str:
+    busy, resident = seconds(context["busy_s"]), context.get("resident_s")
+    said = f"process {context['pid']} context {context['context']}: {context['kernels']} kernels, {context['copies']} "
+    said += f"copies [{seen}], busy {busy} [{figures.get('contexts_busy_s', seen)}]"
+    if resident is not None:
+        said += f", on the GPU {seconds(resident)} [{figures.get('resident_s', seen)}]"
+    if context["threads"] is None:
+        said += ", threads that made it current [unavailable]"
+    else:
+        said += (
+            f", {context['threads']} threads, {context['set_current'] + context['pushed']} times made current [{seen}]"
+        )
+    return said + (", under MPS" if context.get("mps") else "")
 
 
 def _wait(wait: dict[str, Any], several: bool) -> str:
@@ -79,8 +89,11 @@ def _wait(wait: dict[str, Any], several: bool) -> str:
 
 def _nvml(cuda: dict[str, Any]) -> Iterator[str]:
     sampled = cuda["nvml"]
+    gpu, jpg = (
+        "[unavailable]" if sampled[name] is None else f"{percent(sampled[name])} [estimated]"
+        for name in ("gpu_share", "jpg_share")
+    )
     yield (
-        f"GPU in use {percent(sampled['gpu_share'])} of {sampled['samples']} samples' time, NVJPG "
-        f"{'not known' if sampled['jpg_share'] is None else percent(sampled['jpg_share'])}, "
+        f"GPU in use {gpu} of {sampled['samples']} samples' time, NVJPG {jpg}, "
         f"{sampled['processes']} processes at once at most [estimated]"
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,75 +12,81 @@ import numpy as np
 
 from gilprobe.analysis.cuda_rungs import failure
 from gilprobe.analysis.gpu_timeline import residency_of
+from gilprobe.loader.study.bounded import answer, answer_of, started
 from gilprobe.recording import read_folder
 from gilprobe.recording.cuda_schema import CudaStep, GpuMarkKind
+from gilprobe.recording.ladder import read_ladder
 from reports.gpu_study import spin
 
 SPINS, BAR = 150, 0.05
-START_AFTER_S = 8
-LIMIT_S = 90
+PROCESSES = 2
+START_AFTER_S = 1.0  # once both are ready
+RAW_RECORDS = 500
+SCRIPT = str(Path(spin.__file__))
 
 
-def calibrate(python: str, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Leaves two recordings in `folder`. calibrated: None where the GPU's switches are not recorded at all."""
-    script = str(Path(spin.__file__))
-    alone = _run([python, script, "solo"], environment)
-    turns = alone["turns"]
-    start_ns = time.monotonic_ns() + int(START_AFTER_S * 1e9)
-    command = [
-        sys.executable,
-        "-m",
-        "gilprobe",
-        "profile",
-        "-q",
-        "--force",
-        "--rate",
-        "0",
-        "--cuda=cupti",
-        "--cuda-raw",
-        "500",
-    ]
-    command += ["--python", python]
-    children = [
-        subprocess.Popen(
-            [*command, "-o", str(folder / f"spin-{number}"), script, "run", str(turns), str(SPINS), str(start_ns)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    answers = []
-    for child in children:
-        out, error = child.communicate(timeout=LIMIT_S)
-        if child.returncode:
-            raise RuntimeError(error.strip()[-300:])
-        answers.append(json.loads(out.splitlines()[-1]))
-    expected_s = SPINS * alone["solo_ms"] / 1e3
-    folders = [folder / f"spin-{number}" for number in range(2)]
+def alone(python: str, environment: dict[str, str], limit_s: float) -> dict[str, Any]:
+    """turns: of the loop that take 1 ms on this GPU. Raises RuntimeError where the kernel does not run."""
+    return _good(answer_of([python, SCRIPT, "solo"], environment, limit_s))
+
+
+def calibrate(
+    python: str, folder: Path, environment: dict[str, str], solo: dict[str, Any], limit_s: float
+) -> dict[str, Any]:
+    """Leaves two recordings in `folder`, which is new. calibrated: None where the GPU's switches are not recorded.
+
+    Raises RuntimeError where the two did not run to their end within limit_s.
+    """
+    end = time.monotonic() + limit_s
+    folder.mkdir()
+    command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "0", "--cuda=cupti"]
+    command += ["--cuda-raw", str(RAW_RECORDS), "--python", python]
+    spins = [SCRIPT, "run", str(solo["turns"]), str(SPINS), str(folder)]
+    folders = [folder / f"spin-{number}" for number in range(PROCESSES)]
+    with ExitStack() as stack:
+        children = [stack.enter_context(started([*command, "-o", str(own), *spins], environment)) for own in folders]
+        while len(list(folder.glob("ready-*"))) < PROCESSES and all(child.poll() is None for child in children):
+            if time.monotonic() > end:
+                raise RuntimeError(f"the two processes were not ready after {limit_s:.0f} s")
+            time.sleep(0.01)
+        (folder / "begin").write_text(str(time.monotonic_ns() + int(START_AFTER_S * 1e9)))
+        (folder / "begin").rename(folder / "start")
+        answers = [_good(answer(child, end - time.monotonic())) for child in children]
+    expected_s = SPINS * solo["solo_ms"] / 1e3
     resident_s = [
-        _resident_s(spins, answer["begin_ns"], answer["begin_ns"] + round(answer["wall_s"] * 1e9))
-        for spins, answer in zip(folders, answers, strict=True)
+        _resident_s(own, spun["begin_ns"], spun["begin_ns"] + round(spun["wall_s"] * 1e9))
+        for own, spun in zip(folders, answers, strict=True)
     ]
+    together = all(spun["late_ns"] == 0 for spun in answers)
     return {
-        "switches": [_described(spins) for spins in folders],
-        "replay": any(state["replay"] for spins in folders for r in read_folder(spins) for state in r.cuda.states),
-        "off": next((said for spins in folders if (said := _why_off(spins))), ""),
-        "solo_ms": alone["solo_ms"],
+        "switches": [_described(own) for own in folders],
+        "cupti": _versions(folders),
+        "replay": any(state["replay"] for own in folders for r in read_folder(own) for state in r.cuda.states),
+        "off": next((said for own in folders if (said := _why_off(own))), ""),
+        "solo_ms": solo["solo_ms"],
         "expected_s": expected_s,
         "resident_s": resident_s,
-        "wall_s": [answer["wall_s"] for answer in answers],
-        "together": all(answer["late_ns"] == 0 for answer in answers),
-        **judge(expected_s, resident_s),
+        "wall_s": [spun["wall_s"] for spun in answers],
+        "together": together,
+        **judge(expected_s, resident_s, together),
     }
 
 
-def judge(expected_s: float, resident_s: list[float | None]) -> dict[str, Any]:
-    """calibrated: all within the bar; None where a process has no switch record."""
+def _good(read: dict[str, Any]) -> dict[str, Any]:
+    if "error" in read:
+        raise RuntimeError(read["error"])
+    return read
+
+
+def judge(expected_s: float, resident_s: list[float | None], together: bool) -> dict[str, Any]:
+    """calibrated: all within the bar, of processes that ran together; None where one has no switch record."""
     known = [value for value in resident_s if value is not None]
     if len(known) < len(resident_s) or not known:
         return {"calibrated": None, "verdict": "uncalibrated: the GPU's switches are not recorded"}
     worst = max(abs(value / expected_s - 1) for value in known)
-    good = worst <= BAR
+    good = worst <= BAR and together
     said = f"residency is {worst:.1%} off at most, the bar is {BAR:.0%}"
+    said += "" if together else ", and the two processes did not run together"
     return {"calibrated": good, "verdict": said if good else f"uncalibrated: {said}"}
 
 
@@ -122,12 +127,10 @@ def _described(folder: Path) -> dict[str, Any]:
 def _why_off(folder: Path) -> str:
     """Why CUPTI recorded nothing in one process; empty where it did."""
     states = [state for recording in read_folder(folder) for state in recording.cuda.states]
-    return next((failure(state) for state in states if state["step"] != CudaStep.ON), "") if states else "no CUDA call"
+    if not states:
+        return str(read_ladder(folder).get("reason") or "CUPTI was not asked for, or there was no CUDA call")
+    return next((failure(state) for state in states if state["step"] != CudaStep.ON), "")
 
 
-def _run(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip()[-300:])
-    read: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return read
+def _versions(folders: list[Path]) -> list[int]:
+    return sorted({int(s["version"]) for own in folders for r in read_folder(own) for s in r.cuda.states})

@@ -12,87 +12,114 @@ import argparse
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from gilprobe.errors import GilprobeError
+from gilprobe.loader.study.bounded import kill_with, started
 from gilprobe.loader.study.gpu import MODES, GpuCell, GpuStudy, cells, require_gpu
-from gilprobe.loader.study.gpu_summary import HEADS, summarize, table
-from gilprobe.render.cuda import REPLAY
+from gilprobe.loader.study.gpu_summary import summarize
 from reports.environment import ROOT
-from reports.gpu_study.calibration import calibrate
 from reports.gpu_study.carry import CARRY
+from reports.gpu_study.deadline import until
 from reports.gpu_study.fixture import write_fixture
-from reports.gpu_study.page import write_page
+from reports.gpu_study.page import print_table, write_page
+from reports.gpu_study.unpacked import Unpacked
 
 HERE = ROOT / "reports" / "gpu-nvimagecodec"
-# Of six minutes: when no more cells begin, and how long the last one may take; the rest is for the table.
-CALL_S, LAST_CELL_S = 320.0, 25.0
+# Of six minutes, from the first line of Python on: when no more cells begin, how long the last one may take, and when
+# whatever is still running is broken off. The rest is for ending it and for the table.
+CALL_S, LAST_CELL_S, BROKEN_OFF_S = 305.0, 20.0, 4.0
+CALIBRATION_S, SOLO_S, TRY_S = 110.0, 30.0, 40.0
 GIL, FREE_THREADED = f"{sys.version_info.major}.{sys.version_info.minor}", "3.13t"
+MARK = "GPU_STUDY_WORK"  # in the environment of all that a call starts
+# A GPU that no process has open is shut down, and takes seconds to start again. It dies with us: PR_SET_PDEATHSIG.
+KEEPER = """
+import ctypes, time
+ctypes.CDLL(None).prctl(1, 9)
+ctypes.CDLL("libcuda.so.1").cuInit(0)
+time.sleep(1000)
+"""
 
 
-def main() -> None:
+def main(begun_s: float) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--call", type=int, choices=(1, 2, 3), help="one call only")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for what it leaves")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each cell")
     parser.add_argument("--limit", type=float, default=CALL_S, help="seconds of a call after which no cell begins")
+    parser.add_argument("--cells", type=int, default=sys.maxsize, help="no more cells than these a call, to rehearse")
     options = parser.parse_args()
     gpu = require_gpu()
     if not (CARRY / "pure.txz").exists():
         raise GilprobeError("build/gpu-carry is missing", "Build it where there is a network: make gpu-carry")
     options.out.mkdir(parents=True, exist_ok=True)
     for call in (options.call,) if options.call else (1, 2, 3):
-        with tempfile.TemporaryDirectory(prefix="gilprobe-gpu-") as work:
-            Call(call, Path(work), options.out, gpu, options.seconds, options.limit).run()
+        with tempfile.TemporaryDirectory(prefix="gilprobe-gpu-", ignore_cleanup_errors=True) as work:
+            Call(call, Path(work), options.out, gpu, options.seconds, begun_s + options.limit).run(options.cells)
+        begun_s = time.monotonic()
 
 
 class Call:
     """answers: of this and of earlier calls, by cell; `calibration` and `environment` are two more of them."""
 
-    def __init__(self, number: int, work: Path, out: Path, gpu: dict[str, Any], seconds: float, limit_s: float) -> None:
-        self.number, self.work, self.out, self.gpu, self.seconds = number, work, out, gpu, seconds
-        self.end_s = time.monotonic() + limit_s
+    def __init__(self, number: int, work: Path, out: Path, gpu: dict[str, Any], seconds: float, end_s: float) -> None:
+        self.number, self.work, self.out, self.gpu, self.seconds, self.end_s = number, work, out, gpu, seconds, end_s
         self.environment = _environment(gpu)
         self.answers = _here(_read(HERE / "answers.jsonl") | _read(out / "answers.jsonl"), self.environment)
-        self.python_t = ""
 
-    def run(self) -> None:
-        self._unpack()
+    def run(self, most_cells: int) -> None:
         with (self.out / "answers.jsonl").open("w") as self.log:
             for key, answer in list(self.answers.items()):
-                self._keep(key, answer)
-            self._keep("environment", self.environment)
-            if "calibration" not in self.answers:
+                self._keep(key, answer, again=True)
+            self._keep("environment", self.environment, again=True)
+            with until(self.end_s + LAST_CELL_S + BROKEN_OFF_S):
+                self._measure(most_cells)
+            kill_with(f"{MARK}={self.work}")
+        unknown = {"calibrated": None, "verdict": "uncalibrated: the known-answer test did not run"}
+        calibration = self.answers.get("calibration", unknown)
+        summary = {"environment": self.answers["environment"], "calibration": calibration}
+        summary |= summarize({key: answer for key, answer in self.answers.items() if "|" in key})
+        summary["replay"] = summary["replay"] or bool(calibration.get("replay"))
+        write_page(self.out, summary)
+        print_table(summary)
+
+    def _measure(self, most_cells: int) -> None:
+        self.unpacked = Unpacked(self.work, self.gpu["driver"])
+        with ExitStack() as stack:
+            stack.enter_context(started([sys.executable, "-c", KEEPER], os.environ | {MARK: str(self.work)}))
+            if "error" in self.answers.get("calibration", {"error": ""}):
                 self._keep("calibration", self._calibrate())
-            calibrated = self.answers["calibration"].get("calibrated")
-            pythons = {GIL: sys.executable} | ({FREE_THREADED: self.python_t} if self.python_t else {})
+            newest = next(iter(self.unpacked.carried_cupti), None)
+            self.unpacked.use_cupti(self.answers["calibration"].get("carried_cupti", newest))
+            pythons = {GIL: sys.executable}
+            if self.unpacked.python_t:
+                pythons[FREE_THREADED] = self.unpacked.python_t
             study = GpuStudy(
                 pythons,
                 CARRY / "pictures.pickle",
                 self.work,
                 environment=self._variables(),
-                calibrated=calibrated,
+                calibrated=self.answers["calibration"].get("calibrated"),
+                source="nvml" if self.answers["calibration"].get("off") else "cupti",
                 seconds=self.seconds,
                 deadline_s=self.end_s + LAST_CELL_S,
             )
             measured = {key: a for key, a in self.answers.items() if "|" in key}
-            study.run(self._cells(), measured, lambda: time.monotonic() > self.end_s, self._keep)
-            self.answers |= measured
-        summary = {"environment": self.answers["environment"], "calibration": self.answers["calibration"]}
-        summary |= summarize({key: answer for key, answer in self.answers.items() if "|" in key})
-        summary["replay"] = summary["replay"] or bool(summary["calibration"].get("replay"))
-        write_page(self.out, summary)
-        _print(summary)
+            begun = len(measured)
+            study.run(
+                self._cells(),
+                measured,
+                lambda: time.monotonic() > self.end_s or len(measured) - begun >= most_cells,
+                self._keep,
+            )
 
     def _cells(self) -> list[GpuCell]:
-        free = [FREE_THREADED] if self.python_t else []
+        free = [FREE_THREADED] if self.unpacked.python_t else []
         parts = [
             # One decode on each backend.
             [GpuCell(GIL, MODES[0], backend, 1, False, 0) for backend in ("hybrid", "gpu", "hardware")],
@@ -104,49 +131,57 @@ class Call:
         return [*(cell for part in parts[first:] + parts[:first] for cell in part), *last]
 
     def _calibrate(self) -> dict[str, Any]:
-        try:
-            found = calibrate(sys.executable, self.work, os.environ | self._variables())
-            if found["off"]:
-                # The carried libcupti may be too new for the driver. torch's own, if it is there, fits it.
-                carried = next((self.work / "site").glob("nvidia/*/lib/libcupti.so.1?"), None)
-                if carried:
-                    carried.unlink()
-                    again = calibrate(sys.executable, self.work, os.environ | self._variables())
-                    found = again | {"carried_libcupti": found["off"]}
-        except (RuntimeError, OSError, GilprobeError, subprocess.TimeoutExpired) as error:
-            return {"calibrated": None, "verdict": f"uncalibrated: the known-answer test did not run: {error}"}
-        write_fixture([self.work / "spin-0", self.work / "spin-1"], self.out / "fixture.json.gz")
-        return found
+        """With each libcupti that is carried, then the machine's own, until one records the GPU's switches: a newer one
+        than the driver may not start. error: where the test did not run at all, which the next call tries again."""
+        from reports.gpu_study.calibration import alone, calibrate
 
-    def _unpack(self) -> None:
-        generation = "13" if self.gpu["driver"] >= 13000 else "12"
-        for name in (f"site-{generation}.txz", "pure.txz", "python-t.txz"):
-            if (CARRY / name).exists():
-                with tarfile.open(CARRY / name) as packed:
-                    packed.extractall(self.work, filter="data")
-        python_t = self.work / "python-t" / "bin" / "python3.13t"
-        self.python_t = str(python_t) if python_t.exists() and _starts(python_t) else ""
-        if "carried_libcupti" in self.answers.get("calibration", {}):
-            for unfit in (self.work / "site").glob("nvidia/*/lib/libcupti.so.1?"):
-                unfit.unlink()
-        library = ROOT / "gilprobe" / "native" / "libgilprobe.so"
-        if not library.exists():
-            shutil.copy(CARRY / "libgilprobe.so", library)
-        # For this process too: gilprobe's own needs may be missing here.
-        sys.path.append(str(self.work / "pure"))
+        end_s = min(self.end_s, time.monotonic() + CALIBRATION_S)
+        best: tuple[int, dict[str, Any]] | None = None
+        said: dict[str, str] = {}
+        environment = os.environ | self._variables()
+        try:
+            solo = alone(sys.executable, environment, min(SOLO_S, end_s - time.monotonic()))
+        except (RuntimeError, OSError) as error:
+            return _not_calibrated(f"the kernel does not run: {error}")
+        for number, cupti in enumerate([*self.unpacked.carried_cupti, None]):
+            if best and time.monotonic() + TRY_S > end_s:
+                break
+            self.unpacked.use_cupti(cupti)
+            folder = self.work / f"calibration-{number}"
+            try:
+                found = calibrate(
+                    sys.executable, folder, environment, solo, min(TRY_S, max(1.0, end_s - time.monotonic()))
+                )
+            except (RuntimeError, OSError, ValueError, GilprobeError) as error:
+                said[cupti or "the machine's own"] = str(error)
+                continue
+            worth = 0 if found["off"] else 1 if found["calibrated"] is None else 2 if not found["calibrated"] else 3
+            if found["off"]:
+                said[cupti or "the machine's own"] = found["off"]
+            if best is None or worth > best[0]:
+                best = worth, found | {"carried_cupti": cupti}
+                write_fixture(sorted(folder.glob("spin-*")), self.out / "fixture.json.gz")
+            if worth >= 2:
+                break
+        if best is None:
+            return _not_calibrated("; ".join(f"{name}: {why}" for name, why in said.items()))
+        return best[1] | {"cupti_refused": said}
 
     def _variables(self) -> dict[str, str]:
         paths = [ROOT, self.work / "site", self.work / "pure"]
         existing = os.environ.get("PYTHONPATH")
         return {
+            MARK: str(self.work),
             "PYTHONPATH": os.pathsep.join([*map(str, paths), *([existing] if existing else [])]),
             "PYTHONSAFEPATH": "1",
         }
 
-    def _keep(self, key: str, answer: dict[str, Any]) -> None:
+    def _keep(self, key: str, answer: dict[str, Any], again: bool = False) -> None:
         self.answers[key] = answer
         self.log.write(json.dumps({"key": key, "answer": answer}) + "\n")
         self.log.flush()
+        if again:
+            return
         print(f"{key}: {answer.get('error') or answer.get('images_per_s') or answer.get('verdict', '')}", flush=True)
 
 
@@ -172,12 +207,8 @@ def _here(answers: dict[str, dict[str, Any]], environment: dict[str, Any]) -> di
     return {} if other else answers
 
 
-def _starts(python: Path) -> bool:
-    """Built elsewhere, it may want a newer libc."""
-    done = subprocess.run([python, "-c", "import ctypes, multiprocessing"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"NO FREE-THREADED PYTHON: the carried one does not run here: {done.stderr.strip()[-200:]}", flush=True)
-    return done.returncode == 0
+def _not_calibrated(why: str) -> dict[str, Any]:
+    return {"calibrated": None, "verdict": f"uncalibrated: the known-answer test did not run: {why}", "error": why}
 
 
 def _environment(gpu: dict[str, Any]) -> dict[str, Any]:
@@ -190,25 +221,3 @@ def _environment(gpu: dict[str, Any]) -> dict[str, Any]:
     }
     del found["shared"]  # a machine of its own
     return found
-
-
-def _print(summary: dict[str, Any]) -> None:
-    rows = [list(HEADS), *table(summary)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(HEADS))]
-    print()
-    if summary["replay"]:
-        print(REPLAY)
-    for failure in summary["failures"]:
-        print(f"not measured: {failure['cell']}: {failure['error']}")
-    for comparison in summary["comparisons"]:
-        low, high = comparison["range"]
-        print(
-            f"{comparison['build']}, {comparison['backend']}, {comparison['workers']} workers: threads / processes "
-            f"{comparison['ratio']:.2f} ({low:.2f}-{high:.2f}), {comparison['outcome']}: {comparison['verdict']}"
-        )
-    print(f"switches: {summary['calibration']['verdict']}")
-    if "carried_libcupti" in summary["calibration"]:
-        print(f"the carried libcupti does not serve here: {summary['calibration']['carried_libcupti']}")
-    print()
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

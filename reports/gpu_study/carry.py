@@ -26,6 +26,8 @@ WHEELS = {
          "nvidia/__init__.py", "nvimgcodec/__init__.py", "libnvimgcodec.so.0", "libnvjpeg_ext.so.0.9.0")),
         ("nvidia-nvjpeg==13.3.2.43", ("libnvjpeg.so.13",)),
         ("nvidia-cuda-cupti==13.5.25", ("libcupti.so.13",)),
+        # The oldest that records context switches: the newest may refuse an older driver. Found after it, by its name.
+        ("nvidia-cuda-cupti==13.1.115", ("libcupti.so.13",), "nvidia/also-13.1/lib"),
     ),
     "12": (
         ("nvidia-nvimgcodec-cu12==0.9.0.20", ("cpython-312-x86_64-linux-gnu.so", "cpython-313t-x86_64-linux-gnu.so",
@@ -47,8 +49,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for cuda, wheels in WHEELS.items():
-            for requirement, wanted in wheels:
-                _take(_wheel(requirement, folder), wanted, folder / cuda)
+            for requirement, wanted, *elsewhere in wheels:
+                _take(_wheel(requirement, folder), wanted, folder / cuda, *elsewhere)
             _pack(folder / cuda, "site", CARRY / f"site-{cuda}.txz")
         for requirement in PURE:
             _take(_wheel(requirement, folder, "--python-version", "3.12", "--only-binary", ":all:"), None,
@@ -82,12 +84,18 @@ def _wheel(requirement: str, folder: Path, *options: str) -> Path:
     return wheels[0]
 
 
-def _take(wheel: Path, wanted: tuple[str, ...] | None, folder: Path) -> None:
+def _take(wheel: Path, wanted: tuple[str, ...] | None, folder: Path, elsewhere: str = "") -> None:
+    """elsewhere: the folder for all of it, in place of the wheel's own."""
     with zipfile.ZipFile(wheel) as packed:
         names = [n for n in packed.namelist() if wanted is None or n.endswith(wanted)]
         if wanted and len({end for end in wanted for n in names if n.endswith(end)}) < len(wanted):
             raise GilprobeError(f"{wheel.name} lacks one of {', '.join(wanted)}", "Adapt carry.py to this version.")
-        packed.extractall(folder, names)
+        if not elsewhere:
+            packed.extractall(folder, names)
+            return
+        (folder / elsewhere).mkdir(parents=True)
+        for name in names:
+            (folder / elsewhere / Path(name).name).write_bytes(packed.read(name))
 
 
 def _free_threaded() -> None:

@@ -1,15 +1,18 @@
 """A known answer: kernels that take one millisecond each when alone. Run by its path; standard library only.
 
 spin.py solo            prints how many turns of the loop take 1 ms on this GPU
-spin.py run TURNS COUNT START_NS     launches COUNT kernels from START_NS on (CLOCK_MONOTONIC), prints its wall time
+spin.py run TURNS COUNT FOLDER      makes FOLDER/ready-PID, waits for FOLDER/start (a time on CLOCK_MONOTONIC in ns),
+                                    launches COUNT kernels from then on, prints its wall time
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 # One thread; each turn depends on the one before, so that the loop cannot be shortened.
@@ -92,8 +95,12 @@ def main() -> None:
         turns = solo(spin)
         print(json.dumps({"turns": turns, "solo_ms": alone_s(spin, turns) * 1e3}))
         return
-    turns, count, start_ns = (int(word) for word in sys.argv[2:5])
+    turns, count, folder = int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     spin.seconds(turns, WARM_UP)
+    (folder / f"ready-{os.getpid()}").touch()
+    while not (folder / "start").exists():
+        time.sleep(0.005)
+    start_ns = int((folder / "start").read_text())
     late_ns = time.monotonic_ns() - start_ns
     while (left_ns := start_ns - time.monotonic_ns()) > 0:
         # Kept at work up to the start: an idle GPU lowers its clock, and a turn of the loop would take longer.

@@ -127,6 +127,9 @@ def test_contexts_have_lanes_and_a_replay_is_labelled(
     chromium.click(x + gutter + (wide - gutter) * middle, y + AXIS_PX + LANE_PX * lane + LANE_PX / 2)
     told = chromium.run("document.querySelector('#threads .details').innerText")
     assert f"context {kernels.context} of process {kernels.pid}" in told and "Replay" in told
+    assert "[estimated]" in told
+    heads = shown(chromium, "cuda").lower()
+    assert "how it was got" in heads and "kernels [estimated]" in heads and "gaps [estimated]" in heads
     silent(chromium)
 
 

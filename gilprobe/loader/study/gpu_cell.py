@@ -136,9 +136,10 @@ def main() -> None:
     if errors:
         answer["error"] = next((error for error in errors if "BrokenBarrier" not in error), errors[0])
     else:
-        wall_s = (max(item["end_ns"] for item in found) - min(item["start_ns"] for item in found)) / 1e9
+        begin_ns, end_ns = min(item["start_ns"] for item in found), max(item["end_ns"] for item in found)
         answer["images"] = sum(item["images"] for item in found)
-        answer["images_per_s"] = answer["images"] / wall_s
+        answer["images_per_s"] = answer["images"] / (end_ns - begin_ns) * 1e9
+        answer["window_ns"] = [begin_ns, end_ns]
     print(json.dumps(answer), flush=True)
 
 

@@ -3,6 +3,9 @@ import { LABELS, el, percent, seconds, whole } from "./words.js";
 import { Table } from "./table.js";
 import { lowest } from "./lanes.js";
 
+/** @param {any} cuda @param {import("./data.js").GpuData} lane */
+const howGot = (cuda, lane) => cuda.figures?.[lane.what === "resident" ? "resident_s" : "contexts_busy_s"] ?? "unavailable";
+
 /** @param {import("./data.js").GpuData} lane */
 export const gpuTitle = (lane) => `GPU ${lane.device} · ${lane.pid}/${lane.context} ${lane.what}`;
 
@@ -36,10 +39,10 @@ export class GpuLane {
     return at < this.start.length && this.start[at] <= end ? at : -1;
   }
 
-  /** @param {number} at @param {boolean} replay */
-  details(at, replay) {
-    const { data } = this, took = (this.end[at] - this.start[at]) / 1e9;
-    const facts = [`from ${seconds(this.start[at] / 1e9)}`, `all in all ${whole(data.count)}, ${seconds(data.busy)}`];
+  /** @param {number} at @param {any} cuda */
+  details(at, cuda) {
+    const { data } = this, replay = Boolean(cuda.replay), took = (this.end[at] - this.start[at]) / 1e9;
+    const facts = [`from ${seconds(this.start[at] / 1e9)}`, `all in all ${whole(data.count)}, ${seconds(data.busy)} [${howGot(cuda, data)}]`];
     if (data.closed) facts.push(`gaps shorter than ${seconds(data.closed / 1e9)} are not shown`);
     return el("div", {}, el("h3", {}, `GPU ${data.device}, context ${data.context} of process ${data.pid}: ${LABELS[data.what]} for ${seconds(took)}`), el("p", { class: "soft" }, facts.join(" · ")), replay ? replayNote() : null);
   }
@@ -54,6 +57,7 @@ export const gpuTable = (recording) => new Table("What each context had of its G
   { label: "how many", value: (lane) => lane.count, show: (lane) => whole(lane.count), number: true },
   { label: "time", value: (lane) => lane.busy, show: (lane) => seconds(lane.busy), number: true },
   { label: "of the run", value: (lane) => lane.busy / Math.max(1e-9, recording.meta.wall_s), show: (lane) => percent(lane.busy / Math.max(1e-9, recording.meta.wall_s)), number: true },
+  { label: "how it was got", value: (lane) => howGot(recording.cuda, lane) },
   { label: "first", value: (lane) => lane.times[0] / 1e9, show: (lane) => seconds(lane.times[0] / 1e9), number: true },
   { label: "last", value: (lane) => lane.times[lane.times.length - 1] / 1e9, show: (lane) => seconds(lane.times[lane.times.length - 1] / 1e9), number: true },
 ], recording.gpu, { sort: 5 }).root;

@@ -53,11 +53,12 @@ export const ordersView = (recording, missing) => {
 
 /** @param {import("./data.js").Recording} recording */
 export const cudaView = (recording) => el("div", {}, recording.cuda.replay === true ? replayNote() : null, ...recording.cudaLines.map((/** @type {string} */ line) => el("p", {}, line)), recording.gpu.length ? gpuTable(recording) : null, ...Object.entries(recording.cuda).map(([key, value]) => {
-  const title = el("h3", {}, key.replaceAll("_", " "));
+  const got = recording.cuda.figures ?? {}, label = (/** @type {string} */ name, how = got[name]) => name.replaceAll("_", " ") + (how ? ` [${how}]` : "");
+  const title = el("h3", {}, label(key));
   const flat = Array.isArray(value) && value.length > 0 && value.every((row) => row && typeof row === "object" && !Array.isArray(row));
   if (!flat) return el("div", {}, title, tree(value));
   const keys = [...new Set(value.flatMap((/** @type {any} */ row) => Object.keys(row)))];
   const text = (/** @type {any} */ item) => (item === null || item === undefined ? "" : isStack(item) ? `${baseName(item[0].file)}:${item[0].line} in ${item[0].function}` : typeof item === "object" ? JSON.stringify(item) : item);
-  return el("div", {}, title, new Table(key, keys.map((name) => ({ label: name.replaceAll("_", " "), value: (/** @type {any} */ row) => text(row[name]),
+  return el("div", {}, title, new Table(key, keys.map((name) => ({ label: label(name, got[name === "busy_s" ? "contexts_busy_s" : name]), value: (/** @type {any} */ row) => text(row[name]),
     show: (/** @type {any} */ row) => (name.endsWith("_s") && typeof row[name] === "number" ? seconds(row[name]) : String(text(row[name]))), number: value.some((/** @type {any} */ row) => typeof row[name] === "number") })), value).root);
 }));

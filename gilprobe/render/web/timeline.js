@@ -184,7 +184,7 @@ export class Timeline {
   chooseGpu(lane, x) {
     const at = this.gpuHit(lane, x);
     this.choose(-1);
-    if (at >= 0) this.tell(lane.details(at, Boolean(this.recording.cuda.replay)));
+    if (at >= 0) this.tell(lane.details(at, this.recording.cuda));
   }
 
   /** A sample in a garbage collection within a few pixels, NaN if there is none. @param {number} thread @param {number} x */

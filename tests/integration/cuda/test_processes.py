@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,24 @@ def test_two_processes_by_turns(fake: Fake, tmp_path: Path, errors: str) -> None
     )
     assert cuda["figures"]["contexts_busy_s"] == "estimated", "a kernel's time may hold that of the other process"
     assert cuda["figures"]["resident_s"] == ("unavailable" if errors else "estimated")
+    # A study counts what lies between its workers' start and end: here turns 2 to 5 of each, all but 0.25 ms.
+    window = [1000_006_250_000, 1000_018_000_000]
+    (tmp_path / "cuda.json").write_text(json.dumps({"window_ns": window}))
+    part = load(tmp_path).cuda
+    assert part["changes"] == 7 and [context["kernels"] for context in part["contexts"]] == [4, 4]
+    assert round(part["busy_s"], 8) == 0.00775 and round(part["gpu_s"], 8) == 0.01125
+    resident = [context["resident_s"] for context in part["contexts"]]  # in either order
+    assert errors or sorted(resident) == [pytest.approx(0.00375), pytest.approx(0.004)]
+
+
+def test_where_one_process_gives_no_switches_those_of_the_others_are_not_the_whole(fake: Fake, tmp_path: Path) -> None:
+    for number, script in ((0, TURNS), (1, TURNS.replace("switches(1", "(lambda *_: 0)(1"))):
+        variables = fake.environment(tmp_path)
+        command = [sys.executable, "-c", script, str(number), "1000000000000", fake.cupti]
+        subprocess.run(command, env=variables, check=True, timeout=30)
+    profile = load(tmp_path)
+    assert profile.cuda["rung"] == "A" and profile.cuda["changes"] == 39, "by the work, in which both have a part"
+    assert any("gave none of some contexts" in item.why for item in profile.not_observed)
 
 
 def test_processes_under_mps_are_one_owner_to_the_gpu(fake: Fake, tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def test_kernels_of_torch_profiler_are_owned_by_their_contexts(tmp_path: Path) -
     cuda = load(folder(tmp_path)).cuda
     assert (cuda["rung"], cuda["changes"], cuda["switch_evidence"]) == ("C", 2, "estimated")
     assert [(c["kernels"], c["copies"]) for c in cuda["contexts"]] == [(1, 1), (1, 0)]
-    assert cuda_lines(cuda)
+    assert [c["threads"] for c in cuda["contexts"]] == [None, None] and cuda["figures"]["threads"] == "unavailable"
+    assert "threads that made it current [unavailable]" in cuda_lines(cuda)[-1]
+    assert without_evidence(cuda) == set()
 
 
 def test_samples_of_nvml_give_use_and_nothing_of_contexts(tmp_path: Path) -> None:
@@ -45,3 +47,27 @@ def test_samples_of_nvml_give_use_and_nothing_of_contexts(tmp_path: Path) -> Non
     assert cuda["rung"] == "D" and cuda["evidence"] == "estimated" and "contexts" not in cuda
     assert (cuda["nvml"]["gpu_share"], cuda["nvml"]["jpg_share"], cuda["nvml"]["samples"]) == (0.75, 0.2, 2)
     assert "changed hands" not in " ".join(cuda_lines(cuda))
+    assert without_evidence(cuda) == set()
+
+
+def test_what_nvml_refuses_is_unavailable_and_not_zero(tmp_path: Path) -> None:
+    (tmp_path / "nvml.jsonl").write_text(json.dumps({"gpu": None, "jpg": None, "processes": []}) + "\n")
+    cuda = load(folder(tmp_path)).cuda
+    assert cuda["nvml"]["gpu_share"] is None and cuda["figures"]["jpg_share"] == "unavailable"
+    assert cuda_lines(cuda)[1].startswith("GPU in use [unavailable] of 1 samples' time, NVJPG [unavailable]")
+
+
+def test_only_samples_within_the_window_count(tmp_path: Path) -> None:
+    samples = [{"time_s": at, "gpu": 100, "jpg": at * 10, "processes": []} for at in range(1, 6)]
+    (tmp_path / "nvml.jsonl").write_text("".join(json.dumps(s) + "\n" for s in samples))
+    cuda = load(folder(tmp_path, window_ns=[1_900_000_000, 3_100_000_000])).cuda
+    assert (cuda["nvml"]["samples"], cuda["nvml"]["jpg_share"]) == (2, 0.25)
+
+
+def without_evidence(cuda: dict[str, Any]) -> set[str]:
+    """Names of figures for which `figures` has no word."""
+    names = {name for name, value in cuda.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    names |= cuda.get("nvml", {}).keys() - {"samples", "mps"}
+    names |= {name for row in (*cuda.get("contexts", ()), *cuda.get("processes", ())) for name in row}
+    known = {"pid", "context", "device", "mps", "contexts_left_out", "unpaired_switches", "window_s"}
+    return names - known - cuda["figures"].keys()

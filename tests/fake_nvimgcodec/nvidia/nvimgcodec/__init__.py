@@ -1,12 +1,18 @@
-"""Stands in for nvImageCodec where there is no GPU: a batch is one made-up kernel of 1 ms on the fake driver."""
+"""Stands in for nvImageCodec where there is no GPU: a batch is one made-up kernel of 1 ms on the fake driver.
+
+FAKE_NVIMGCODEC: missing (it cannot be imported) or hangs (a batch never ends).
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from enum import Enum
 from typing import Any
 
+if os.environ.get("FAKE_NVIMGCODEC") == "missing":
+    raise ImportError("libnvimgcodec.so.0: cannot open shared object file")
 HYBRID_CPU_GPU, GPU_ONLY, HW_GPU_ONLY = range(3)
 _driver = ctypes.CDLL("libcuda.so.1")
 _driver.fake_launch.argtypes = [ctypes.c_uint64] * 2
@@ -36,6 +42,8 @@ class Decoder:
 
     def decode(self, files: list[CodeStream], cuda_stream: int) -> list[Image]:
         assert cuda_stream and all(isinstance(file, CodeStream) for file in files)
+        while os.environ.get("FAKE_NVIMGCODEC") == "hangs":
+            time.sleep(1)
         _driver.fake_launch(time.monotonic_ns() + 1000, 1_000_000)
         time.sleep(0.001)
         return [Image() for _ in files]
