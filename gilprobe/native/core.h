@@ -125,7 +125,7 @@ typedef struct {
 /* What the watchdog saw of a thread at its last check. */
 typedef struct {
     uint64_t wait_id;
-    uint32_t checks; /* that saw this same wait, one after the other */
+    uint32_t since; /* the check that first saw this same wait */
     uint8_t stall_told;
 } WatchSeen;
 
@@ -292,6 +292,7 @@ void gp_read_kernel(Slot *slot, uint64_t now_ns);
 uint64_t gp_run_delay(const Slot *slot);
 
 Slot *gp_slots_all(void);
+uint64_t gp_slots_changed(void);
 Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
 bool gp_slot_usable(Slot *slot);
