@@ -46,6 +46,7 @@ void gp_graph_liveness(Graph *graph) {
     graph->live_count = 0;
     for (int i = 0; i < graph->count; i++) {
         Node *node = &graph->nodes[i];
+        node->wanted = false;
         node->live = (node->whom == GP_NOBODY_NEEDED || !node->stable) && !node->ghost;
         if (node->live)
             graph->live[graph->live_count++] = i;

@@ -99,6 +99,7 @@ int gp_graph_cycles(Graph *graph, Cycle *cycles, int most);
 /* needs.c: the threads and their waits; then, which costs more, whom each standing wait is for */
 void gp_graph_fill(Graph *graph, Node *nodes);
 void gp_graph_resolve(Graph *graph);
+void gp_graph_look_again(Graph *graph); /* in the same check */
 bool gp_is_attached(const LockThread *thread); /* free-threaded: its state has not been let go of */
 
 /* story.c */

@@ -277,10 +277,15 @@ static void finds_whom(Graph *graph, int at) {
     }
 }
 
+/* Who asks for a Python lock or for the GIL itself lets go of it before it blocks: such a one has only just got it. */
+static bool gave_gil_away(const Node *node) {
+    return node->stable && (node->wait_id & 1 || node->need == GP_NEED_GIL);
+}
+
 static void holds_gil(const Graph *graph, Node *node) {
     node->target = NOBODY;
     for (int i = 0; i < graph->count; i++) {
-        const Slot *slot = graph->nodes[i].slot;
+        const Slot *slot = gave_gil_away(&graph->nodes[i]) ? NULL : graph->nodes[i].slot;
         if (slot && slot != node->slot && slot->record->gil_since_ticks &&
             (!node->slot->gil_condition || slot->gil_condition == node->slot->gil_condition))
             node->target = i;
@@ -374,7 +379,9 @@ static void list_threads(Graph *graph) {
             add(graph, NULL, slot);
 }
 
-static void look(const Graph *graph, int at, uint32_t check) {
+static uint32_t check; /* their number */
+
+static void look(const Graph *graph, int at) {
     Node *node = &graph->nodes[at];
     memset(&node->wait_id, 0, offsetof(Node, ghost) - offsetof(Node, wait_id));
     node->target = NOBODY;
@@ -396,9 +403,14 @@ static void look(const Graph *graph, int at, uint32_t check) {
     }
 }
 
+void gp_graph_look_again(Graph *graph) {
+    for (int i = 0; i < graph->count; i++)
+        look(graph, i);
+}
+
 void gp_graph_fill(Graph *graph, Node *nodes) {
     static uint64_t last_print;
-    static uint32_t check, same_prints, no_news;
+    static uint32_t same_prints, no_news;
     graph->nodes = nodes;
     list_threads(graph);
     bool news = graph->listed;
@@ -406,7 +418,7 @@ void gp_graph_fill(Graph *graph, Node *nodes) {
     check++;
     graph->any_waits = false;
     for (int i = 0; i < graph->count; i++) {
-        look(graph, i, check);
+        look(graph, i);
         const Node *node = &nodes[i];
         bool waits = node->stable && node->whom != GP_NOBODY_NEEDED;
         graph->any_waits |= waits;

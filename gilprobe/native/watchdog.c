@@ -129,22 +129,23 @@ static char kernel_state(const char *path) {
 
 /* A thread that was woken and has no core yet looks to us as if it still waited, but the kernel knows. Who waits for a
  * lock that another holds needs no such look: its holder lets go of it before it is woken. */
-static bool let_woken_live(void) {
-    bool any = false;
+static void let_woken_live(void) {
     for (int i = 0; i < graph.count; i++) {
         Node *node = &nodes[i];
         char path[64];
         if (node->live || node->ghost || (node->whom != GP_TOUCHED && node->whom != GP_ANYONE))
             continue;
         snprintf(path, sizeof path, "/proc/self/task/%u/stat", node->slot ? node->slot->tid : node->thread->tid);
-        if (kernel_state(path) != 'S') {
+        if (kernel_state(path) != 'S')
             node->stable = false;
-            any = true;
-        }
     }
-    for (int i = 0; i < graph.count && any; i++)
-        nodes[i].wanted = false;
-    return any;
+}
+
+static bool is_among(uint64_t print, const uint64_t *prints, int count) {
+    for (int i = 0; i < count; i++)
+        if (prints[i] == print)
+            return true;
+    return false;
 }
 
 static bool any_news(const Cycle *cycles, int count) {
@@ -158,14 +159,23 @@ static void find_deadlocks(void) {
     static Cycle cycles[MOST_CYCLES];
     graph.handlers = python_handles_signals();
     gp_graph_liveness(&graph);
-    int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
-    if (any_news(cycles, count) && let_woken_live()) {
+    int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES), found_count = 0;
+    uint64_t found[MOST_CYCLES];
+    if (any_news(cycles, count)) {
+        /* The threads were looked at one after the other, and some may have gone on meanwhile: only what is there twice
+         * was there at one moment. */
+        for (; found_count < count; found_count++)
+            found[found_count] = cycle_print(&cycles[found_count]);
+        gp_graph_look_again(&graph);
+        gp_graph_resolve(&graph);
+        gp_graph_liveness(&graph);
+        let_woken_live();
         gp_graph_liveness(&graph);
         count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
     }
     for (int i = 0; i < count; i++) {
         uint64_t print = cycle_print(&cycles[i]);
-        if (is_too_early(&cycles[i]) || is_told(print))
+        if (is_too_early(&cycles[i]) || is_told(print) || !is_among(print, found, found_count))
             continue;
         remember_told(print);
         /* Said once is enough: no stall of the same wait. */
