@@ -138,6 +138,7 @@ uint64_t gp_notified_before_ns(const LockThread *thread, uint64_t lock);
 /* births.c */
 void gp_born(uint64_t lock);
 uint32_t gp_birth_of(uint64_t lock);
+bool gp_birth_is_lost(uint64_t lock); /* it cannot be told from an earlier one at its address */
 uint64_t gp_class_of(uint64_t lock);
 void gp_birth_used(uint64_t lock, uint32_t thread_number);
 bool gp_birth_is_shared(uint64_t lock); /* between threads, as far as it was taken inside or around others */
