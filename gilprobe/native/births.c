@@ -20,6 +20,7 @@ typedef struct {
 } Birth;
 
 static Birth births[1 << BIRTH_BITS];
+static _Atomic bool lost[1 << BIRTH_BITS]; /* at a window's home: the birth of a lock that may live is no longer there */
 _Atomic uint32_t gp_birth_clock = 1;
 _Atomic uint64_t gp_births_dropped;
 
@@ -50,10 +51,13 @@ void gp_born(uint64_t lock) {
             chosen = &window[i];
     }
     uint64_t before = atomic_load_explicit(&chosen->lock, memory_order_relaxed);
-    if (before == 1 || !atomic_compare_exchange_strong(&chosen->lock, &before, 1))
-        return;
-    if (before && before != lock)
+    bool ours = before != 1 && atomic_compare_exchange_strong(&chosen->lock, &before, 1);
+    if (!ours || (before && before != lock)) {
+        atomic_store_explicit(&lost[home_of(lock)], true, memory_order_relaxed);
         atomic_fetch_add_explicit(&gp_births_dropped, 1, memory_order_relaxed);
+    }
+    if (!ours)
+        return;
     chosen->clock = atomic_fetch_add_explicit(&gp_birth_clock, 1, memory_order_relaxed) + 1;
     chosen->user = 0;
     chosen->made = made;
@@ -73,6 +77,11 @@ static Birth *birth_of(uint64_t lock) {
 uint32_t gp_birth_of(uint64_t lock) {
     const Birth *birth = birth_of(lock);
     return birth ? birth->clock : 0;
+}
+
+/* One made before the watchdog began is not known either, but nothing was lost where it would be. */
+bool gp_birth_is_lost(uint64_t lock) {
+    return atomic_load_explicit(&lost[home_of(lock)], memory_order_relaxed) && !birth_of(lock);
 }
 
 /* One number for all locks made at one place; 0 = not known. */
@@ -144,4 +153,5 @@ void gp_births_uninstall(void) {
             atomic_store(new_of(type), (uint64_t)types[i].original);
     }
     memset(births, 0, sizeof births);
+    memset(lost, 0, sizeof lost);
 }

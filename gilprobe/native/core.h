@@ -126,7 +126,7 @@ typedef struct {
 /* What the watchdog saw of a thread at its last check. */
 typedef struct {
     uint64_t wait_id;
-    uint32_t checks; /* that saw this same wait, one after the other */
+    uint32_t since; /* the check that first saw this same wait */
     uint8_t stall_told;
 } WatchSeen;
 
@@ -294,6 +294,7 @@ uint64_t gp_run_delay(const Slot *slot);
 size_t gp_read_task(uint32_t tid, const char *file, char *text, size_t room);
 
 Slot *gp_slots_all(void);
+uint64_t gp_slots_changed(void);
 Slot *gp_slot_unlisted(void);            /* for records of a thread that is not reported on */
 extern _Atomic uint32_t gp_live_threads; /* that we have seen and that have not ended */
 bool gp_slot_usable(Slot *slot);

@@ -4,10 +4,7 @@
 #include <string.h>
 
 static bool anyone_live(const Graph *graph, int but) {
-    for (int i = 0; i < graph->count; i++)
-        if (i != but && graph->nodes[i].live)
-            return true;
-    return false;
+    return graph->live_count > (graph->nodes[but].live ? 1 : 0);
 }
 
 static bool is_live_user(const Graph *graph, int waiter, int i) {
@@ -19,9 +16,9 @@ static bool user_live(const Graph *graph, int waiter) {
     static int last; /* many wait for one thing, and the same thread is the one that lives */
     if (last < graph->count && is_live_user(graph, waiter, last))
         return true;
-    for (int i = 0; i < graph->count; i++)
-        if (is_live_user(graph, waiter, i)) {
-            last = i;
+    for (int i = 0; i < graph->live_count; i++)
+        if (is_live_user(graph, waiter, graph->live[i])) {
+            last = graph->live[i];
             return true;
         }
     return false;
@@ -46,14 +43,21 @@ static bool can_go_on(const Graph *graph, int at) {
 /* The greatest set of threads none of which can be helped by one outside it: start with all that wait, let those go
  * that a live one can help, until nothing changes. */
 void gp_graph_liveness(Graph *graph) {
-    for (int i = 0; i < graph->count; i++)
-        graph->nodes[i].live =
-            (graph->nodes[i].whom == GP_NOBODY_NEEDED || !graph->nodes[i].stable) && !graph->nodes[i].ghost;
+    graph->live_count = 0;
+    for (int i = 0; i < graph->count; i++) {
+        Node *node = &graph->nodes[i];
+        node->wanted = false;
+        node->live = (node->whom == GP_NOBODY_NEEDED || !node->stable) && !node->ghost;
+        if (node->live)
+            graph->live[graph->live_count++] = i;
+    }
     for (bool changed = true; changed;) {
         changed = false;
         for (int i = 0; i < graph->count; i++)
-            if (!graph->nodes[i].live && !graph->nodes[i].ghost && can_go_on(graph, i))
+            if (!graph->nodes[i].live && !graph->nodes[i].ghost && can_go_on(graph, i)) {
                 changed = graph->nodes[i].live = true;
+                graph->live[graph->live_count++] = i;
+            }
     }
     for (int i = 0; i < graph->count; i++) {
         const Node *node = &graph->nodes[i];

@@ -8,6 +8,7 @@
 #pragma GCC visibility push(hidden)
 
 #define GP_MOST_NODES 4096
+#define GP_CHECK_NS 100000000u
 #define GP_MOST_CYCLE 64
 
 /* What a thread waits for, in the report's words. */
@@ -44,24 +45,26 @@ typedef struct {
     uint64_t wait_id;   /* the same wait has the same id */
     uint64_t lock;      /* what is waited for: a lock object, a mutex, a thread */
     uint64_t condition; /* the lock of the Condition that is waited on */
-    uint64_t holder_tid;
-    int target;
+    uint32_t holder_tid;
+    int32_t target;
+    uint32_t checks; /* that saw this same wait, one after the other */
     uint8_t need; /* NeedKind */
     uint8_t whom; /* NeedWhom */
     bool stable;  /* the same wait as at the last check */
     bool live;
     bool worker; /* of a ThreadPoolExecutor */
-    bool ghost;
     bool wanted; /* another waits for something that this one holds */
-    char module[96];
-} Node;
+    bool ghost;
+} Node; /* a cache line: a thousand of them are looked at ten times a second */
 
 typedef struct {
     Node *nodes;
     int count;
+    int live[GP_MOST_NODES], live_count; /* as gp_graph_liveness found them */
     bool any_waits; /* that have stood since the last check */
     uint32_t same;  /* checks for which nobody's wait has changed */
     bool unchanged; /* for long: what was found then still holds */
+    bool listed;    /* a thread has come or gone */
     bool handlers;  /* the program handles signals in Python: a handler may end any wait */
 } Graph;
 
@@ -71,6 +74,23 @@ typedef struct {
     bool likely; /* by whom the condition was used so far, not by who holds what */
 } Cycle;
 
+static inline WatchSeen *gp_seen_of(const Node *node) { return node->thread ? &node->thread->seen : &node->slot->seen; }
+
+/* code_names.c: only the watchdog's thread asks */
+enum CodeName {
+    GP_CODE_OTHER,
+    GP_CODE_MODULE_LOCK,
+    GP_CODE_JOIN,
+    GP_CODE_WAIT,
+    GP_CODE_SEMAPHORE,
+    GP_CODE_THREADING, /* anything else in threading.py */
+    GP_CODE_QUEUE_PUT,
+    GP_CODE_QUEUE, /* anything else in queue.py */
+    GP_CODE_FUTURE,
+    GP_CODE_WORKER /* of a ThreadPoolExecutor */
+};
+enum CodeName gp_code_name(uint64_t code);
+
 /* graph.c */
 void gp_graph_liveness(Graph *graph);
 /* Cycles among the nodes that are not live, at most `most`. */
@@ -79,6 +99,7 @@ int gp_graph_cycles(Graph *graph, Cycle *cycles, int most);
 /* needs.c: the threads and their waits; then, which costs more, whom each standing wait is for */
 void gp_graph_fill(Graph *graph, Node *nodes);
 void gp_graph_resolve(Graph *graph);
+void gp_graph_look_again(Graph *graph); /* in the same check */
 bool gp_is_attached(const LockThread *thread); /* free-threaded: its state has not been let go of */
 
 /* story.c */

@@ -6,10 +6,14 @@
 
 #include "python.h"
 
+#define LINE_BYTES 64
+#define COLOURS 64
+
 GP_TLS LockThread *gp_lock_thread;
 static GP_TLS bool lock_thread_gone;
 static _Atomic(LockThread *) all_threads;
 static _Atomic uint32_t next_number;
+_Atomic uint32_t gp_lock_threads_changed;
 static pthread_key_t end_of_thread;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 
@@ -33,12 +37,10 @@ static void thread_ended(void *argument) {
         else
             holds |= thread->held[i].lock && thread->held[i].kind == GP_LOCK;
     }
-    if (holds) { /* its place is not used again, so that the report can say who took them */
+    if (holds) /* its place is not used again, so that the report can say who took them */
         keep_what_it_holds(thread, 1);
-        atomic_store_explicit(&thread->in_use, false, memory_order_release);
-        return;
-    }
     atomic_store_explicit(&thread->in_use, false, memory_order_release);
+    atomic_fetch_add(&gp_lock_threads_changed, 1);
 }
 
 static void make_key(void) { pthread_key_create(&end_of_thread, thread_ended); }
@@ -66,7 +68,9 @@ LockThread *gp_lock_thread_new(void) {
         thread->slot = NULL;
         memset(&thread->seen, 0, sizeof *thread - offsetof(LockThread, seen));
     } else {
-        thread = gp_memory(sizeof *thread);
+        /* Were they all at the start of a page, the watchdog's looks at them would share a few sets of the cache. */
+        char *memory = gp_memory(sizeof *thread + COLOURS * LINE_BYTES);
+        thread = memory ? (LockThread *)(memory + atomic_load(&next_number) % COLOURS * LINE_BYTES) : NULL;
         if (!thread) {
             lock_thread_gone = true;
             atomic_fetch_add(&gp_locks_dropped, 1);
@@ -90,6 +94,7 @@ LockThread *gp_lock_thread_new(void) {
             thread->slot->lock_thread = thread;
     }
     atomic_store_explicit(&thread->in_use, true, memory_order_release);
+    atomic_fetch_add(&gp_lock_threads_changed, 1);
     pthread_setspecific(end_of_thread, thread);
     return gp_lock_thread = thread;
 }
@@ -112,4 +117,5 @@ void gp_locks_forked(void) {
             thread->slot = NULL;
         }
     }
+    atomic_fetch_add(&gp_lock_threads_changed, 1);
 }

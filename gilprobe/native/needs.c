@@ -12,6 +12,7 @@
 #define THREAD_STATE_STATE 40 /* PyThreadState.state, 3.13 and later (CPython Include/cpython/pystate.h) */
 #define SURE_CHECKS 6
 #define LOOK_AGAIN_CHECKS 50
+#define MOST_WANTED 16
 #define NOBODY (-1)
 #define SEVERAL (-2)
 
@@ -48,13 +49,50 @@ static int owner_of(uint64_t lock) {
     return NOBODY;
 }
 
+typedef struct {
+    uint64_t locks[MOST_WANTED];
+    int count; /* more than MOST_WANTED: all that are held count */
+} Wanted;
+
+static bool wants_owner(const Node *node) {
+    return node->stable && node->wait_id & 1 && node->whom == GP_ONE &&
+           (node->need == GP_NEED_LOCK || node->need == GP_NEED_RLOCK || node->need == GP_NEED_JOIN);
+}
+
+static bool is_wanted(const Wanted *wanted, uint64_t lock) {
+    for (int i = 0; i < wanted->count; i++)
+        if (wanted->locks[i] == lock)
+            return true;
+    return false;
+}
+
+/* Most threads never took any of these, and one word of theirs says so. */
+static bool may_hold(const LockThread *thread, const Wanted *wanted) {
+    for (int i = 0; i < wanted->count; i++)
+        if (thread->touched[gp_touched_at(wanted->locks[i])])
+            return true;
+    return false;
+}
+
 static void collect_owners(const Graph *graph) {
+    Wanted wanted = {.count = 0};
+    for (int i = 0; i < graph->count && wanted.count <= MOST_WANTED; i++) {
+        const Node *node = &graph->nodes[i];
+        if (!wants_owner(node) || is_wanted(&wanted, node->lock))
+            continue;
+        if (wanted.count < MOST_WANTED)
+            wanted.locks[wanted.count] = node->lock;
+        wanted.count++;
+    }
     this_check++;
-    for (int i = 0; i < graph->count; i++) {
+    bool all = wanted.count > MOST_WANTED;
+    for (int i = 0; i < graph->count && wanted.count; i++) {
         LockThread *thread = graph->nodes[i].thread;
-        for (uint32_t h = 0; thread && h < GP_MOST_HELD && h < thread->depth; h++) {
+        if (!thread || !thread->depth || (!all && !may_hold(thread, &wanted)))
+            continue;
+        for (uint32_t h = 0; h < GP_MOST_HELD && h < thread->depth; h++) {
             uint64_t lock = __atomic_load_n(&thread->held[h].lock, __ATOMIC_ACQUIRE);
-            if (lock && !gp_is_stale(&thread->held[h]))
+            if (lock && (all || is_wanted(&wanted, lock)) && !gp_is_stale(&thread->held[h]))
                 add_owner(lock, i);
         }
     }
@@ -77,15 +115,6 @@ static int node_of_tid(const Graph *graph, uint32_t tid) {
 }
 
 /* ---- by frames */
-
-static bool ends_with(const char *text, const char *end) {
-    size_t bytes = strlen(text), end_bytes = strlen(end);
-    return bytes >= end_bytes && !strcmp(text + bytes - end_bytes, end);
-}
-
-static bool is_in_import(const FrameText *frame) {
-    return !strcmp(frame->file, "<frozen importlib._bootstrap>") || ends_with(frame->file, "importlib/_bootstrap.py");
-}
 
 /* A str that is the frame's first local. */
 static bool first_local_text(uint64_t frame, char *out, uint32_t room) {
@@ -117,45 +146,49 @@ static int importer_of(const Graph *graph, int waiter, const char *module) {
     return NOBODY;
 }
 
+/* What a Condition's waiter waits for in the end, by who called Condition.wait. */
+static enum NeedKind need_of_caller(const Place *places, int count) {
+    for (int i = 1; i < count && i < 5; i++)
+        switch (gp_code_name(places[i].code[0])) {
+        case GP_CODE_SEMAPHORE:
+            return GP_NEED_SEMAPHORE;
+        case GP_CODE_QUEUE_PUT:
+            return GP_NEED_QUEUE_PUT;
+        case GP_CODE_QUEUE:
+            return GP_NEED_QUEUE_GET;
+        case GP_CODE_FUTURE:
+            return GP_NEED_FUTURE;
+        case GP_CODE_THREADING:
+        case GP_CODE_JOIN:
+        case GP_CODE_WAIT:
+            continue;
+        default:
+            return GP_NEED_CONDITION;
+        }
+    return GP_NEED_CONDITION;
+}
+
 static void read_frames(Node *node) {
     LockThread *thread = node->thread;
     Place places[MOST_FRAMES];
     uint64_t outermost;
     int count = gp_frames_of(thread->state, places, MOST_FRAMES, &outermost);
-    FrameText frames[5];
-    int texts = 0;
-    for (; texts < count && texts < 5; texts++)
-        gp_frame_text(places[texts].code[0], places[texts].instruction[0], &frames[texts]);
-    node->need = node->thread->asked_kind == GP_RLOCK ? GP_NEED_RLOCK : GP_NEED_LOCK;
-    node->module[0] = 0;
+    node->need = thread->asked_kind == GP_RLOCK ? GP_NEED_RLOCK : GP_NEED_LOCK;
+    thread->module[0] = 0;
     thread->condition = 0;
     thread->worker = 0;
     for (int i = 0; i < count; i++)
-        thread->worker |= gp_code_is(places[i].code[0], "_worker", "concurrent/futures/thread.py");
-    if (!texts)
+        thread->worker |= gp_code_name(places[i].code[0]) == GP_CODE_WORKER;
+    if (!count)
         return;
-    if (!strcmp(frames[0].function, "_ModuleLock.acquire") && is_in_import(&frames[0])) {
+    enum CodeName name = gp_code_name(places[0].code[0]);
+    if (name == GP_CODE_MODULE_LOCK) {
         node->need = GP_NEED_IMPORT;
-    } else if (!strcmp(frames[0].function, "Thread._wait_for_tstate_lock") ||
-               (!strcmp(frames[0].function, "_shutdown") && ends_with(frames[0].file, "threading.py"))) {
+    } else if (name == GP_CODE_JOIN) {
         node->need = GP_NEED_JOIN;
-    } else if (!strcmp(frames[0].function, "Condition.wait") && ends_with(frames[0].file, "threading.py") &&
-               thread->asked_kind == GP_LOCK) {
-        node->need = GP_NEED_CONDITION;
+    } else if (name == GP_CODE_WAIT && thread->asked_kind == GP_LOCK) {
+        node->need = need_of_caller(places, count);
         thread->condition = thread->last_released;
-        for (int i = 1; i < texts; i++) {
-            const char *function = frames[i].function;
-            if (ends_with(frames[i].file, "threading.py") && !strcmp(function, "Semaphore.acquire"))
-                node->need = GP_NEED_SEMAPHORE;
-            else if (ends_with(frames[i].file, "/queue.py"))
-                node->need = !strcmp(function, "Queue.put") ? GP_NEED_QUEUE_PUT : GP_NEED_QUEUE_GET;
-            else if (ends_with(frames[i].file, "concurrent/futures/_base.py") &&
-                     (!strcmp(function, "Future.result") || !strcmp(function, "Future.exception")))
-                node->need = GP_NEED_FUTURE;
-            else if (ends_with(frames[i].file, "threading.py"))
-                continue;
-            break;
-        }
     }
     thread->need = node->need;
     thread->read_sequence = thread->sequence;
@@ -168,7 +201,7 @@ static void find_module(Node *node) {
     for (int f = 0; f < count; f++)
         if ((gp_code_is(places[f].code[0], "_find_and_load", "") ||
              gp_code_is(places[f].code[0], "_lock_unlock_module", "")) &&
-            first_local_text(places[f].code[1], node->module, sizeof node->module))
+            first_local_text(places[f].code[1], node->thread->module, sizeof node->thread->module))
             return;
 }
 
@@ -190,22 +223,29 @@ static void asks(const Graph *graph, int at) {
     node->need = thread->asked_kind == GP_RLOCK ? GP_NEED_RLOCK : GP_NEED_LOCK;
 }
 
-/* The costly part, only for waits that stand. */
+/* The costly part, only for waits that stand, and once for each. */
+static void finds_need(Node *node) {
+    LockThread *thread = node->thread;
+    if (thread->asked_kind == GP_JOIN)
+        return;
+    if (thread->read_sequence != thread->sequence || thread->need == GP_NEED_IMPORT)
+        read_frames(node);
+    else
+        node->need = thread->need;
+    node->condition = thread->condition;
+    node->worker = thread->worker;
+}
+
 static void finds_whom(Graph *graph, int at) {
     Node *node = &graph->nodes[at];
     LockThread *thread = node->thread;
-    if (node->need == GP_NEED_JOIN) {
+    if (thread->asked_kind == GP_JOIN) {
         node->target = node_of_pthread(graph, node->lock);
         return;
     }
-    if (thread->read_sequence != thread->sequence || thread->need == GP_NEED_IMPORT)
-        read_frames(node);
-    node->need = thread->need;
-    node->condition = thread->condition;
-    node->worker = thread->worker;
     if (node->need == GP_NEED_IMPORT) {
         find_module(node);
-        node->target = importer_of(graph, at, node->module);
+        node->target = importer_of(graph, at, thread->module);
         return;
     }
     if (node->condition) {
@@ -237,10 +277,15 @@ static void finds_whom(Graph *graph, int at) {
     }
 }
 
+/* Who asks for a Python lock or for the GIL itself lets go of it before it blocks: such a one has only just got it. */
+static bool gave_gil_away(const Node *node) {
+    return node->stable && (node->wait_id & 1 || node->need == GP_NEED_GIL);
+}
+
 static void holds_gil(const Graph *graph, Node *node) {
     node->target = NOBODY;
     for (int i = 0; i < graph->count; i++) {
-        const Slot *slot = graph->nodes[i].slot;
+        const Slot *slot = gave_gil_away(&graph->nodes[i]) ? NULL : graph->nodes[i].slot;
         if (slot && slot != node->slot && slot->record->gil_since_ticks &&
             (!node->slot->gil_condition || slot->gil_condition == node->slot->gil_condition))
             node->target = i;
@@ -287,7 +332,7 @@ static void finds_native(Graph *graph, int at) {
         pthread_mutex_t mutex;
         node->target = NOBODY;
         if (gp_read_safely(&mutex, node->lock, sizeof mutex) && mutex.__data.__owner > 0) {
-            node->holder_tid = (uint64_t)mutex.__data.__owner;
+            node->holder_tid = (uint32_t)mutex.__data.__owner;
             node->target = node_of_tid(graph, (uint32_t)mutex.__data.__owner);
         }
     } else if (node->need == GP_NEED_WORLD) {
@@ -299,75 +344,125 @@ static void finds_native(Graph *graph, int at) {
     }
 }
 
-static WatchSeen *seen_of(const Node *node) { return node->thread ? &node->thread->seen : &node->slot->seen; }
-
 static void add(Graph *graph, LockThread *thread, Slot *slot) {
     if (graph->count == GP_MOST_NODES)
         return;
     Node *node = &graph->nodes[graph->count++];
-    memset(node, 0, offsetof(Node, module));
     node->thread = thread;
     node->slot = slot;
-    node->target = NOBODY;
     node->ghost = thread && thread->ghost;
 }
 
-void gp_graph_fill(Graph *graph, Node *nodes) {
-    static uint64_t last_print;
-    static uint32_t same_prints;
-    graph->nodes = nodes;
+/* Walking both chains costs more than all the rest, so it is done when a thread has come or gone; once more after that,
+ * as a slot is counted before it is in use, and now and then. */
+static void list_threads(Graph *graph) {
+    static uint64_t last_slots;
+    static uint32_t last_threads, again;
+    bool active = atomic_load_explicit(&gp_active, memory_order_relaxed);
+    uint32_t threads = atomic_load(&gp_lock_threads_changed);
+    uint64_t slots = gp_slots_changed() << 1 | active;
+    graph->listed = threads != last_threads || slots != last_slots;
+    if (graph->listed)
+        again = 1;
+    else if (again++ != 1 && again < LOOK_AGAIN_CHECKS)
+        return;
+    else if (again >= LOOK_AGAIN_CHECKS)
+        again = 2;
+    last_threads = threads;
+    last_slots = slots;
     graph->count = 0;
     for (LockThread *thread = gp_lock_threads(); thread; thread = thread->next_all)
         if (thread->ghost || atomic_load_explicit(&thread->in_use, memory_order_acquire))
             add(graph, thread, thread->slot && thread->slot->lock_thread == thread ? thread->slot : NULL);
-    if (atomic_load_explicit(&gp_active, memory_order_relaxed))
-        for (Slot *slot = gp_slots_all(); slot; slot = slot->next_all)
-            if (atomic_load_explicit(&slot->in_use, memory_order_acquire) && !slot->lock_thread && !slot->over)
-                add(graph, NULL, slot);
-    bool any = false;
+    for (Slot *slot = active ? gp_slots_all() : NULL; slot; slot = slot->next_all)
+        if (atomic_load_explicit(&slot->in_use, memory_order_acquire) && !slot->lock_thread && !slot->over)
+            add(graph, NULL, slot);
+}
+
+static uint32_t check; /* their number */
+
+static void look(const Graph *graph, int at) {
+    Node *node = &graph->nodes[at];
+    memset(&node->wait_id, 0, offsetof(Node, ghost) - offsetof(Node, wait_id));
+    node->target = NOBODY;
+    if (node->ghost)
+        return;
+    if (node->thread && node->thread->asked)
+        asks(graph, at);
+    /* A timed wait may be over, and one for the GIL have begun. */
+    if (node->slot && node->whom == GP_NOBODY_NEEDED && atomic_load_explicit(&node->slot->in_use, memory_order_acquire))
+        is_open(graph, at);
+    WatchSeen *seen = gp_seen_of(node);
+    if (node->wait_id && node->wait_id == seen->wait_id) {
+        node->checks = check - seen->since;
+        node->stable = true;
+    } else if (node->wait_id || seen->wait_id) { /* no store where nothing has changed: the line stays the thread's */
+        seen->wait_id = node->wait_id;
+        seen->since = check;
+        seen->stall_told = 0;
+    }
+}
+
+void gp_graph_look_again(Graph *graph) {
+    for (int i = 0; i < graph->count; i++)
+        look(graph, i);
+}
+
+void gp_graph_fill(Graph *graph, Node *nodes) {
+    static uint64_t last_print;
+    static uint32_t same_prints, no_news;
+    graph->nodes = nodes;
+    list_threads(graph);
+    bool news = graph->listed;
     uint64_t print = 0;
+    check++;
+    graph->any_waits = false;
     for (int i = 0; i < graph->count; i++) {
-        Node *node = &graph->nodes[i];
-        if (node->ghost)
-            continue;
-        if (node->thread && node->thread->asked)
-            asks(graph, i);
-        if (node->slot && node->whom == GP_NOBODY_NEEDED) /* a timed wait may be over, and one for the GIL have begun */
-            is_open(graph, i);
-        WatchSeen *seen = seen_of(node);
-        if (node->wait_id && node->wait_id == seen->wait_id) {
-            seen->checks++;
-            node->stable = true;
-        } else {
-            seen->wait_id = node->wait_id;
-            seen->checks = 0;
-            seen->stall_told = 0;
-        }
-        any |= node->stable && node->whom != GP_NOBODY_NEEDED;
+        look(graph, i);
+        const Node *node = &nodes[i];
+        bool waits = node->stable && node->whom != GP_NOBODY_NEEDED;
+        graph->any_waits |= waits;
+        news |= waits && node->checks == 1;
         print = gp_mix(print, node->stable ? node->wait_id : 1);
     }
-    /* The same waits as at the last check: what was found then still holds, and so does what was not. */
     same_prints = print == last_print ? same_prints + 1 : 0;
-    graph->same = same_prints;
-    graph->unchanged = same_prints > SURE_CHECKS && same_prints % LOOK_AGAIN_CHECKS;
     last_print = print;
-    graph->any_waits = any;
+    graph->same = same_prints;
+    /* No wait has come to stand and no thread has ended: nobody is worse off than when it was last looked. */
+    no_news = news ? 0 : no_news + 1;
+    graph->unchanged = no_news > SURE_CHECKS && no_news % LOOK_AGAIN_CHECKS;
+}
+
+/* What it asked for, it may have, and now wait for the GIL; since when then counts, not since when it asked. */
+static void looks_further(const Graph *graph, int at, uint64_t now_ns) {
+    Node *node = &graph->nodes[at];
+    ThreadRecord *record = node->slot && node->wait_id & 1 ? node->slot->record : NULL;
+    if (!record)
+        return;
+    uint64_t since_ns = record->open_start_ns;
+    if (!since_ns) {
+        node->stable = false; /* it has what it asked for, and is on its way back from C */
+    } else if (record->open_subject == GP_SUBJECT_GIL && is_open(graph, at)) {
+        uint64_t checks = now_ns > since_ns ? (now_ns - since_ns) / GP_CHECK_NS : 0;
+        node->checks = checks < node->checks ? (uint32_t)checks : node->checks;
+    }
 }
 
 void gp_graph_resolve(Graph *graph) {
+    uint64_t now_ns = gp_now();
+    for (int i = 0; i < graph->count; i++) {
+        Node *node = &graph->nodes[i];
+        if (!node->stable || node->whom == GP_NOBODY_NEEDED)
+            continue;
+        looks_further(graph, i, now_ns);
+        if (node->stable && node->wait_id & 1)
+            finds_need(node);
+    }
     collect_owners(graph);
     for (int i = 0; i < graph->count; i++) {
         Node *node = &graph->nodes[i];
         if (!node->stable || node->whom == GP_NOBODY_NEEDED)
             continue;
-        /* What it asked for, it may have, and now wait for the GIL. */
-        ThreadRecord *record = node->slot && node->wait_id & 1 ? node->slot->record : NULL;
-        if (record && record->open_start_ns && record->open_subject == GP_SUBJECT_GIL)
-            is_open(graph, i);
-        else if (record && !record->open_start_ns) {
-            node->stable = false; /* it has what it asked for, and is on its way back from C */
-            continue;
-        }
         if (node->need == GP_NEED_GIL || node->need == GP_NEED_MUTEX)
             finds_native(graph, i);
         else if (node->wait_id & 1)

@@ -30,7 +30,8 @@ static _Atomic uint32_t filled_count;
 static _Atomic uint32_t linked; /* of them, looked at */
 _Atomic uint64_t gp_order_dropped;
 
-static uint64_t node_of_lock(uint64_t lock) { return gp_mix(lock, gp_birth_of(lock)) & ~1ull; }
+/* Mixed twice: were the address and the birth only added, neighbours would be taken for each other. */
+static uint64_t node_of_lock(uint64_t lock) { return gp_mix(gp_mix(0, lock), gp_birth_of(lock)) & ~1ull; }
 
 static bool in(const uint64_t *list, uint32_t count, uint64_t value) {
     for (uint32_t i = 0; i < count; i++)
@@ -123,6 +124,10 @@ void gp_order_taken(LockThread *thread, const Held *taken) {
         const Held *first = &thread->held[i];
         if (!first->lock || first->internal || gp_lock_is_handed_over(first->lock) || gp_is_stale(first))
             continue;
+        if (gp_birth_is_lost(first->lock) || gp_birth_is_lost(taken->lock)) {
+            atomic_fetch_add_explicit(&gp_order_dropped, 1, memory_order_relaxed);
+            continue;
+        }
         uint64_t gates[GP_MOST_GATES];
         uint32_t gate_count = 0;
         /* Only what was there before both protects: a lock between them has orders of its own. */

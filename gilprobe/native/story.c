@@ -80,7 +80,7 @@ static void lock_name(const Node *node, char *out, size_t room) {
         snprintf(out, room, "the end of a thread");
         break;
     case GP_NEED_IMPORT:
-        snprintf(out, room, "the import of %s", node->module);
+        snprintf(out, room, "the import of %s", node->thread->module);
         break;
     case GP_NEED_GIL:
         snprintf(out, room, "the GIL");

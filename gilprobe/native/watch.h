@@ -53,7 +53,7 @@ typedef struct {
     uint64_t last_ns;
 } HoldTimer;
 
-/* What the watchdog reads of every thread at every check comes first, in two cache lines. */
+/* What the watchdog reads of every thread at every check comes first, in one cache line. */
 typedef struct LockThread {
     struct LockThread *next_all; /* never changes */
     /* What it asks for now: written before `asked`, which is stored last (release), 0 = nothing. */
@@ -66,8 +66,8 @@ typedef struct LockThread {
     uint8_t need, whom, worker; /* the watchdog's, as is `condition`: of the wait `read_sequence` */
     Slot *slot;                 /* NULL where the process is not recorded */
     WatchSeen seen;
-    uint64_t read_sequence, condition;
     /* up to here */
+    uint64_t read_sequence, condition;
     uint64_t last_released;
     uint64_t wait_ns; /* when it last began to wait for a condition */
     uint32_t depth;
@@ -82,6 +82,7 @@ typedef struct LockThread {
     pthread_t pthread;
     uint32_t tid, number;
     char name[GP_NAME_BYTES];
+    char module[96]; /* whose import it waits for */
 } LockThread;
 
 extern GP_TLS LockThread *gp_lock_thread;
@@ -115,6 +116,7 @@ extern _Atomic uint64_t gp_locks_dropped;
 
 /* lock_threads.c */
 LockThread *gp_lock_threads(void);
+extern _Atomic uint32_t gp_lock_threads_changed; /* after one came or went */
 LockThread *gp_lock_thread_new(void); /* for this thread; NULL where it can have none */
 void gp_lock_threads_setup(void);
 void gp_locks_forked(void);
@@ -136,6 +138,7 @@ uint64_t gp_notified_before_ns(const LockThread *thread, uint64_t lock);
 /* births.c */
 void gp_born(uint64_t lock);
 uint32_t gp_birth_of(uint64_t lock);
+bool gp_birth_is_lost(uint64_t lock); /* it cannot be told from an earlier one at its address */
 uint64_t gp_class_of(uint64_t lock);
 void gp_birth_used(uint64_t lock, uint32_t thread_number);
 bool gp_birth_is_shared(uint64_t lock); /* between threads, as far as it was taken inside or around others */

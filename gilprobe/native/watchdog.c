@@ -14,11 +14,12 @@
 #include "python.h"
 #include "real.h"
 
-#define CHECK_NS 100000000u
 #define SURE_ALONE_CHECKS 4
 #define SURE_STILL_CHECKS 2
 #define MOST_CYCLES 16
 #define MOST_TOLD 256
+#define SHARE_OF_CORE 0.0015 /* that resolving the graph may use in the long run */
+#define BURST_NS 20000000   /* and as much more at once: what a deadlock among a thousand threads takes to be sure */
 #define STACK_BYTES (512u << 10)
 
 static Node nodes[GP_MOST_NODES];
@@ -28,6 +29,7 @@ static _Atomic int running; /* 0 no, 1 yes, 2 asked to end; also the futex it sl
 static uint64_t told[MOST_TOLD];
 static uint32_t told_count, standstill_checks;
 static bool standstill_told;
+static int64_t owed_ns; /* of CPU time */
 static _Atomic bool paused; /* around fork() */
 
 /* Signals other than SIGINT with the handler that SIGINT has: Python's own, so the program has handlers in Python. */
@@ -92,11 +94,9 @@ static bool is_contention(const Node *node) {
     return node->need != GP_NEED_NOTHING && node->need <= GP_NEED_WORLD && node->need != GP_NEED_JOIN;
 }
 
-static WatchSeen *seen_of(const Node *node) { return node->thread ? &node->thread->seen : &node->slot->seen; }
-
 static bool stalls(const Node *node, uint64_t limit_checks) {
-    WatchSeen *seen = seen_of(node);
-    return !node->ghost && node->stable && !seen->stall_told && seen->checks >= limit_checks && is_contention(node);
+    return !node->ghost && node->stable && node->checks >= limit_checks && is_contention(node) &&
+           !gp_seen_of(node)->stall_told;
 }
 
 /* A lock that nobody has, and that many want, may have been given to one of them that has no core yet. Where hooks see
@@ -111,7 +111,7 @@ static bool is_too_early(const Cycle *cycle) {
         guessed |= member->whom != GP_ONE && !member->slot;
     }
     for (int i = 0; guessed && i < graph.count; i++)
-        if (!nodes[i].live && !nodes[i].ghost && seen_of(&nodes[i])->checks < SURE_ALONE_CHECKS)
+        if (!nodes[i].live && !nodes[i].ghost && nodes[i].checks < SURE_ALONE_CHECKS)
             return true;
     return false;
 }
@@ -129,22 +129,23 @@ static char kernel_state(const char *path) {
 
 /* A thread that was woken and has no core yet looks to us as if it still waited, but the kernel knows. Who waits for a
  * lock that another holds needs no such look: its holder lets go of it before it is woken. */
-static bool let_woken_live(void) {
-    bool any = false;
+static void let_woken_live(void) {
     for (int i = 0; i < graph.count; i++) {
         Node *node = &nodes[i];
         char path[64];
         if (node->live || node->ghost || (node->whom != GP_TOUCHED && node->whom != GP_ANYONE))
             continue;
         snprintf(path, sizeof path, "/proc/self/task/%u/stat", node->slot ? node->slot->tid : node->thread->tid);
-        if (kernel_state(path) != 'S') {
+        if (kernel_state(path) != 'S')
             node->stable = false;
-            any = true;
-        }
     }
-    for (int i = 0; i < graph.count && any; i++)
-        nodes[i].wanted = false;
-    return any;
+}
+
+static bool is_among(uint64_t print, const uint64_t *prints, int count) {
+    for (int i = 0; i < count; i++)
+        if (prints[i] == print)
+            return true;
+    return false;
 }
 
 static bool any_news(const Cycle *cycles, int count) {
@@ -158,49 +159,68 @@ static void find_deadlocks(void) {
     static Cycle cycles[MOST_CYCLES];
     graph.handlers = python_handles_signals();
     gp_graph_liveness(&graph);
-    int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
-    if (any_news(cycles, count) && let_woken_live()) {
+    int count = gp_graph_cycles(&graph, cycles, MOST_CYCLES), found_count = 0;
+    uint64_t found[MOST_CYCLES];
+    if (any_news(cycles, count)) {
+        /* The threads were looked at one after the other, and some may have gone on meanwhile: only what is there twice
+         * was there at one moment. */
+        for (; found_count < count; found_count++)
+            found[found_count] = cycle_print(&cycles[found_count]);
+        gp_graph_look_again(&graph);
+        gp_graph_resolve(&graph);
+        gp_graph_liveness(&graph);
+        let_woken_live();
         gp_graph_liveness(&graph);
         count = gp_graph_cycles(&graph, cycles, MOST_CYCLES);
     }
     for (int i = 0; i < count; i++) {
         uint64_t print = cycle_print(&cycles[i]);
-        if (is_too_early(&cycles[i]) || is_told(print))
+        if (is_too_early(&cycles[i]) || is_told(print) || !is_among(print, found, found_count))
             continue;
         remember_told(print);
         /* Said once is enough: no stall of the same wait. */
         for (int m = 0; m < cycles[i].count; m++)
-            seen_of(&nodes[cycles[i].members[m]])->stall_told = 1;
+            gp_seen_of(&nodes[cycles[i].members[m]])->stall_told = 1;
         standstill_told = true;
         gp_tell_deadlock(&graph, &cycles[i]);
         act_on(&cycles[i]);
     }
 }
 
+static void tell_stalls(uint64_t limit_checks, bool standstill_due) {
+    for (int i = 0; i < graph.count; i++)
+        if (stalls(&nodes[i], limit_checks)) {
+            gp_seen_of(&nodes[i])->stall_told = 1;
+            gp_tell_stall(&graph, i, nodes[i].checks * (uint64_t)GP_CHECK_NS);
+        }
+    if (standstill_due && !standstill_told) {
+        standstill_told = true;
+        gp_tell_standstill(&graph, standstill_checks * (uint64_t)GP_CHECK_NS);
+    }
+}
+
 static void check(void) {
-    uint64_t limit_checks = gp_watch.limit_ns / CHECK_NS;
+    uint64_t limit_checks = gp_watch.limit_ns / GP_CHECK_NS;
     bool all_wait = true, stall_due = false;
     gp_graph_fill(&graph, nodes);
     for (int i = 0; i < graph.count; i++) {
         all_wait &= nodes[i].ghost || (nodes[i].stable && nodes[i].whom != GP_NOBODY_NEEDED);
-        stall_due |= stalls(&nodes[i], limit_checks);
+        /* Just now: longer ones are looked at whenever the graph is. */
+        stall_due |= nodes[i].checks == limit_checks && stalls(&nodes[i], limit_checks);
     }
     standstill_checks = all_wait && graph.count ? standstill_checks + 1 : 0;
     if (!standstill_checks)
         standstill_told = false;
     bool standstill_due = standstill_checks >= limit_checks && !standstill_told;
-    if (graph.any_waits && (!graph.unchanged || stall_due || standstill_due)) {
+    owed_ns -= owed_ns > 0 ? (int64_t)(GP_CHECK_NS * SHARE_OF_CORE) : 0;
+    if (graph.any_waits && (!graph.unchanged || stall_due || standstill_due) && owed_ns < BURST_NS) {
+        uint64_t start_ns = gp_thread_cpu_ns();
+        uint32_t told_before = told_count;
         gp_graph_resolve(&graph);
         find_deadlocks();
-        for (int i = 0; i < graph.count; i++)
-            if (stalls(&nodes[i], limit_checks)) {
-                seen_of(&nodes[i])->stall_told = 1;
-                gp_tell_stall(&graph, i, seen_of(&nodes[i])->checks * (uint64_t)CHECK_NS);
-            }
-        if (standstill_due && !standstill_told) {
-            standstill_told = true;
-            gp_tell_standstill(&graph, standstill_checks * (uint64_t)CHECK_NS);
-        }
+        if (told_count == told_before) /* telling is dear, and seldom */
+            owed_ns += (int64_t)(gp_thread_cpu_ns() - start_ns);
+        tell_stalls(limit_checks, standstill_due);
     }
     gp_order_check();
     if (atomic_load_explicit(&gp_active, memory_order_relaxed)) { /* so that a process killed later has an end */
@@ -223,7 +243,7 @@ static void *watch(void *unused) {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, NULL);
-    struct timespec pause = {0, CHECK_NS};
+    struct timespec pause = {0, GP_CHECK_NS};
     while (atomic_load(&running) == 1) {
         gp_syscall6(SYS_futex, (long)&running, FUTEX_WAIT_PRIVATE, 1, (long)&pause, 0, 0);
         if (is_last_thread())
@@ -300,6 +320,7 @@ void gp_watchdog_forked(void) {
     gp_locks_pause(false);
     told_count = standstill_checks = 0;
     standstill_told = false;
+    owed_ns = 0;
     gp_locks_forked();
     gp_order_reset();
     gp_story_forked();

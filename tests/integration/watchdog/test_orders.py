@@ -33,3 +33,9 @@ def test_both_sites_of_a_contradiction_are_told(watched_python: Python) -> None:
     }
     assert lines == {"b.acquire()", "a.acquire()", "stack.enter_context(lock)"}
     assert len({way["thread"] for way in order["ways"]}) == 2
+
+
+def test_locks_at_addresses_that_look_alike_are_told_apart(watched_python: Python) -> None:
+    outcome = run(watched_python, "orders.py", "alike")
+    assert outcome.status == 0 and int(outcome.stdout) > 20, outcome.stderr
+    assert not outcome.profile.lock_order

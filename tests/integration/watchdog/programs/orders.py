@@ -5,6 +5,7 @@ Threads run one after the other, so that no wrong order ever hangs.
 
 import contextlib
 import queue
+import random
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -247,6 +248,28 @@ def right_queues():
                 items.task_done()
 
     in_turn(producer, consumer)
+
+
+def alike():
+    """Locks whose address and number, counted from the process's first lock, are alike when added without carry. How
+    many were made before these is not known, so many numbers are tried; no lock is used twice."""
+    earlier = [threading.Lock() for _ in range(12000)]
+    random.Random(1).shuffle(earlier)
+    del earlier[6000:]  # so that the addresses of the next ones do not follow their numbers
+    locks = [threading.Lock() for _ in range(6000)]
+    unused = set(range(len(locks)))
+    for first in range(12001, 12150):
+        seen, pairs = {}, []
+        for number in unused:
+            same = seen.setdefault(id(locks[number]) ^ (first + number), number)
+            if same != number:
+                pairs.append((same, number))
+        if len(pairs) < 2:
+            continue
+        (a, other_a), (b, other_b) = pairs[:2]
+        unused -= {a, other_a, b, other_b}
+        in_turn(nested(locks[a], locks[b]), nested(locks[other_b], locks[other_a]))
+    print(len(locks) - len(unused))
 
 
 globals()[sys.argv[1]]()
