@@ -14,6 +14,7 @@ from gilprobe.analysis.contention import ClassifiedWait, name_of
 from gilprobe.analysis.frames import Stacks
 from gilprobe.model import SLEEP_IO, Accounting, Evidence, Loss, OpenWait, Thread
 from gilprobe.recording import RecordedThread, Recording
+from gilprobe.recording.schema import WaitFlag
 
 
 def threads_of(recording: Recording, waits: Sequence[ClassifiedWait], origin_ns: int) -> list[Thread]:
@@ -93,7 +94,12 @@ def _open_wait(
     sites = stacks.sites(thread["open_stack_id"])
     object_type = recording.types.get(thread["open_type_id"], "")
     classified = classify(
-        thread["open_op"], thread["open_subject"], object_type, sites, free_threaded=recording.free_threaded
+        thread["open_op"],
+        thread["open_subject"],
+        object_type,
+        sites,
+        free_threaded=recording.free_threaded,
+        timed=bool(thread["open_flags"] & WaitFlag.TIMED),
     )
     return OpenWait(
         kind=classified.kind,

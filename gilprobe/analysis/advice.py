@@ -11,6 +11,14 @@ from gilprobe.analysis.stuck import deadlock_findings, open_findings
 from gilprobe.model import Accounting, Evidence, Finding, Frame, HotObject, Process, Thread, Wait, WaitKind, own_frame
 
 LEAST_SHARE = 0.01
+NOTHING_RECORDED = Finding(
+    "No thread was recorded, so nothing can be said of its waits",
+    0.0,
+    Evidence.UNAVAILABLE,
+    (),
+    "What was not observed says why.",
+    kind="none",
+)
 
 
 def findings(
@@ -30,6 +38,8 @@ def findings(
     """
     wanted_s = sum(t.wanted_s for t in threads)
     stuck = deadlock_findings(deadlocks, threads)
+    if not threads:
+        return (*stuck, NOTHING_RECORDED)
     if wanted_s <= 0:
         return tuple(stuck) or (_nothing(accounting, False, samples),)
     free_threaded = any(process.free_threaded for process in processes)

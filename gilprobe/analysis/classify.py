@@ -15,7 +15,11 @@ from gilprobe.recording.schema import Op, Subject
 
 IO_OPS = frozenset({Op.SLEEP, Op.POLL, Op.READ, Op.WRITE, Op.SYNC, Op.CHILD, Op.SIGNAL, Op.OTHER})
 JOINS = frozenset({"Thread.join", "Thread._wait_for_tstate_lock", "_shutdown", "_ThreadHandle.join"})
-QUEUES = ("/queue.py", "/multiprocessing/queues.py")
+# multiprocessing's semaphores are waited for in its own modules, joblib's (loky) in copies of them.
+PROCESS_QUEUES = ("multiprocessing/queues.py", "loky/backend/queues.py")
+PROCESS_LOCKS = ("multiprocessing/synchronize.py", "loky/backend/synchronize.py", *PROCESS_QUEUES)
+WRITES_TO_PIPE = frozenset({"SimpleQueue.put", "Queue._feed"})  # under the lock that all writers of a queue share
+QUEUES = ("/queue.py", "/multiprocessing/queues.py", "loky/backend/queues.py")
 IDLE_METHODS = {
     "get": IdleKind.QUEUE,
     "join": IdleKind.JOIN,
@@ -50,13 +54,16 @@ def classify(
     in_library: bool = False,
     free_threaded: bool = False,
     callers: Sequence[str] = (),
+    timed: bool = False,
 ) -> Classified:
     """sites: the waiter's Python stack, innermost first; callers: file names of the libraries of its native frames.
 
-    in_library: the address lies in a C library's static data.
+    in_library: the address lies in a C library's static data. timed: the wait had a limit.
     """
     if subject == Subject.GIL:
         return Classified(WaitKind.GIL)
+    if waits_for_transaction(op, callers):
+        return Classified(WaitKind.NATIVE)
     if op in IO_OPS:
         return Classified(SLEEP_IO)
     if subject in (Subject.THREAD_STATE, Subject.STOP_THE_WORLD):
@@ -68,12 +75,16 @@ def classify(
     if op in (Op.COND, Op.FUTEX):
         # A condition of a C++ library: its threads wait there for work, and others for its results.
         return Classified(IdleKind.CONDITION)
+    if timed and op == Op.SEM and not sites and subject in (Subject.SEMAPHORE, Subject.UNKNOWN):
+        # A C thread's alarm clock, such as faulthandler.dump_traceback_later's: it waits to be called off.
+        return Classified(IdleKind.CONDITION)
     if op == Op.YIELD and in_library:
         return Classified(WaitKind.NATIVE)
     if subject == Subject.OBJECT:
         kind = _idle_by_frames(sites, type_name)
         return Classified(kind if kind else WaitKind.OBJECT)
-    if op in (Op.MUTEX, Op.RWLOCK) or in_library or subject == Subject.RUNTIME:
+    shared_by_processes = op == Op.SEM and bool(sites) and sites[0].file.endswith(PROCESS_LOCKS)
+    if op in (Op.MUTEX, Op.RWLOCK) or (in_library and not shared_by_processes) or subject == Subject.RUNTIME:
         return Classified(WaitKind.NATIVE)
     classified = _python_visible(op, subject, type_name, sites)
     inside = subject == Subject.HEAP or (op == Op.YIELD and subject == Subject.UNKNOWN)
@@ -82,6 +93,11 @@ def classify(
         # of the parking lot's bucket that the object's waiters queue in.
         return Classified(WaitKind.OBJECT)
     return classified
+
+
+def waits_for_transaction(op: int, callers: Sequence[str]) -> bool:
+    """SQLite sleeps between its tries for a file that another connection has locked (its busy handler)."""
+    return op == Op.SLEEP and bool(callers) and callers[0].startswith(("libsqlite3", "_sqlite3"))
 
 
 def _python_visible(op: int, subject: int, type_name: str, sites: Sequence[Site]) -> Classified:
@@ -95,9 +111,10 @@ def _python_visible(op: int, subject: int, type_name: str, sites: Sequence[Site]
         return Classified(WaitKind.IMPORT)
     if subject == Subject.UNKNOWN and op == Op.SEM:
         # Not from the interpreter: multiprocessing's semaphores, or a C library's.
-        if any(site.file.endswith("multiprocessing/queues.py") for site in sites[:2]):
+        queue = next((site for site in sites[:2] if site.file.endswith(PROCESS_QUEUES)), None)
+        if queue and queue.function not in WRITES_TO_PIPE:
             return Classified(IdleKind.QUEUE)
-        return Classified(WaitKind.LOCK if "multiprocessing" in innermost.file else WaitKind.NATIVE)
+        return Classified(WaitKind.LOCK if innermost.file.endswith(PROCESS_LOCKS) else WaitKind.NATIVE)
     if subject != Subject.LOCK_OBJECT:
         kind = _idle_by_expression(sites)
         if kind:
@@ -125,6 +142,8 @@ def _idle_by_frames(sites: Sequence[Site], type_name: str) -> str | None:
             return _work_waited_for(sites)
     elif _waits_for_jobs(innermost):
         return IdleKind.QUEUE
+    elif innermost.file.endswith("gevent/_threading.py") and any(site.function == "Queue.get" for site in sites[:3]):
+        return IdleKind.QUEUE  # a worker of gevent's own pool of threads
     elif innermost.file.endswith("multiprocessing/synchronize.py") and innermost.function == "Condition.wait":
         return IdleKind.CONDITION
     return None

@@ -9,14 +9,16 @@ from pathlib import PurePath
 
 import numpy as np
 
-from gilprobe.analysis.classify import Classified, classify
+from gilprobe.analysis.classify import Classified, classify, waits_for_transaction
 from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of
 from gilprobe.model import Frame, Releaser, Wait, WaitKind
 from gilprobe.recording import Recording
 from gilprobe.recording.schema import HISTOGRAM_BUCKETS, Op, Subject, WaitFlag
 
 MOST_RELEASERS = 20
-PRIMITIVES = ("/threading.py", "/queue.py")  # their locks are named by what the program calls them on
+# Their locks are named by what the program calls them on.
+PRIMITIVES = ("/threading.py", "/queue.py", "/multiprocessing/synchronize.py", "loky/backend/synchronize.py")
+TRANSACTION = "another connection's SQLite transaction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
         object_type = recording.types.get(int(record["type_id"]), "")
         address = int(record["address"])
         library = _library_of(recording, stacks, int(record["stack_id"]), op, subject, address)
+        callers = [_image_at(recording, caller) for caller in stacks.native(int(record["stack_id"]))[:4]]
+        if waits_for_transaction(op, callers):
+            library = TRANSACTION
         classified = classify(
             op,
             subject,
@@ -63,7 +68,8 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             sites,
             in_library=bool(library) and subject in (Subject.HEAP, Subject.UNKNOWN) and op in (Op.SEM, Op.YIELD),
             free_threaded=recording.free_threaded,
-            callers=[_image_at(recording, caller) for caller in stacks.native(int(record["stack_id"]))[:4]],
+            callers=callers,
+            timed=bool(int(record["flags"]) & WaitFlag.TIMED),
         )
         off_spin_ns = max(0, int(record["total_ns"]) - int(record["spin_ns"]))
         # What looks say of a few waits may, scaled, be more than there was.
@@ -97,7 +103,7 @@ def name_of(classified: Classified, object_type: str, sites: tuple[Site, ...], a
     if classified.kind in (WaitKind.GIL, WaitKind.STOP_THE_WORLD):
         return "the GIL" if classified.kind == WaitKind.GIL else "the world to start again"
     if classified.kind == WaitKind.NATIVE and library:
-        return f"a mutex of {library}"
+        return library if library == TRANSACTION else f"a mutex of {library}"
     site = next((site for site in sites if not site.file.endswith(PRIMITIVES)), None)
     expression = subject_of(expression_at(site.file, site.position)) if site else ""
     if site and expression:

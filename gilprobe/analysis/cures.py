@@ -10,6 +10,7 @@ from gilprobe.model import HotObject, Wait, WaitKind
 CONTAINERS = frozenset({"list", "dict", "set", "collections.deque", "bytearray", "collections.defaultdict"})
 UNTRACKED = frozenset({"str", "bytes", "int", "float", "complex", "bool"})  # the collector knows none of them
 ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "libc.so", "libc-2")
+LINEAR_ALGEBRA = ("openblas", "libblis", "libmkl")
 LONG_HOLD_S = 0.0002
 NAME = re.compile(r"[A-Za-z_]\w* in ")  # a plain variable, as contention names things: `settings in body`
 
@@ -64,6 +65,18 @@ def _of_object(object_type: str) -> str:
 def _of_native(name: str) -> str:
     if any(allocator in name for allocator in ALLOCATORS):
         return of_allocator()
+    if "SQLite" in name:
+        return (
+            "One connection at a time writes to an SQLite file, and the others sleep and try again: keep transactions "
+            "short and write many rows in each, let one thread write, or set PRAGMA journal_mode=WAL."
+        )
+    if "sqlite3" in name:
+        return "A connection serves one thread at a time: give each thread a connection of its own."
+    if any(library in name.lower() for library in LINEAR_ALGEBRA):
+        return (
+            "The library spreads each call over threads of its own, one call at a time: where the program has threads, "
+            "give the library one (OPENBLAS_NUM_THREADS=1, or threadpoolctl.threadpool_limits(1))."
+        )
     return "The library serialises its callers: give each thread an instance of its own where the library can."
 
 

@@ -12,7 +12,7 @@ from gilprobe.analysis.contention import classified_waits, name_of
 from gilprobe.analysis.frames import Stacks
 from gilprobe.model import Frame, OpenWait, own_frame
 from gilprobe.recording import RecordedThread, Recording, read_folder
-from gilprobe.recording.schema import EndKind
+from gilprobe.recording.schema import EndKind, WaitFlag
 
 
 @dataclass(slots=True)
@@ -96,7 +96,12 @@ def _thread(recording: Recording, stacks: Stacks, recorded: RecordedThread, aliv
         sites = stacks.sites(recorded["open_stack_id"])
         object_type = recording.types.get(recorded["open_type_id"], "")
         classified = classify(
-            recorded["open_op"], recorded["open_subject"], object_type, sites, free_threaded=recording.free_threaded
+            recorded["open_op"],
+            recorded["open_subject"],
+            object_type,
+            sites,
+            free_threaded=recording.free_threaded,
+            timed=bool(recorded["open_flags"] & WaitFlag.TIMED),
         )
         thread.now = OpenWait(
             kind=classified.kind,

@@ -53,12 +53,15 @@ def open_findings(
     A process that was killed left no time of its end: how long its threads stood still is not known, only that they
     did, and somebody always waits for the GIL.
     """
+    exited = {process.pid for process in processes if process.end == "exit"}
     killed = {process.pid for process in processes if process.end == "none"}
     explained = {name for deadlock in deadlocks for name in _names(deadlock)}
     groups: dict[tuple[str, str, bool], list[tuple[Thread, OpenWait]]] = defaultdict(list)
     for thread, wait in _open(threads):
         if wait.kind not in CONTENTION or (thread.pid, thread.name) in explained:
             continue
+        if wait.kind == WaitKind.STOP_THE_WORLD and thread.pid in exited:
+            continue  # without the GIL, daemon threads are left so when the interpreter ends
         unknown = thread.pid in killed and wait.kind != WaitKind.GIL
         if wait.waited_s > LEAST_OPEN_S or unknown:
             groups[wait.kind, wait.name, unknown].append((thread, wait))

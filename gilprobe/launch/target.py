@@ -71,6 +71,8 @@ def target_of(words: Sequence[str], *, module: str | None, code: str | None) -> 
         raise TargetError(
             "no script given", "Usage: gilprobe profile [OPTIONS] (script.py | -m mod | -c code) [ARGS]..."
         )
+    if words[0] == "-":
+        return Target("stdin", tuple(words))
     script = Path(words[0])
     _check_script(script)
     return Target(script.stem or script.name, tuple(words))

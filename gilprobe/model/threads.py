@@ -37,8 +37,12 @@ class Thread:
 
     @property
     def wanted_s(self) -> float:
-        """When it had something to do: neither idle nor in sleep or I/O. What shares of the time are of."""
-        return self.wall_s - sum(self.idle_s.values()) - self.sleep_io_s
+        """When it had something to do: neither idle nor in sleep or I/O. What shares of the time are of.
+
+        Never less than it is known to have had: what the hooks took for idling may in part have been run delay.
+        """
+        known_s = self.cpu_s + self.runnable_s + sum(self.wait_s.values())
+        return max(self.wall_s - sum(self.idle_s.values()) - self.sleep_io_s, min(known_s, self.wall_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,8 +204,8 @@ IO_CALL(int, clock_nanosleep, GP_OP_SLEEP, -1, true, still_to_sleep(time, flags 
         flags &TIMER_ABSTIME ? nanoseconds(time) : due_after(&call, time),
         result == 0 && (clock == CLOCK_MONOTONIC || !(flags & TIMER_ABSTIME)),
         (clockid_t clock, int flags, const struct timespec *time, struct timespec *left), (clock, flags, time, left))
-IO_CALL(int, usleep, GP_OP_SLEEP, -1, true, MINUS_ONE, time = still_us(&call, time), 0, false, (useconds_t time),
-        (time))
+IO_CALL(int, usleep, GP_OP_SLEEP, -1, true, MINUS_ONE, time = still_us(&call, time),
+        call.wait.start_ns + time * 1000ull, result == 0, (useconds_t time), (time))
 IO_CALL(int, poll, GP_OP_POLL, -1, timeout != 0, MINUS_ONE, timeout = still_ms(&call, timeout), DUE_MS(timeout),
         result == 0, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
 IO_CALL(int, ppoll, GP_OP_POLL, -1, true, MINUS_ONE, timeout = still(&call, timeout), due_after(&call, timeout),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from gilprobe.model import Profile, Proof, Span, Waterfall, own_frame
+from gilprobe.model import Profile, Proof, Span, WaitKind, Waterfall, own_frame
 from gilprobe.render.cuda import cuda_lines
 from gilprobe.render.loader_text import part_of_loader, print_loader
 from gilprobe.render.proof_words import proof_lines
@@ -253,9 +253,14 @@ def _spans(profile: Profile, console: Console) -> None:
 
 
 def _open_waits(profile: Profile, console: Console) -> None:
+    """Each wait for something another thread has, and what the main threads do; of the rest, workers, the number."""
+    workers = 0
     for thread in profile.threads:
         if thread.open_wait and thread.open_wait.waited_s > 0.05 and not thread.ended:
             wait = thread.open_wait
+            if wait.kind not in frozenset(WaitKind) and thread.tid != thread.pid:
+                workers += 1
+                continue
             where = place(wait.stack[0]) if wait.stack else "native code"
             console.print(
                 Styled(
@@ -263,3 +268,5 @@ def _open_waits(profile: Profile, console: Console) -> None:
                     f"{plain(wait.name, 60)} ({wait.kind}) at {where}"
                 )
             )
+    if workers:
+        console.print(Styled(f"idle, asleep or in I/O at the end: {workers} more thread{'s' if workers > 1 else ''}"))

@@ -142,6 +142,8 @@ def answer(profile: Profile) -> str:
         return _against_one(profile, profile.waterfall)
     accounting = profile.accounting
     workers = sum(1 for thread in profile.threads if thread.cpu_s > 0.02 * max(profile.meta.get("wall_s", 0), 1e-9))
+    if not profile.threads:
+        return "No thread was recorded: nothing can be said of its waits."
     first = (
         f"{len(profile.threads)} threads ({workers} of them busy) wanted {accounting.ideal:.1f} cores on average "
         f"and did useful work on {accounting.actual:.1f}."

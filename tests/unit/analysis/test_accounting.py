@@ -78,3 +78,20 @@ def test_what_was_cut_short_is_listed(tmp_path: Path) -> None:
 def test_twin_with_nothing_cut_short_lists_none_of_it(tmp_path: Path) -> None:
     whole = " ".join(item.what for item in profile(tmp_path, thread(1)).not_observed)
     assert not any(word in whole for word in ("waits of", "stacks of", "threads of", "records of", "a part of"))
+
+
+def test_shares_are_of_no_less_time_than_the_kernel_saw_a_thread_run_or_ready(tmp_path: Path) -> None:
+    """A sleep whose hook could not tell when it was over holds the run delay after it."""
+    found = profile(
+        tmp_path,
+        thread(1, cpu_ns=SECOND, run_delay_ns=4 * SECOND),
+        wait(1, 1, count=9, total_ns=9 * SECOND, op=Op.READ),
+    )
+    assert found.threads[0].wanted_s == pytest.approx(5.0)
+    assert all(finding.share <= 1.0 for finding in found.findings), found.findings
+
+
+def test_a_recording_without_threads_clears_no_one(tmp_path: Path) -> None:
+    found = profile(tmp_path)
+    assert not found.threads
+    assert "nothing can be said" in found.findings[0].title
