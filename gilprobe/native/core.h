@@ -78,7 +78,7 @@ typedef struct {
 /* A thread's waits lately. */
 typedef struct {
     uint32_t wait_ns;
-    uint32_t delay_ns; /* of it, without a core; of those that were looked at (looks.c) */
+    uint32_t delay_ns; /* of it, without a core and not known from posts; of those that were looked at (looks.c) */
 } Usual;
 
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART; own: the sampler's. */
@@ -385,7 +385,7 @@ void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *calle
 /* looks.c: what the kernel says of some waits */
 void gp_look_begin(Slot *slot, OpenWait *wait);
 void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns);
-void gp_look_add(WaitRecord *record, const OpenWait *wait, uint64_t wake_ns);
+void gp_look_add(Slot *slot, WaitRecord *record, const OpenWait *wait, uint64_t wake_ns);
 static inline bool gp_is_io(uint8_t op) { return op >= GP_OP_SLEEP; }
 
 /* spans.c */

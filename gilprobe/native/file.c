@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* A page that is mapped for writing costs some 3 us: extents grow with the file. */
 #define FIRST_EXTENT_BYTES (256u << 10)
 #define EXTENT_BYTES (1u << 20)
 #define FIRST_CHUNK_BYTES (8u << 10)
@@ -93,6 +94,14 @@ static ExtentHeader *extent_new(uint32_t bytes, int *error) {
     return extent;
 }
 
+static uint32_t next_extent_bytes(uint32_t chunk_bytes) {
+    uint64_t half = atomic_load_explicit(&file_bytes, memory_order_relaxed) / 2;
+    uint32_t bytes = FIRST_EXTENT_BYTES;
+    while (bytes < EXTENT_BYTES && (bytes * 2 <= half || bytes < 2 * chunk_bytes))
+        bytes *= 2;
+    return bytes;
+}
+
 bool gp_file_open(bool forked) {
     uint64_t start_ns = gp_now();
     uint32_t pid = (uint32_t)gp_syscall3(SYS_getpid, 0, 0, 0);
@@ -157,7 +166,7 @@ ChunkHeader *gp_chunk_new(uint32_t slot, enum ChunkKind kind, uint32_t bytes) {
             }
         }
         int error = 0;
-        ExtentHeader *fresh = extent_new(extent ? EXTENT_BYTES : FIRST_EXTENT_BYTES, &error);
+        ExtentHeader *fresh = extent_new(next_extent_bytes(bytes), &error);
         if (!fresh) {
             gp_lose(NULL, error);
             return NULL;

@@ -9,7 +9,8 @@ void gp_index_clear(Index *index) {
         index->entries = index->first;
         index->capacity = sizeof index->first / sizeof index->first[0];
     }
-    memset(index->entries, 0, index->capacity * sizeof(IndexEntry));
+    if (index->used)
+        memset(index->entries, 0, index->capacity * sizeof(IndexEntry));
     index->used = 0;
 }
 

@@ -1,7 +1,8 @@
 /* What a wait was besides blocked: CPU of the calls, and time in which its thread could run but had no core. The kernel
  * knows both (schedstat), but asking takes some 30 us, also from whoever waits for this thread: so it is asked around
  * some waits, chosen by chance, the more often the longer a thread's waits are and above all the more of them it spent
- * without a core; and what it says of one counts for those that were not chosen. */
+ * without a core unbeknown to us (the time since a releaser's post is known of every wait); and what it says of one
+ * counts for those that were not chosen. */
 #include "core.h"
 
 /* Every wait of a thread that is usually half so long without a core, or whose waits are 8 ms. */
@@ -57,18 +58,18 @@ void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns) {
     wait->look_cpu_ns = gp_thread_cpu_ns() - wait->look_cpu_ns;
     uint64_t end_run_delay_ns = gp_run_delay(slot);
     wait->look_run_delay_ns = end_run_delay_ns - wait->look_run_delay_ns;
-    approach(&usual->delay_ns, wait->look_run_delay_ns);
     /* While it asked, the thread may have lost its core, too. That would be multiplied: taken off is what asking once
      * more brings, as much as from within the first answer to the wait and from the wait to within the second. */
     wait->look_own_ns = wait->look_weight > 1 ? gp_run_delay(slot) - end_run_delay_ns : 0;
 }
 
 /* wake_ns: what the record has of this wait. */
-void gp_look_add(WaitRecord *record, const OpenWait *wait, uint64_t wake_ns) {
+void gp_look_add(Slot *slot, WaitRecord *record, const OpenWait *wait, uint64_t wake_ns) {
     if (!wait->look_weight)
         return;
     int64_t beyond_ns =
         (int64_t)wait->look_run_delay_ns - (int64_t)wait->look_own_ns - (int64_t)(wake_ns - wait->look_ready_ns);
+    approach(&slot->usual[gp_is_io(wait->op)].delay_ns, (uint64_t)(beyond_ns < 0 ? -beyond_ns : beyond_ns));
     record->looked_ns += beyond_ns * wait->look_weight;
     if (!gp_is_io(wait->op))
         record->cpu_ns += wait->look_cpu_ns * wait->look_weight;

@@ -230,6 +230,11 @@ uint32_t gp_text(const char *object, char *out, uint32_t room) {
     uint32_t kind = text_kind(GP_AT(uint32_t, object, gp_python.text_state), &ascii), written = 0;
     /* A compact str that is not ASCII also holds utf8_length and utf8, and wstr_length up to 3.11. */
     const char *data = object + gp_python.ascii_value + (ascii ? 0 : gp_python.minor <= 11 ? 24 : 16);
+    if (kind == 1 && ascii) {
+        written = length < room ? (uint32_t)length : room;
+        memcpy(out, data, written);
+        return written;
+    }
     for (uint64_t i = 0; kind && i < length; i++) {
         uint32_t c = kind == 1   ? GP_AT(uint8_t, data, i)
                      : kind == 2 ? GP_AT(uint16_t, data, 2 * i)

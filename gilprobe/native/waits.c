@@ -108,7 +108,7 @@ void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t pos
         if (duration_ns > record->max_ns)
             record->max_ns = duration_ns;
         record->wake_ns += wake_ns;
-        gp_look_add(record, wait, wake_ns);
+        gp_look_add(slot, record, wait, wake_ns);
         record->spin_ns += wait->spin_ns;
         record->yields += wait->yields;
         record->last_ns = end_ns;
