@@ -24,17 +24,18 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="bars|rivals|planted", help="all of them by default")
     parser.add_argument("--only", nargs="*", help="names of bars, causes or rivals")
     parser.add_argument("--resume", action="store_true", help="not again what the last twelve hours measured")
-    parser.add_argument("--pairs", type=int, default=31, help="interleaved pairs of each rival")
+    parser.add_argument("--pairs", type=int, default=measure.PAIRS, help="interleaved pairs of each row")
     parser.add_argument("--profiler", default=measure.profiler(), help="the interpreter that runs gilprobe profile")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/gilprobe/study", help="where pictures are")
     parser.add_argument("--ahead", action="store_true", help="before all other programs of the machine; needs root")
     chosen = parser.parse_args()
+    measure.PAIRS = chosen.pairs
     if chosen.ahead:
         _go_ahead()
     warnings.filterwarnings("ignore", "This DataLoader will create")
     what = chosen.what or ["bars", "planted", "rivals"]
     if "bars" in what:
-        measure.run(chosen.only, chosen.work, chosen.resume)
+        measure.run(chosen.only, chosen.work, chosen.resume, chosen.ahead)
     if "planted" in what:
         _each("planted", ranking.causes(), chosen, lambda cause: ranking.measure(chosen.profiler, [cause])[cause])
     if "rivals" in what:
