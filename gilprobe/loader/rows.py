@@ -140,7 +140,8 @@ class _Listed(_Field):
         return self._parts
 
     def collated(self) -> Any:
-        return _COLLATE(self._parts)
+        # A tuple, as default_collate has it after zip: of texts it is handed on as it is.
+        return _COLLATE(tuple(self._parts))
 
 
 class _Stacked(_Field):
