@@ -143,7 +143,7 @@ class ThreadDataLoader(DataLoader[T_co]):
             return super().__iter__()
         if not self.persistent_workers:
             return self._get_iterator()
-        if self._thread_iterator is None:
+        if self._thread_iterator is None or self._thread_iterator.is_the_parents:
             self._thread_iterator = self._get_iterator()
         else:
             self._thread_iterator.reset(self)

@@ -141,7 +141,8 @@ class _Listed(_Field):
 
     def collated(self) -> Any:
         # A tuple, as default_collate has it after zip: of texts it is handed on as it is.
-        return _COLLATE(tuple(self._parts))
+        column: Any = tuple(self._parts)
+        return _COLLATE(column)
 
 
 class _Stacked(_Field):

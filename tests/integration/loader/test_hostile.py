@@ -290,9 +290,9 @@ def pickled_iterator(kind: Kind) -> Any:
     return "pickled"
 
 
-def in_a_forked_child(kind: Kind) -> Any:
+def in_a_forked_child(kind: Kind, **options: Any) -> Any:
     """A loader that was used before is used anew by a child."""
-    loader = kind(range(6), batch_size=2, num_workers=2)
+    loader = kind(range(6), batch_size=2, num_workers=2, **options)
     drained(loader)
     read, write = os.pipe()
     child = os.fork()
@@ -402,6 +402,10 @@ def test_what_no_process_can_send_comes_as_without_workers(kind: str) -> None:
         theirs = [("TypeError", "Caught TypeError in DataLoader worker N.")] if theirs[0][0] == "TypeError" else []
         ours = ours[:1]
     assert ours == theirs
+
+
+def test_persistent_workers_are_started_anew_in_a_forked_child() -> None:
+    assert in_a_forked_child(ThreadDataLoader, persistent_workers=True) == in_a_forked_child(DataLoader)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
