@@ -62,7 +62,7 @@ def advise(
     train_step is called with each batch; how much slower it gets beside the workers counts.
     Raises GilprobeError when every trial failed.
     """
-    if not workers or min(workers) < 1:
+    if not workers or not all(isinstance(count, int) and count >= 1 for count in workers):
         raise UsageError(f"workers={workers!r} holds no worker counts", "Give counts of 1 or more, such as (1, 2, 4).")
     if budget_s <= 0:
         raise UsageError(f"budget_s={budget_s!r} is no time", "Give seconds, such as 60.")
@@ -117,7 +117,8 @@ def _trial(
     try:
         start = time.monotonic()
         iterator = iter(kind(dataset, num_workers=count, **options))
-        next(iterator)
+        if next(iterator, iterator) is iterator:
+            return Trial(method, count, 0.0, (), None, "the dataset gave no batch")
         first_s = time.monotonic() - start
         # The first batch of a process may take longer than the slice: every trial then still measures something.
         begin, batches = time.monotonic(), 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
 import queue
 import threading
 import time
@@ -46,6 +47,7 @@ class ThreadIterator(Iterator[T], Generic[T]):
         self._dataset = loader.dataset
         self._index_sampler: Any = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
         self._shutdown = False
+        self._pid = os.getpid()
         self._profile_name = f"enumerate(DataLoader)#{type(self).__name__}.__next__"
         # torch.set_num_threads(1) in a worker also sets what later threads begin with: see _restore_num_threads.
         self._unrestored = job.num_workers
@@ -53,6 +55,11 @@ class ThreadIterator(Iterator[T], Generic[T]):
         _live.add(self)
         _threads.update(worker.thread for worker in self._workers)
         self._begin(loader)
+
+    @property
+    def is_the_parents(self) -> bool:
+        """Made before a fork: its threads are not in this process."""
+        return self._pid != os.getpid()
 
     def reset(self, loader: ThreadDataLoader[T]) -> None:
         """The next epoch of persistent workers."""

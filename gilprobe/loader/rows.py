@@ -140,7 +140,9 @@ class _Listed(_Field):
         return self._parts
 
     def collated(self) -> Any:
-        return _COLLATE(self._parts)
+        # A tuple, as default_collate has it after zip: of texts it is handed on as it is.
+        column: Any = tuple(self._parts)
+        return _COLLATE(column)
 
 
 class _Stacked(_Field):

@@ -1,6 +1,9 @@
 """Other loaders beside ours in one run: images a second and CPU seconds an image, the same dataset, interleaved.
 
-`python -m reports.loader rivals`, with the interpreter that has them. A rival that is not there is named so.
+`python -m reports.loader rivals`, with the interpreter that has them. A rival that is not there is named so. Each has
+two workers, batches of 32 in order, default_collate and room for four batches. torchdata.nodes and SPDL come twice: a
+sample a task, as their guides show it (the collating then has a thread of its own, beside the two workers), and a
+batch a task, as torch's loader and ours do it.
 """
 
 from __future__ import annotations
@@ -51,6 +54,14 @@ def torchdata_nodes(dataset: Pictures) -> Epoch:
     return lambda: loader
 
 
+def torchdata_batches(dataset: Pictures) -> Epoch:
+    from torchdata.nodes import Batcher, Loader, ParallelMapper, SamplerWrapper
+
+    node = Batcher(SamplerWrapper(torch.utils.data.SequentialSampler(dataset)), BATCH)
+    loader = Loader(ParallelMapper(node, _whole_batch(dataset), num_workers=WORKERS, method="thread"))
+    return lambda: loader
+
+
 def spdl(dataset: Pictures) -> Epoch:
     from spdl.pipeline import PipelineBuilder
 
@@ -62,12 +73,33 @@ def spdl(dataset: Pictures) -> Epoch:
             .aggregate(BATCH)
             .pipe(default_collate)
             .add_sink(2 * WORKERS)
+            .build(num_threads=WORKERS + 1)
+        )
+        with pipeline.auto_stop():
+            yield from pipeline
+
+    return epoch
+
+
+def spdl_batches(dataset: Pictures) -> Epoch:
+    from spdl.pipeline import PipelineBuilder
+
+    def epoch() -> Iterator[Any]:
+        pipeline = (
+            PipelineBuilder()
+            .add_source(range(begin, begin + BATCH) for begin in range(0, len(dataset), BATCH))
+            .pipe(_whole_batch(dataset), concurrency=WORKERS, output_order="input")
+            .add_sink(2 * WORKERS)
             .build(num_threads=WORKERS)
         )
         with pipeline.auto_stop():
             yield from pipeline
 
     return epoch
+
+
+def _whole_batch(dataset: Pictures) -> Callable[[Iterable[int]], Any]:
+    return lambda indices: default_collate([dataset[index] for index in indices])
 
 
 def monai(dataset: Pictures) -> Epoch:
@@ -81,7 +113,9 @@ def monai(dataset: Pictures) -> Epoch:
 RIVALS: dict[str, tuple[str, Callable[[Pictures], Epoch]]] = {
     "torch, processes (fork)": ("torch", processes),
     "torchdata.nodes, thread": ("torchdata", torchdata_nodes),
+    "torchdata.nodes, thread, a batch a task": ("torchdata", torchdata_batches),
     "SPDL": ("spdl", spdl),
+    "SPDL, a batch a task": ("spdl", spdl_batches),
     "MONAI ThreadDataLoader": ("monai", monai),
 }
 
@@ -89,7 +123,8 @@ RIVALS: dict[str, tuple[str, Callable[[Pictures], Epoch]]] = {
 def measure(work: Path, pairs: int, name: str) -> dict[str, Any]:
     """Images a second and CPU seconds an image, ours over theirs, each pair back to back with either first.
 
-    Where other programs run, speed is theirs to decide: a loader that sleeps often is woken ahead of one that computes.
+    Speeds hold on a quiet machine, or `--ahead` of other programs. Beside them the kernel decides: the more threads a
+    loader has, and the more often they sleep, the larger is its part of the cores, whatever it costs.
     """
     torch.set_num_threads(1)
     files = pickle.loads(pictures(work, (640, 408)).read_bytes())
