@@ -143,8 +143,8 @@ def answer(profile: Profile) -> str:
     accounting = profile.accounting
     workers = sum(1 for thread in profile.threads if thread.cpu_s > 0.02 * max(profile.meta.get("wall_s", 0), 1e-9))
     first = (
-        f"{len(profile.threads)} threads ({workers} of them busy) wanted {accounting.ideal:.1f} cores on average "
-        f"and did useful work on {accounting.actual:.1f}."
+        f"{len(profile.threads)} threads ({workers} of them busy) had work for {accounting.ideal:.1f} cores on "
+        f"average and did useful work on {accounting.actual:.1f}."
     )
     if profile.deadlocks:
         return f"{first} {len(profile.deadlocks[0].get('threads', ()))} of them ended in a deadlock."
@@ -154,7 +154,9 @@ def answer(profile: Profile) -> str:
     if top.kind == "shared codec":
         return f"{first} {plain(top.title)}."
     where = f" ({place(top.sites[0])})" if top.sites else ""
-    return f"{first} {percent(top.share)} of what they wanted: {plain(top.title)}{where}."
+    cause = plain(top.title)
+    cause = f"{cause[:1].lower()}{cause[1:]}{where}"
+    return f"{first} What cost most, {percent(top.share)} of the time they had work: {cause}."
 
 
 def _against_one(profile: Profile, waterfall: Waterfall) -> str:

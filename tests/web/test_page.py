@@ -139,6 +139,45 @@ def test_an_interval_says_who_waited_and_who_ended_it(chromium: Browser, recorde
     silent(chromium)
 
 
+def test_a_finding_leads_to_its_evidence(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    number, finding = next((at, one) for at, one in enumerate(recorded.findings) if one.kind == "lock")
+    opened(chromium, recorded, tmp_path, width=1280)
+    chromium.run(f"document.querySelectorAll('.findings > li')[{number}].querySelector('.evidence a').click()")
+    chromium.wait("!document.getElementById('objects').hidden")
+    told = chromium.run("document.querySelector('#objects .details').innerText")
+    assert told.split("\n")[0].removeprefix("_thread.lock ") in finding.title and finding.cure in told
+    share = chromium.run("document.querySelector('#objects tr[aria-selected=true]').children[4].textContent")
+    assert abs(float(share.rstrip("%")) - 100 * finding.share) < 0.6  # the page's own sum, rounded
+    silent(chromium)
+
+
+def test_tab_stops_once_at_a_table_whose_rows_the_arrow_keys_reach(
+    chromium: Browser, recorded: Profile, tmp_path: Path
+) -> None:
+    opened(chromium, recorded, tmp_path, width=1280)
+    chromium.run("location.hash = '#objects'")
+    chromium.wait("!document.getElementById('objects').hidden")
+    rows = "[...document.querySelectorAll('#objects .tablebox')].find((box) => box.innerText.includes('All waits'))"
+    assert chromium.run(f"{rows}.querySelectorAll('tr[tabindex=\"0\"]').length") == 1
+    chromium.run(f"{rows}.querySelector('tr[tabindex=\"0\"]').focus()")
+    for key in ("ArrowDown", "End", "Home", "ArrowDown"):
+        chromium.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+        chromium.frames(3)  # a scroll draws the rows anew: the focus stays
+    assert chromium.run("document.activeElement.dataset.at") == "1"
+    chromium.call("Input.dispatchKeyEvent", type="keyDown", key="Enter")
+    chromium.wait("document.activeElement.getAttribute('aria-selected') === 'true'")
+    assert chromium.run("document.activeElement.dataset.at") == "1"
+    silent(chromium)
+
+
+def test_the_cores_have_an_axis_with_its_unit(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    opened(chromium, recorded, tmp_path, width=400)
+    labels = chromium.run("[...document.querySelectorAll('.axis i')].map((tick) => tick.textContent)")
+    assert labels[0] == "0" and labels[-1].endswith(" cores") and 3 <= len(labels) <= 8
+    inside = "document.querySelector('.axis').getBoundingClientRect().right"
+    assert chromium.run(f"[...document.querySelectorAll('.axis i')].at(-1).getBoundingClientRect().right <= {inside} + 30")
+
+
 def test_a_wait_that_never_ended_is_no_running_time(chromium: Browser, tmp_path: Path) -> None:
     opened(chromium, hostile("worker"), tmp_path, width=1280)
     chromium.run("location.hash = '#threads'")

@@ -13,12 +13,12 @@ const root = document.documentElement;
 const views = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("main > section")]);
 const links = /** @type {HTMLAnchorElement[]} */ ([...document.querySelectorAll("nav a")]);
 
-/** @param {import("./data.js").Recording} recording @returns {Record<string, () => Node>} */
-const makers = (recording) => ({
+/** @param {import("./data.js").Recording} recording @param {any} [finding] the one whose evidence is asked for @returns {Record<string, () => Node>} */
+const makers = (recording, finding) => ({
   answer: () => lossesTable(recording),
   threads: () => threadsView(recording),
   blocking: () => blockingView(recording),
-  objects: () => objectsView(recording),
+  objects: () => objectsView(recording, finding),
   flame: () => new Flame(recording).element,
   gil: () => gilView(recording),
   orders: () => ordersView(recording, JSON.parse(/** @type {HTMLElement} */ (document.getElementById("missing")).dataset.missing ?? "{}")),
@@ -29,14 +29,19 @@ const makers = (recording) => ({
 
 const start = async () => {
   const recording = await load();
-  let make = makers(recording);
+  let part = recording, make = makers(part);
   const fill = (/** @type {string} */ name) => {
     const place = document.querySelector(`#${name} > .drawn`);
     if (!place || place.hasChildNodes() || !make[name]) return;
     place.append(make[name]());
   };
   const show = () => {
-    const name = views.some((view) => view.id === location.hash.slice(1)) ? location.hash.slice(1) : "answer";
+    // #objects=2: the view with the evidence of the third finding.
+    const [asked, number] = location.hash.slice(1).split("="), name = views.some((view) => view.id === asked) ? asked : "answer";
+    if (number !== undefined && recording.findings[Number(number)]) {
+      document.querySelector(`#${name} > .drawn`)?.replaceChildren();
+      make = makers(part, recording.findings[Number(number)]);
+    }
     for (const view of views) view.hidden = view.id !== name;
     for (const link of links) {
       if (link.hash === `#${name}`) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); }
@@ -53,7 +58,7 @@ const start = async () => {
     const note = el("p", { class: "hint", hidden: true });
     document.querySelector("main")?.prepend(note);
     const box = select("Span", [["-1", "the whole run"], .../** @type {[string, string][]} */ (recording.bySpan.map(({ name }, at) => [String(at), name.slice(0, 60)]))], (value) => {
-      const part = recording.inside(Number(value));
+      part = recording.inside(Number(value));
       note.hidden = !part.span;
       note.textContent = part.span ? `Only what lay inside the span ${part.span.name}. The answer, hot objects, holds of the GIL, deadlocks, the loader and CUDA are those of the whole run.` : "";
       make = makers(part);
