@@ -175,7 +175,9 @@ def test_the_cores_have_an_axis_with_its_unit(chromium: Browser, recorded: Profi
     labels = chromium.run("[...document.querySelectorAll('.axis i')].map((tick) => tick.textContent)")
     assert labels[0] == "0" and labels[-1].endswith(" cores") and 3 <= len(labels) <= 8
     inside = "document.querySelector('.axis').getBoundingClientRect().right"
-    assert chromium.run(f"[...document.querySelectorAll('.axis i')].at(-1).getBoundingClientRect().right <= {inside} + 30")
+    assert chromium.run(
+        f"[...document.querySelectorAll('.axis i')].at(-1).getBoundingClientRect().right <= {inside} + 30"
+    )
 
 
 def test_a_wait_that_never_ended_is_no_running_time(chromium: Browser, tmp_path: Path) -> None:
@@ -385,6 +387,21 @@ def test_two_recordings_are_compared(chromium: Browser, recorded: Profile, tmp_p
 def test_all_views_are_printed(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
     opened(chromium, recorded, tmp_path)
     assert len(chromium.call("Page.printToPDF")["data"]) > 20_000
+    silent(chromium)
+
+
+def test_paper_has_the_charts_and_no_empty_pages(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    """No frame is drawn between beforeprint and the paper, so all is looked at in the same turn."""
+    opened(chromium, recorded, tmp_path, dark=True)
+    drawn = "(canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((v) => v)"
+    charts, gaps, ground = chromium.run(
+        "dispatchEvent(new Event('beforeprint'));"
+        f"[[...document.querySelectorAll('.timeline canvas, .flame canvas')].map({drawn}),"
+        " document.querySelectorAll('.gap').length, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert charts == [True, True] and gaps == 0 and ground == "rgb(255, 255, 255)"
+    chromium.run("dispatchEvent(new Event('afterprint'))")
+    assert chromium.run("getComputedStyle(document.body).backgroundColor") != ground
     silent(chromium)
 
 

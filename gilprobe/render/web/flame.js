@@ -5,7 +5,7 @@ import { baseName } from "./data.js";
 import { fitted } from "./timeline.js";
 
 const ROW_PX = 20;
-const LEAST_PX = 1;
+const LEAST_PX = 3;  // narrower ones come with a zoom; as deep needles they would only push the table down
 const TEXT_PX = 28;
 const LIBRARY = /\/lib\/python\d|\/site-packages\/|^<frozen|^<string>/;
 
@@ -56,6 +56,8 @@ export class Flame {
     this.keyOf = (/** @type {number} */ frame) => (recording.before ? `${recording.frames[frame][0]} ${baseName(recording.texts[recording.frames[frame][1]])}` : frame);
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.scroller);
+    addEventListener("paper", () => this.drawNow());
+    addEventListener("afterprint", this.draw);
     this.build();
   }
 

@@ -51,8 +51,18 @@ const start = async () => {
     scrollTo(0, 0);
   };
   addEventListener("hashchange", show);
-  addEventListener("beforeprint", () => { for (const view of views) { fill(view.id); view.hidden = false; } });
-  addEventListener("afterprint", show);
+  /** @type {string|undefined} */ let chosen;
+  addEventListener("beforeprint", () => {
+    chosen = root.dataset.theme;
+    root.dataset.theme = "light";
+    for (const view of views) { fill(view.id); view.hidden = false; }
+    // No frame comes before the paper: what was just made draws at once.
+    dispatchEvent(new Event("paper"));
+  });
+  addEventListener("afterprint", () => {
+    if (chosen) root.dataset.theme = chosen; else delete root.dataset.theme;
+    show();
+  });
   const again = () => { for (const view of views) view.querySelectorAll(":scope > .drawn").forEach((place) => place.replaceChildren()); };
   if (recording.bySpan.length) {
     const note = el("p", { class: "hint", hidden: true });

@@ -8,7 +8,7 @@ import { copy, eachFrame, el, search } from "./words.js";
 const LINE_PX = 32;
 const SIGHT_PX = 480;
 const SPARE_ROWS = 8;
-const PRINTED_ROWS = 100;
+const PRINTED_ROWS = 40;
 
 export class Table {
   /** @param {string} caption @param {Column[]} columns @param {any[]} rows
@@ -35,7 +35,7 @@ export class Table {
     this.root = el("div", { class: "tablebox" }, el("div", { class: "tools" }, this.filter, copier, this.told), this.scroller);
     this.body.addEventListener("click", (/** @type {any} */ event) => this.picked(event.target));
     this.body.addEventListener("keydown", (/** @type {any} */ event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.picked(event.target); } else this.moved(event); });
-    addEventListener("beforeprint", () => this.drawNow(PRINTED_ROWS));
+    addEventListener("paper", () => this.drawNow(PRINTED_ROWS));
     addEventListener("afterprint", () => this.drawNow());
     this.update();
   }
@@ -117,7 +117,7 @@ export class Table {
     const lines = [], tabbed = this.at >= first && this.at < last ? this.at : first;
     if (first) lines.push(this.gap(first));
     for (let at = first; at < last; at++) lines.push(this.line(at, tabbed));
-    if (last < count && !most) lines.push(this.gap(count - last));
+    if (last < count) lines.push(most ? el("tr", {}, el("td", { colspan: this.columns.length, class: "none" }, `and ${(count - last).toLocaleString("en")} more rows`)) : this.gap(count - last));
     if (!count) lines.push(el("tr", {}, el("td", { colspan: this.columns.length, class: "none" }, this.rows.length ? "No row matches." : "Nothing.")));
     const focused = /** @type {HTMLElement|null} */ (this.body.contains(document.activeElement) ? document.activeElement : null)?.dataset.at;
     this.body.replaceChildren(...lines);

@@ -32,7 +32,7 @@ export const threadsView = (recording) => {
     parts.push(el("h3", {}, "Timeline"), el("p", { class: "legend" }, ...[...new Set(shownKinds)].map(chip)));
     const ready = recording.whole.threads.reduce((sum, thread) => sum + thread.runnable, 0), woken = recording.whole.waits.wake.reduce((sum, value) => sum + value, 0);
     const between = Math.max(0, ready - woken), ran = recording.whole.threads.reduce((sum, thread) => sum + thread.cpu - thread.spin, 0);
-    if (between > LEAST_READY * (between + ran)) parts.push(el("p", { class: "hint" }, `Green is not all running: between two waits a thread runs or waits for a free core, and the kernel gives only the sum of each. In this run ${percent(between / (between + ran))} of the green was waiting for a core (measured).`));
+    if (between > LEAST_READY * (between + ran)) parts.push(el("p", { class: "hint keep" }, `Green is not all running: between two waits a thread runs or waits for a free core, and the kernel gives only the sum of each. In this run ${percent(between / (between + ran))} of the green was waiting for a core (measured).`));
     if (recording.wholeFromNs) parts.push(el("p", { class: "soft" }, `${whole(recording.eventCount)} waits: those shorter than ${seconds(recording.wholeFromNs / 1e9)} are drawn together where they lie close.`));
     if (recording.gpu.length && recording.cuda.replay) parts.push(replayNote());
     parts.push(timeline.root);
