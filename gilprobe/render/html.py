@@ -109,8 +109,8 @@ def waterfall(profile: Profile) -> dict[str, Any]:
         left -= value
     bars.append({"kind": "actual", "label": "useful" if unit == "cores" else "actual", "value": actual, "at": 0.0,
                  "width": 100 * actual / whole, "evidence": ""})  # fmt: skip
-    evidence = {bar["evidence"] for bar in bars} - {""}
-    how = "Measured" if evidence <= {"measured"} else "Measured, but for what is marked"
+    kinds = {str(bar["evidence"]) for bar in bars} - {""}
+    how = "Measured" if kinds <= {"measured"} else "Measured, but for what is marked"
     how += {"cores": ": seconds of all threads, divided by the run's.", "x": ": against the run with one worker."}[unit]
     shown = bars if profile.threads else []
     return {"title": title, "unit": unit, "bars": shown, "ticks": ticks(whole, unit), "how": how}
