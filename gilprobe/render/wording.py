@@ -9,6 +9,7 @@ from pathlib import PurePath
 from gilprobe.model import Frame, GilHold, Profile, Thread, Wait, Waterfall, own_frame
 
 LEAST_LOSS = 0.05  # of the ideal
+MOST_NAMED = 3
 
 
 def seconds(value: float) -> str:
@@ -147,7 +148,7 @@ def answer(profile: Profile) -> str:
         f"average and did useful work on {accounting.actual:.1f}."
     )
     if profile.deadlocks:
-        return f"{first} {len(profile.deadlocks[0].get('threads', ()))} of them ended in a deadlock."
+        return f"{_deadlock(profile)} {first}"
     top = profile.findings[0] if profile.findings else None
     if top is None or top.kind == "none":
         return f"{first} No contention was found."
@@ -157,6 +158,20 @@ def answer(profile: Profile) -> str:
     cause = plain(top.title)
     cause = f"{cause[:1].lower()}{cause[1:]}{where}"
     return f"{first} What cost most, {percent(top.share)} of the time they had work: {cause}."
+
+
+def _deadlock(profile: Profile) -> str:
+    """2 of 5 threads wait for each other for ever, in a deadlock: teller 1 (bank.py:8 in move) and teller 2 (...)."""
+    parties = profile.deadlocks[0].get("threads", ())
+    names = [plain(str(party.get("name", "")), 40) for party in parties[:MOST_NAMED]]
+    stacks = [party.get("stack") or [{}] for party in parties[:MOST_NAMED]]
+    where = [
+        f"{name} at {PurePath(str(stack[0]['file'])).name}:{stack[0]['line']}" if stack[0].get("file") else name
+        for name, stack in zip(names, stacks, strict=True)
+    ]
+    more = " and others" if len(parties) > MOST_NAMED else ""
+    told = f": {plain(' and '.join(where), 200)}{more}" if where else ""
+    return f"{len(parties)} of {len(profile.threads)} threads wait for each other for ever, in a deadlock{told}."
 
 
 def _against_one(profile: Profile, waterfall: Waterfall) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from array import array
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from gilprobe.model import (
     Waterfall,
     WaterfallStep,
 )
+from gilprobe.render.html import Html
 from reports.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: chromium is not installed, the page is untested")
@@ -382,6 +384,25 @@ def test_two_recordings_are_compared(chromium: Browser, recorded: Profile, tmp_p
     assert chromium.run("document.querySelector('.flame canvas').toDataURL()") != plain
     assert "of the other" in chromium.run("document.querySelector('.flametip').innerText")
     silent(chromium)
+
+
+def test_the_views_are_reached_in_a_notebook_s_frame(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    """There the page has no address, and its links would lead to the notebook's."""
+    page, notebook = tmp_path / "page.html", tmp_path / "notebook.html"
+    page.write_text(Html().render(recorded), encoding="utf-8")
+    frame = f'<iframe srcdoc="{escape(page.read_text(encoding="utf-8"))}" width="1200" height="700"></iframe>'
+    notebook.write_text(f"<!doctype html><html data-ready=1><title>notebook</title>{frame}", encoding="utf-8")
+    chromium.complaints.clear()
+    chromium.open(notebook)
+    inside = "document.querySelector('iframe').contentDocument"
+    chromium.wait(f"{inside}.documentElement.dataset.ready")
+    for view in ("blocking", "objects"):
+        chromium.run(f"{inside}.querySelector('nav a[href=\"#{view}\"]').click()")
+        chromium.wait(f"!{inside}.getElementById('{view}')?.hidden && {inside}.querySelector('#{view} table') !== null")
+    chromium.run(f"{inside}.querySelector('.evidence a').click()")
+    chromium.frames()
+    assert chromium.run(f"{inside}.getElementById('answer').hidden")
+    assert chromium.complaints == []
 
 
 def test_all_views_are_printed(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:

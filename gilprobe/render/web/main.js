@@ -30,6 +30,7 @@ const makers = (recording, finding) => ({
 const start = async () => {
   const recording = await load();
   let part = recording, make = makers(part);
+  let hash = location.hash;
   const fill = (/** @type {string} */ name) => {
     const place = document.querySelector(`#${name} > .drawn`);
     if (!place || place.hasChildNodes() || !make[name]) return;
@@ -37,7 +38,7 @@ const start = async () => {
   };
   const show = () => {
     // #objects=2: the view with the evidence of the third finding.
-    const [asked, number] = location.hash.slice(1).split("="), name = views.some((view) => view.id === asked) ? asked : "answer";
+    const [asked, number] = hash.slice(1).split("="), name = views.some((view) => view.id === asked) ? asked : "answer";
     if (number !== undefined && recording.findings[Number(number)]) {
       document.querySelector(`#${name} > .drawn`)?.replaceChildren();
       make = makers(part, recording.findings[Number(number)]);
@@ -50,7 +51,14 @@ const start = async () => {
     fill(name);
     scrollTo(0, 0);
   };
-  addEventListener("hashchange", show);
+  addEventListener("hashchange", () => { hash = location.hash; show(); });
+  // In a notebook the page is a frame without an address of its own: its links would lead to the notebook's.
+  addEventListener("click", (event) => {
+    const link = /** @type {HTMLElement} */ (event.target).closest?.("a[href^='#']"), to = link?.getAttribute("href") ?? "";
+    if (!link || location.protocol !== "about:") return;
+    event.preventDefault();
+    if (to !== "#main") { hash = to; show(); } else document.getElementById("main")?.scrollIntoView();
+  });
   /** @type {string|undefined} */ let chosen;
   addEventListener("beforeprint", () => {
     chosen = root.dataset.theme;
