@@ -164,9 +164,9 @@ def _deadlock(profile: Profile) -> str:
     """2 of 5 threads wait for each other for ever, in a deadlock: teller 1 (bank.py:8 in move) and teller 2 (...)."""
     parties = profile.deadlocks[0].get("threads", ())
     names = [plain(str(party.get("name", "")), 40) for party in parties[:MOST_NAMED]]
-    stacks = [party.get("stack") or [{}] for party in parties[:MOST_NAMED]]
+    stacks = [party.get("stack") or (None,) for party in parties[:MOST_NAMED]]
     where = [
-        f"{name} at {PurePath(str(stack[0]['file'])).name}:{stack[0]['line']}" if stack[0].get("file") else name
+        f"{name} at {PurePath(stack[0].file).name}:{stack[0].line}" if isinstance(stack[0], Frame) else name
         for name, stack in zip(names, stacks, strict=True)
     ]
     more = " and others" if len(parties) > MOST_NAMED else ""
