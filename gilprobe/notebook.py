@@ -30,6 +30,11 @@ def load_ipython_extension(ipython: Any) -> None:
 def _run(ipython: Any, line: str, cell: str) -> None:
     try:
         options, output = _options(line)
+        if ipython.should_run_async(cell, transformed_cell=ipython.transform_cell(cell)):
+            raise UsageError(
+                "%%gilprobe cannot run a cell that awaits at its top",
+                "Await inside of it: with gilprobe.profile() as recording: await ...",
+            )
         folder = Path(output) if output else Path(tempfile.mkdtemp(prefix="gilprobe-")) / "notebook.gilprobe"
         with profile(folder, **options):
             # The cell's own errors are shown by IPython, as without us.
@@ -49,8 +54,8 @@ def _show(page: str) -> None:
     # A frame of its own: the page's styles and scripts stay out of the notebook.
     display.display(  # type: ignore[no-untyped-call]
         display.HTML(  # type: ignore[no-untyped-call]
-            f'<iframe srcdoc="{escape(page, quote=True)}" sandbox="allow-scripts" title="gilprobe report" '
-            f'style="width: 100%; height: {PAGE_PIXELS}px; border: 1px solid #8888"></iframe>'
+            f'<div><iframe srcdoc="{escape(page, quote=True)}" sandbox="allow-scripts" title="gilprobe report" '
+            f'style="width: 100%; height: {PAGE_PIXELS}px; border: 1px solid #8888"></iframe></div>'
         )
     )
 

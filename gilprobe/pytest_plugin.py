@@ -38,6 +38,7 @@ def pytest_configure(config: Any) -> None:
     _Explore.pytest_runtest_makereport = pytest.hookimpl(hookwrapper=True)(_Explore.pytest_runtest_makereport)  # type: ignore[method-assign]
     for name in ("pytest_runtest_call", "pytest_runtest_makereport"):
         setattr(Contention, name, pytest.hookimpl(hookwrapper=True)(getattr(Contention, name)))
+    Contention.pytest_configure_node = pytest.hookimpl(optionalhook=True)(Contention.pytest_configure_node)  # type: ignore[method-assign]
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.pluginmanager.register(_Explore(), "gilprobe-explore")

@@ -49,7 +49,7 @@ def findings(
     found += unseen
     found += open_findings(processes, threads, deadlocks, wanted_s, watched)
     none = [] if found or stuck else [_nothing(accounting, free_threaded, samples)]
-    found += _too_few_cores(threads, wanted_s)
+    found += _too_few_cores(threads, wanted_s, accounting)
     found.sort(key=lambda finding: -finding.share)
     return (*stuck, *found, *none)
 
@@ -129,18 +129,20 @@ def _hot(hot: HotObject, threads: Sequence[Thread], wanted_s: float, python: str
     )
 
 
-def _too_few_cores(threads: Sequence[Thread], wanted_s: float) -> list[Finding]:
+def _too_few_cores(threads: Sequence[Thread], wanted_s: float, accounting: Accounting) -> list[Finding]:
     share = sum(thread.runnable_s for thread in threads) / wanted_s
     if share < 0.05:
         return []
+    got = sum(thread.cpu_s for thread in threads) / wanted_s * accounting.ideal
     return [
         Finding(
             "Threads are ready to run, but the cores are busy",
             share,
             Evidence.MEASURED,
             (),
-            "More threads want to run than there are free cores: use fewer, or look for what else runs here.",
+            cures.of_busy_cores(got),
             kind="runnable",
+            detail=f"all threads together got {got:.1f} cores",
         )
     ]
 

@@ -12,6 +12,7 @@ UNTRACKED = frozenset({"str", "bytes", "int", "float", "complex", "bool"})  # th
 ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "libc.so", "libc-2")
 LINEAR_ALGEBRA = ("openblas", "libblis", "libmkl")
 LONG_HOLD_S = 0.0002
+ONE_CORE = 0.9
 NAME = re.compile(r"[A-Za-z_]\w* in ")  # a plain variable, as contention names things: `settings in body`
 
 
@@ -131,6 +132,16 @@ def of_open_wait(watched: bool) -> str:
             "The watchdog saw no deadlock in it: somebody holds it for long. Hold it for less, or wait with a timeout."
         )
     return "Record with --watchdog: it tells whether this is a deadlock, and who holds what."
+
+
+def of_busy_cores(got: float) -> str:
+    """got: cores that all threads had together, on average."""
+    if got < ONE_CORE:
+        return (
+            "The threads together had less than one core, so they did not crowd each other out: something else ran "
+            "here, or a CPU quota held them back. Run it alone: the other waits are longer for it."
+        )
+    return "More threads want to run than there are free cores: use fewer, or look for what else runs here."
 
 
 def of_gil(free_threaded: bool) -> str:

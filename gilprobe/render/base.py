@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -88,27 +88,55 @@ def write_report(
     profile: Profile, name: str, path: Path, *, force: bool = False, before: Profile | None = None
 ) -> None:
     """Whole or not at all. Raises OutputError where `path` exists (without force) or cannot be written."""
-    if path.exists() and not force:
+    if path.exists() and not force and (path.is_file() or path.is_dir()):
         raise OutputError(f"{path} exists", "Choose another name, or add --force.")
     write_whole(renderer(name, before).render(profile), path)
 
 
 def write_whole(report: str | bytes, path: Path) -> None:
-    """Beside its place, then renamed over what is there. Raises OutputError where it cannot be written."""
+    """Beside its place, then renamed over what is there; a device or a pipe is written into, a link stays one. Raises
+    OutputError where it cannot be written.
+    """
     data = report if isinstance(report, bytes) else report.encode("utf-8", "replace")
+    place = path.resolve() if path.is_symlink() else path
     try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a folder says so
+            return
+        beside = _beside(place)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(beside).chmod(0o666 & ~umask)
-            Path(beside).replace(path)
+            _fill(beside, place, data)
+            beside.replace(place)
         except BaseException:
-            Path(beside).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
-    except FileNotFoundError as error:
-        raise OutputError(f"the folder {path.parent} does not exist", "Make it first, or choose another.") from error
     except OSError as error:
+        if not place.parent.is_dir():
+            missing = f"the folder {path.parent} does not exist"
+            raise OutputError(missing, "Make it first, or choose another.") from error
         raise OutputError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from error
+
+
+def _beside(place: Path) -> Path:
+    return place.parent / f".{place.name[:100]}.{secrets.token_hex(6)}"
+
+
+def _fill(beside: Path, place: Path, data: bytes) -> None:
+    """The file has no name before all of it is there (O_TMPFILE), so that a kill leaves nothing behind. File systems
+    that cannot do so (overlays of old kernels, NFS) get a named one.
+    """
+    try:
+        handle = os.open(place.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except OSError:
+        with beside.open("xb") as file:
+            file.write(data)
+        return
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        folder = os.open(place.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            # With a folder given Python calls linkat, which can follow the link that /proc has for the file.
+            os.link(f"/proc/self/fd/{handle}", beside.name, dst_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)

@@ -6,6 +6,7 @@ the views with charts are drawn by the modules in web/ from the packed data.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ MODULES = (
 MOST_TEXT = 2000
 LEAST_STEP = 0.005
 NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz": 0, "samples": 0, "sampler": "off"}
+# The view that shows what a finding of a kind rests on.
+EVIDENCE = {
+    "gil": "gil", "runnable": "threads", "atomic-stall": "objects", "lock": "objects", "object": "objects",
+    "import": "objects", "native": "objects", "stop-the-world": "objects", "deadlock": "orders",
+}  # fmt: skip
+NAMES = {"gil": "the GIL", "threads": "the threads", "objects": "locks and objects", "orders": "deadlocks"}
 IMPORT = re.compile(r"^import .*\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(async )?function|class|const)", re.MULTILINE)
 
@@ -50,6 +57,8 @@ class Html:
             meta=NO_META | profile.meta,
             answer=wording.answer(profile),
             waterfall=waterfall(profile),
+            evidence=EVIDENCE,
+            names=NAMES,
             proof=proof_lines(profile.proof) if profile.proof else (),
             gc_samples=sum(thread.gc_samples for thread in profile.threads),
             gc_share=wording.gc_share(profile),
@@ -86,9 +95,9 @@ def waterfall(profile: Profile) -> dict[str, Any]:
             for loss in profile.accounting.losses
             if loss.name != "unaccounted" and loss.seconds > LEAST_STEP * ideal * wall_s > 0
         ]
-        title = "Cores: from what the threads wanted, on average over the run, to what did useful work"
+        title = "From the cores the threads had work for, on average over the run, to those that did useful work"
     whole = max(ideal, actual, 1e-9)
-    bars = [{"kind": "ideal", "label": "wanted" if unit == "cores" else "ideal", "value": ideal, "at": 0.0,
+    bars = [{"kind": "ideal", "label": "had work for" if unit == "cores" else "ideal", "value": ideal, "at": 0.0,
              "width": 100 * ideal / whole, "evidence": ""}]  # fmt: skip
     left = ideal
     for kind, label, value, evidence in steps:
@@ -100,4 +109,19 @@ def waterfall(profile: Profile) -> dict[str, Any]:
         left -= value
     bars.append({"kind": "actual", "label": "useful" if unit == "cores" else "actual", "value": actual, "at": 0.0,
                  "width": 100 * actual / whole, "evidence": ""})  # fmt: skip
-    return {"title": title, "unit": unit, "bars": bars if profile.threads else []}
+    kinds = {str(bar["evidence"]) for bar in bars} - {""}
+    how = "Measured" if kinds <= {"measured"} else "Measured, but for what is marked"
+    how += {"cores": ": seconds of all threads, divided by the run's.", "x": ": against the run with one worker."}[unit]
+    shown = bars if profile.threads else []
+    return {"title": title, "unit": unit, "bars": shown, "ticks": ticks(whole, unit), "how": how}
+
+
+def ticks(whole: float, unit: str) -> list[dict[str, Any]]:
+    """Round numbers from 0 up to `whole`: where each stands (percent) and its label; the last has the unit."""
+    power = 10.0 ** math.floor(math.log10(whole / 4)) if whole > 0 else 1.0
+    step = next(power * by for by in (1, 2, 5, 10) if power * by >= whole / 5)
+    count = math.floor(whole / step + 1e-9)
+    return [
+        {"at": 100 * number * step / whole, "label": f"{number * step:g}" + (f" {unit}" if number == count else "")}
+        for number in range(count + 1)
+    ]

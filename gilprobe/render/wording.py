@@ -9,6 +9,7 @@ from pathlib import PurePath
 from gilprobe.model import Frame, GilHold, Profile, Thread, Wait, Waterfall, own_frame
 
 LEAST_LOSS = 0.05  # of the ideal
+MOST_NAMED = 3
 
 
 def seconds(value: float) -> str:
@@ -145,18 +146,34 @@ def answer(profile: Profile) -> str:
     if not profile.threads:
         return "No thread was recorded: nothing can be said of its waits."
     first = (
-        f"{len(profile.threads)} threads ({workers} of them busy) wanted {accounting.ideal:.1f} cores on average "
-        f"and did useful work on {accounting.actual:.1f}."
+        f"{len(profile.threads)} threads ({workers} of them busy) had work for {accounting.ideal:.1f} cores on "
+        f"average and did useful work on {accounting.actual:.1f}."
     )
     if profile.deadlocks:
-        return f"{first} {len(profile.deadlocks[0].get('threads', ()))} of them ended in a deadlock."
+        return f"{_deadlock(profile)} {first}"
     top = profile.findings[0] if profile.findings else None
     if top is None or top.kind == "none":
         return f"{first} No contention was found."
     if top.kind == "shared codec":
         return f"{first} {plain(top.title)}."
     where = f" ({place(top.sites[0])})" if top.sites else ""
-    return f"{first} {percent(top.share)} of what they wanted: {plain(top.title)}{where}."
+    cause = plain(top.title)
+    cause = f"{cause[:1].lower()}{cause[1:]}{where}"
+    return f"{first} What cost most, {percent(top.share)} of the time they had work: {cause}."
+
+
+def _deadlock(profile: Profile) -> str:
+    """2 of 5 threads wait for each other for ever, in a deadlock: teller 1 (bank.py:8 in move) and teller 2 (...)."""
+    parties = profile.deadlocks[0].get("threads", ())
+    names = [plain(str(party.get("name", "")), 40) for party in parties[:MOST_NAMED]]
+    stacks = [party.get("stack") or (None,) for party in parties[:MOST_NAMED]]
+    where = [
+        f"{name} at {PurePath(stack[0].file).name}:{stack[0].line}" if isinstance(stack[0], Frame) else name
+        for name, stack in zip(names, stacks, strict=True)
+    ]
+    more = " and others" if len(parties) > MOST_NAMED else ""
+    told = f": {plain(' and '.join(where), 200)}{more}" if where else ""
+    return f"{len(parties)} of {len(profile.threads)} threads wait for each other for ever, in a deadlock{told}."
 
 
 def _against_one(profile: Profile, waterfall: Waterfall) -> str:

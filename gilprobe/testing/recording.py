@@ -17,6 +17,7 @@ from gilprobe.record.spans import span
 from gilprobe.testing.limits import exceeded, limits_of, summary
 
 RUN_HZ = 100
+FOLDER = "gilprobe_folder"
 MARKERS = (
     'limit_contention(lock="5%", gil=..., object=..., native=...): fail when the test\'s threads wait more than this '
     "share of threads x wall",
@@ -37,8 +38,8 @@ class Contention:
         self.folder: Path | None = None
         self.run: parts | None = None
         if config.getoption("gilprobe"):
-            self.folder = Path(config.getoption("gilprobe_output") or default_name("pytest")).absolute()
-            config.option.gilprobe_output = str(self.folder)  # xdist hands the options on to its workers
+            given = config.workerinput.get(FOLDER) if self.is_worker else config.getoption("gilprobe_output")
+            self.folder = Path(given or default_name("pytest")).absolute()
             self.run = None if distributes else parts(self.folder, rate_hz=RUN_HZ)
         self.limits: dict[str, dict[str, float]] = {}
         self.failures: dict[str, list[str]] = {}
@@ -55,6 +56,11 @@ class Contention:
                 self.run.start()
         except GilprobeError as error:
             raise pytest.UsageError(str(error)) from error
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """xdist's: what a worker gets to know. It does not get the options that nobody gave."""
+        if self.folder:
+            node.workerinput[FOLDER] = str(self.folder)
 
     def pytest_sessionfinish(self) -> None:
         if self.run:
@@ -97,8 +103,9 @@ class Contention:
             self.failures[item.nodeid] = exceeded(gilprobe.load(recorded), limits)
             _keep(recorded, self.folder)
         if watched is not None and (watched.deadlocks or watched.stalls):
-            stuck = [f"deadlock_watchdog: {len(watched.deadlocks)} deadlocks, {len(watched.stalls)} stalls"]
-            self.failures[item.nodeid] = self.failures.get(item.nodeid, []) + stuck
+            counts = (len(watched.deadlocks), "deadlock"), (len(watched.stalls), "stall")
+            stuck = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count)
+            self.failures[item.nodeid] = self.failures.get(item.nodeid, []) + [f"deadlock_watchdog: {stuck}"]
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Generator[None, Any, None]:
         outcome = yield

@@ -77,6 +77,15 @@ def test_a_test_that_waits_more_than_its_limit_fails_and_names_the_line(tmp_path
     assert not list(tmp_path.glob("*.gilprobe")), "without --gilprobe nothing is left"
 
 
+@pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="NO XDIST: runs with workers are not tested")
+def test_workers_record_into_the_folder_that_nobody_named(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, "--gilprobe", "-n", "2", "-k", "without_limit or within_its_limit")
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
+    (folder,) = tmp_path.glob("pytest.*.gilprobe")
+    assert len({process.pid for process in load(folder).processes}) == 2
+    assert f"gilprobe report {folder.name}" in done.stdout
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_run_is_recorded_and_summed_up(tmp_path: Path, workers: int) -> None:
     if workers and importlib.util.find_spec("xdist") is None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from array import array
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from gilprobe.model import (
     Waterfall,
     WaterfallStep,
 )
+from gilprobe.render.html import Html
 from reports.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: chromium is not installed, the page is untested")
@@ -137,6 +139,47 @@ def test_an_interval_says_who_waited_and_who_ended_it(chromium: Browser, recorde
     assert told.startswith("waiter waited") and "waiter waits here" in told and "holder ended it here" in told
     assert "program.py:" in told
     silent(chromium)
+
+
+def test_a_finding_leads_to_its_evidence(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    number, finding = next((at, one) for at, one in enumerate(recorded.findings) if one.kind == "lock")
+    opened(chromium, recorded, tmp_path, width=1280)
+    chromium.run(f"document.querySelectorAll('.findings > li')[{number}].querySelector('.evidence a').click()")
+    chromium.wait("!document.getElementById('objects').hidden")
+    told = chromium.run("document.querySelector('#objects .details').innerText")
+    assert told.split("\n")[0].removeprefix("_thread.lock ") in finding.title and finding.cure in told
+    share = chromium.run("document.querySelector('#objects tr[aria-selected=true]').children[4].textContent")
+    assert abs(float(share.rstrip("%")) - 100 * finding.share) < 0.6  # the page's own sum, rounded
+    silent(chromium)
+
+
+def test_tab_stops_once_at_a_table_whose_rows_the_arrow_keys_reach(
+    chromium: Browser, recorded: Profile, tmp_path: Path
+) -> None:
+    opened(chromium, recorded, tmp_path, width=1280)
+    chromium.run("location.hash = '#objects'")
+    chromium.wait("!document.getElementById('objects').hidden")
+    rows = "[...document.querySelectorAll('#objects .tablebox')].find((box) => box.innerText.includes('All waits'))"
+    assert chromium.run(f"{rows}.querySelectorAll('tr[tabindex=\"0\"]').length") == 1
+    chromium.run(f"{rows}.querySelector('tr[tabindex=\"0\"]').focus()")
+    for key in ("ArrowDown", "End", "Home", "ArrowDown"):
+        chromium.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+        chromium.frames(3)  # a scroll draws the rows anew: the focus stays
+    assert chromium.run("document.activeElement.dataset.at") == "1"
+    chromium.call("Input.dispatchKeyEvent", type="keyDown", key="Enter")
+    chromium.wait("document.activeElement.getAttribute('aria-selected') === 'true'")
+    assert chromium.run("document.activeElement.dataset.at") == "1"
+    silent(chromium)
+
+
+def test_the_cores_have_an_axis_with_its_unit(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    opened(chromium, recorded, tmp_path, width=400)
+    labels = chromium.run("[...document.querySelectorAll('.axis i')].map((tick) => tick.textContent)")
+    assert labels[0] == "0" and labels[-1].endswith(" cores") and 3 <= len(labels) <= 8
+    inside = "document.querySelector('.axis').getBoundingClientRect().right"
+    assert chromium.run(
+        f"[...document.querySelectorAll('.axis i')].at(-1).getBoundingClientRect().right <= {inside} + 30"
+    )
 
 
 def test_a_wait_that_never_ended_is_no_running_time(chromium: Browser, tmp_path: Path) -> None:
@@ -343,9 +386,43 @@ def test_two_recordings_are_compared(chromium: Browser, recorded: Profile, tmp_p
     silent(chromium)
 
 
+def test_the_views_are_reached_in_a_notebook_s_frame(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    """There the page has no address, and its links would lead to the notebook's."""
+    page, notebook = tmp_path / "page.html", tmp_path / "notebook.html"
+    page.write_text(Html().render(recorded), encoding="utf-8")
+    frame = f'<iframe srcdoc="{escape(page.read_text(encoding="utf-8"))}" width="1200" height="700"></iframe>'
+    notebook.write_text(f"<!doctype html><html data-ready=1><title>notebook</title>{frame}", encoding="utf-8")
+    chromium.complaints.clear()
+    chromium.open(notebook)
+    inside = "document.querySelector('iframe').contentDocument"
+    chromium.wait(f"{inside}.documentElement.dataset.ready")
+    for view in ("blocking", "objects"):
+        chromium.run(f"{inside}.querySelector('nav a[href=\"#{view}\"]').click()")
+        chromium.wait(f"!{inside}.getElementById('{view}')?.hidden && {inside}.querySelector('#{view} table') !== null")
+    chromium.run(f"{inside}.querySelector('.evidence a').click()")
+    chromium.frames()
+    assert chromium.run(f"{inside}.getElementById('answer').hidden")
+    assert chromium.complaints == []
+
+
 def test_all_views_are_printed(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
     opened(chromium, recorded, tmp_path)
     assert len(chromium.call("Page.printToPDF")["data"]) > 20_000
+    silent(chromium)
+
+
+def test_paper_has_the_charts_and_no_empty_pages(chromium: Browser, recorded: Profile, tmp_path: Path) -> None:
+    """No frame is drawn between beforeprint and the paper, so all is looked at in the same turn."""
+    opened(chromium, recorded, tmp_path, dark=True)
+    drawn = "(canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((v) => v)"
+    charts, gaps, ground = chromium.run(
+        "dispatchEvent(new Event('beforeprint'));"
+        f"[[...document.querySelectorAll('.timeline canvas, .flame canvas')].map({drawn}),"
+        " document.querySelectorAll('.gap').length, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert charts == [True, True] and gaps == 0 and ground == "rgb(255, 255, 255)"
+    chromium.run("dispatchEvent(new Event('afterprint'))")
+    assert chromium.run("getComputedStyle(document.body).backgroundColor") != ground
     silent(chromium)
 
 

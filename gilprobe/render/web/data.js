@@ -79,12 +79,14 @@ export class Recording {
     return type && !name.startsWith(type) ? `${type} ${name}` : name;
   }
 
+  /** Seconds without those in which it was ready but had no core. @param {number} row of the waits */
+  blocked(row) { return Math.max(0, this.waits.total[row] - this.waits.wake[row]); }
+
+  /** @param {any} finding @param {string} kind @param {string} name @returns {boolean} */
+  speaksOf(finding, kind, name) { return finding.kind === kind && (kind === "gil" || kind === "stop-the-world" || (name !== "" && finding.title.includes(name))); }
+
   /** The cure of the finding that speaks of this. @param {string} kind @param {string} name */
-  cure(kind, name) {
-    const found = this.findings.find((/** @type {any} */ finding) =>
-      finding.kind === kind && (kind === "gil" || kind === "stop-the-world" || finding.title.includes(name)));
-    return found ? found.cure : "";
-  }
+  cure(kind, name) { return this.findings.find((/** @type {any} */ finding) => this.speaksOf(finding, kind, name))?.cure ?? ""; }
 }
 
 /** @param {number[]} steps */

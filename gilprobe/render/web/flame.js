@@ -1,11 +1,11 @@
 // Flame graphs: CPU, and time off CPU, root above; with a second recording, what changed.
-import { LABELS, choice, colour, eachFrame, el, percent, search, seconds, select } from "./words.js";
+import { LABELS, choice, colour, eachFrame, el, percent, search, seconds, select, whole } from "./words.js";
 import { Table } from "./table.js";
 import { baseName } from "./data.js";
 import { fitted } from "./timeline.js";
 
 const ROW_PX = 20;
-const LEAST_PX = 1;
+const LEAST_PX = 3;  // narrower ones come with a zoom; as deep needles they would only push the table down
 const TEXT_PX = 28;
 const LIBRARY = /\/lib\/python\d|\/site-packages\/|^<frozen|^<string>/;
 
@@ -23,10 +23,11 @@ export class Flame {
     this.canvas = el("canvas", { tabindex: "0", role: "img", "aria-label": "Flame graph. Arrow keys move, Enter zooms, Escape shows all. The table below has the same functions." });
     this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     this.scroller = el("div", { class: "flame" }, this.canvas);
+    this.how = el("p", { class: "soft" });
     this.tip = el("p", { class: "flametip", "aria-live": "polite" });
     this.draw = eachFrame(() => this.drawNow());
     const kinds = [...new Set(recording.waits.kind)].filter((kind) => !["join", "condition", "queue"].includes(kind));
-    /** @type {[string, string][]} */ const what = [["cpu", "CPU"], ["wait", "All waits"]];
+    /** @type {[string, string][]} */ const what = [["cpu", "CPU"], ["wait", "Waits, all"]];
     if (kinds.length > 1) for (const kind of kinds) what.push([kind, kind === "gil" ? "GIL" : kind[0].toUpperCase() + kind.slice(1)]);
     if (recording.waits.idle.some(Boolean)) what.push(["idle", "Idle"]);
     if (recording.spied.stack.length) what.push(["spied", "All, by py-spy"]);
@@ -46,7 +47,8 @@ export class Flame {
       el("div", { class: "tools" }, select("Thread", [["-1", "all threads"], .../** @type {[string, string][]} */ (names.map((name) => [String(name), recording.texts[name].slice(0, 60)]))], (value) => { this.thread = Number(value); this.build(); }),
         this.box, el("button", { type: "button", onclick: () => this.zoom(this.root) }, "All"), this.found),
       recording.before?.differs.length ? el("p", { class: "hint" }, `The other recording was made differently: ${recording.before.differs.join("; ")}.`) : null,
-      this.tip, this.scroller, this.table.root);
+      el("p", { class: "legend" }, ...["your code", "libraries and Python's own", "what was waited for"].map((text, at) => el("span", { class: "chip" }, el("i", { class: ["k-own-1", "k-library-2", "k-waiting"][at] }), text))),
+      this.how, this.tip, this.scroller, this.table.root);
     /** @type {FlameNode} */ this.root = node(-1, "all", null);
     /** @type {FlameNode} */ this.focus = this.root;
     /** @type {FlameNode} */ this.cursor = this.root;
@@ -54,6 +56,8 @@ export class Flame {
     this.keyOf = (/** @type {number} */ frame) => (recording.before ? `${recording.frames[frame][0]} ${baseName(recording.texts[recording.frames[frame][1]])}` : frame);
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.scroller);
+    addEventListener("paper", () => this.drawNow());
+    addEventListener("afterprint", this.draw);
     this.build();
   }
 
@@ -84,6 +88,9 @@ export class Flame {
     layOut(this.root);
     this.focus = this.cursor = this.root;
     this.table.set(functionsOf(recording, this.root));
+    const { meta } = recording;
+    this.how.textContent = "Callers above, what they call below; the width is time. " + (this.what === "cpu" ? `CPU time of each thread, shared out by ${whole(meta.samples ?? 0)} samples at ${meta.rate_hz ?? 0} Hz: estimated.`
+      : this.what === "spied" ? "Wall time by py-spy's samples: estimated." : "Every wait was timed: measured.");
     this.say();
     this.look(this.wanted);
   }

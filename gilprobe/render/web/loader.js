@@ -52,7 +52,7 @@ export const loaderView = (recording) => {
       { label: "for", value: (cause) => cause.name, wide: true },
       { label: "where", value: (cause) => cause.sites.map(placeOf).join(", "), wide: true },
       { label: "evidence", value: (cause) => cause.evidence },
-    ], loader.causes, { sort: 2 }).root : el("p", { class: "empty" }, "Nothing that takes 1 % of their work."),
+    ], loader.causes, { sort: 2 }).root : el("p", { class: "empty" }, "Nothing that takes 1% of their work."),
     el("h3", {}, "Where the seconds of each part went"),
     el("p", { class: "legend" }, ...kinds.map(chip)),
     el("div", { class: "bars" }, ...parts.map((part) => {

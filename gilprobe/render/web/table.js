@@ -8,7 +8,7 @@ import { copy, eachFrame, el, search } from "./words.js";
 const LINE_PX = 32;
 const SIGHT_PX = 480;
 const SPARE_ROWS = 8;
-const PRINTED_ROWS = 100;
+const PRINTED_ROWS = 40;
 
 export class Table {
   /** @param {string} caption @param {Column[]} columns @param {any[]} rows
@@ -22,6 +22,7 @@ export class Table {
     this.falling = !options.rising;
     this.wanted = "";
     /** @type {any} */ this.chosen = null;
+    /** The row that Tab reaches. */ this.at = 0;
     this.draw = eachFrame(() => this.drawNow());
     this.filter = search(`Filter: ${caption}`, "Filter", (text) => { this.wanted = text.toLowerCase(); this.update(); });
     this.told = el("span", { class: "told", "aria-live": "polite" });
@@ -33,8 +34,8 @@ export class Table {
     this.scroller = el("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": caption, onscroll: this.draw }, table);
     this.root = el("div", { class: "tablebox" }, el("div", { class: "tools" }, this.filter, copier, this.told), this.scroller);
     this.body.addEventListener("click", (/** @type {any} */ event) => this.picked(event.target));
-    this.body.addEventListener("keydown", (/** @type {any} */ event) => { if (event.key === "Enter") this.picked(event.target); });
-    addEventListener("beforeprint", () => this.drawNow(PRINTED_ROWS));
+    this.body.addEventListener("keydown", (/** @type {any} */ event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.picked(event.target); } else this.moved(event); });
+    addEventListener("paper", () => this.drawNow(PRINTED_ROWS));
     addEventListener("afterprint", () => this.drawNow());
     this.update();
   }
@@ -45,14 +46,39 @@ export class Table {
     this.update();
   }
 
+  /** As if it had been clicked. @param {any} row */
+  choose(row) {
+    this.chosen = row;
+    this.select?.(row);
+    const at = this.shown.indexOf(row);
+    if (at * LINE_PX > SIGHT_PX - 3 * LINE_PX) this.scroller.scrollTop = at * LINE_PX;
+    this.drawNow();
+  }
+
+  /** The arrow keys go from row to row: Tab stops once at the table. @param {KeyboardEvent} event */
+  moved(event) {
+    const steps = /** @type {Record<string, number>} */ ({ ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity });
+    const line = /** @type {HTMLElement} */ (event.target).closest("tr"), by = steps[event.key];
+    if (!this.select || !line || line.dataset.at === undefined || by === undefined) return;
+    event.preventDefault();
+    const at = Math.min(this.shown.length - 1, Math.max(0, Number(line.dataset.at) + by)), head = this.heads[0].offsetHeight;
+    const top = at * LINE_PX, { scroller } = this;
+    this.at = at;
+    if (top < scroller.scrollTop) scroller.scrollTop = top;
+    else if (top + 3 * LINE_PX + head > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = top + 3 * LINE_PX + head - scroller.clientHeight;
+    this.drawNow();
+    /** @type {HTMLElement|null} */ (this.body.querySelector(`tr[data-at="${at}"]`))?.focus({ preventScroll: true });
+  }
+
   /** @param {HTMLElement} target */
   picked(target) {
     const line = target.closest("tr");
     if (!this.select || !line || line.dataset.at === undefined) return;
-    this.chosen = this.shown[Number(line.dataset.at)];
+    this.at = Number(line.dataset.at);
+    this.chosen = this.shown[this.at];
     this.select(this.chosen);
     this.drawNow();
-    this.body.querySelector("tr[aria-selected=true]")?.focus({ preventScroll: true });
+    /** @type {HTMLElement|null} */ (this.body.querySelector("tr[aria-selected=true]"))?.focus({ preventScroll: true });
   }
 
   /** @param {number} at */
@@ -79,6 +105,7 @@ export class Table {
       else head.removeAttribute("aria-sort");
     });
     this.scroller.scrollTop = 0;
+    this.at = 0;
     this.drawNow();
   }
 
@@ -87,12 +114,14 @@ export class Table {
     const count = this.shown.length;
     const first = most ? 0 : Math.max(0, Math.floor(this.scroller.scrollTop / LINE_PX) - SPARE_ROWS);
     const last = Math.min(count, most ?? first + Math.ceil(SIGHT_PX / LINE_PX) + 2 * SPARE_ROWS);
-    const lines = [];
+    const lines = [], tabbed = this.at >= first && this.at < last ? this.at : first;
     if (first) lines.push(this.gap(first));
-    for (let at = first; at < last; at++) lines.push(this.line(at));
-    if (last < count && !most) lines.push(this.gap(count - last));
+    for (let at = first; at < last; at++) lines.push(this.line(at, tabbed));
+    if (last < count) lines.push(most ? el("tr", {}, el("td", { colspan: this.columns.length, class: "none" }, `and ${(count - last).toLocaleString("en")} more rows`)) : this.gap(count - last));
     if (!count) lines.push(el("tr", {}, el("td", { colspan: this.columns.length, class: "none" }, this.rows.length ? "No row matches." : "Nothing.")));
+    const focused = /** @type {HTMLElement|null} */ (this.body.contains(document.activeElement) ? document.activeElement : null)?.dataset.at;
     this.body.replaceChildren(...lines);
+    if (focused !== undefined) /** @type {HTMLElement|null} */ (this.body.querySelector(`tr[data-at="${focused}"]`) ?? this.body.querySelector("tr[tabindex='0']"))?.focus({ preventScroll: true });
   }
 
   /** @param {number} rows */
@@ -100,10 +129,10 @@ export class Table {
     return el("tr", { "aria-hidden": "true", class: "gap" }, el("td", { colspan: this.columns.length, style: { height: `${rows * LINE_PX}px` } }));
   }
 
-  /** @param {number} at */
-  line(at) {
+  /** @param {number} at @param {number} tabbed */
+  line(at, tabbed) {
     const row = this.shown[at];
-    const line = el("tr", this.select ? { "data-at": at, tabindex: "0", "aria-selected": row === this.chosen ? "true" : "false" } : {});
+    const line = el("tr", this.select ? { "data-at": at, tabindex: at === tabbed ? "0" : "-1", "aria-selected": row === this.chosen ? "true" : "false" } : {});
     for (const column of this.columns) {
       const shown = column.show ? column.show(row) : String(column.value(row));
       line.append(el("td", { class: column.number ? "n" : column.wide ? "wide" : null, title: typeof shown === "string" && shown.length > 30 ? shown : null }, shown));

@@ -7,6 +7,7 @@ import { partsOf } from "./data.js";
 
 const MOST_BARS = 200;
 const LEAST_OPEN_S = 0.05;
+const LEAST_READY = 0.1;
 
 /** @param {import("./data.js").ThreadData} thread */
 const waited = (thread) => Object.values(thread.wait).reduce((a, b) => a + b, 0);
@@ -24,11 +25,14 @@ export const threadsView = (recording) => {
   const parts = [];
   if (recording.span && !recording.span.windows.size) parts.push(el("p", { class: "hint" }, "Record with ", el("code", {}, "--events"), " to see where each span lies on the timeline."));
   else if (recording.events && recording.events.start.length) {
-    const told = el("div", { class: "details", "aria-live": "polite" }, el("p", { class: "soft" }, "Click an interval: who waited, where, and who ended it. Drag to zoom, Ctrl and the wheel too."));
+    const told = el("div", { class: "details", "aria-live": "polite" }, el("p", { class: "soft" }, "Click an interval: who waited, where, and who ended it. Drag, or Ctrl and the wheel, zooms. Keys: arrows move, + and - zoom, 0 shows all, . and , go from wait to wait."));
     const timeline = new Timeline(recording.whole, (node) => told.replaceChildren(node), recording.span);
     const shownKinds = ["running", "spin", ...new Set(recording.whole.waits.kind.map((kind, row) => (recording.whole.waits.idle[row] ? "idle" : kind))), ...recording.whole.threads.flatMap(({ open }) => (open && !open.ended && open.kind in LABELS ? [["join", "condition", "queue"].includes(open.kind) ? "idle" : open.kind] : [])), "runnable", "sleep-io", ...(recording.gc.some((marks) => marks.length) ? ["gc"] : []), ...recording.gpu.map((lane) => lane.what)];
     timeline.scroller.after(told);
     parts.push(el("h3", {}, "Timeline"), el("p", { class: "legend" }, ...[...new Set(shownKinds)].map(chip)));
+    const ready = recording.whole.threads.reduce((sum, thread) => sum + thread.runnable, 0), woken = recording.whole.waits.wake.reduce((sum, value) => sum + value, 0);
+    const between = Math.max(0, ready - woken), ran = recording.whole.threads.reduce((sum, thread) => sum + thread.cpu - thread.spin, 0);
+    if (between > LEAST_READY * (between + ran)) parts.push(el("p", { class: "hint keep" }, `Green is not all running: between two waits a thread runs or waits for a free core, and the kernel gives only the sum of each. In this run ${percent(between / (between + ran))} of the green was waiting for a core (measured).`));
     if (recording.wholeFromNs) parts.push(el("p", { class: "soft" }, `${whole(recording.eventCount)} waits: those shorter than ${seconds(recording.wholeFromNs / 1e9)} are drawn together where they lie close.`));
     if (recording.gpu.length && recording.cuda.replay) parts.push(replayNote());
     parts.push(timeline.root);
@@ -75,7 +79,7 @@ const holdDetails = (recording, hold) => {
 const holdsPart = (recording) => {
   if (!recording.holds.length) return [];
   const told = el("div", { class: "details", "aria-live": "polite" }, holdDetails(recording, recording.holds[0]));
-  return [el("h3", {}, "Longest holds"), new Table("Up to five a thread; those that kept others waiting first", [
+  return [el("h3", {}, "Longest holds"), new Table("The five longest of each thread; those that kept others waiting first", [
     { label: "thread", value: (hold) => recording.texts[hold.thread] },
     { label: "held", value: (hold) => hold.held, show: (hold) => seconds(hold.held), number: true },
     { label: "waiting at its end", value: (hold) => (hold.open ? "not ended" : hold.waiters), number: true },
@@ -87,10 +91,10 @@ const holdsPart = (recording) => {
 };
 
 /** The waterfall's numbers. @param {import("./data.js").Recording} recording */
-export const lossesTable = (recording) => (recording.losses.length ? new Table("What the threads wanted to run and did not", [
+export const lossesTable = (recording) => (recording.losses.length ? new Table("What the threads had work for and lost", [
   { label: "loss", value: (loss) => loss.label, wide: true },
   { label: "thread-seconds", value: (loss) => loss.seconds, show: (loss) => seconds(loss.seconds), number: true },
-  { label: "share of the time wanted", value: (loss) => loss.share, show: (loss) => percent(loss.share), number: true },
+  { label: "share of the time they had work", value: (loss) => loss.share, show: (loss) => percent(loss.share), number: true },
   { label: "evidence", value: (loss) => loss.evidence },
 ], recording.losses, { sort: 1 }).root : el("span"));
 
@@ -118,7 +122,7 @@ export const gilView = (recording) => {
   ];
   return el("div", {},
     el("p", {}, recording.span ? "Who waited for the GIL inside the span. How long it was held there is not told apart from the rest." : `The GIL was held for ${seconds(held)}, ${percent(Math.min(1, held / wall))} of the run: exact, from every take and release.`),
-    recording.span ? null : el("p", { class: "legend" }, ...["held", "gil", "released"].map((kind) => el("span", { class: "chip" }, el("i", { class: `k-${kind}` }), kind === "gil" ? "waiting for it" : kind))),
+    recording.span ? null : el("p", { class: "legend" }, ...["held", "gil", "released"].map((kind) => el("span", { class: "chip" }, el("i", { class: `k-${kind}` }), kind === "gil" ? "waiting for it" : kind === "released" ? "without it" : "held (the share beside the name)"))),
     recording.span ? null : el("div", { class: "bars" }, ...threads.slice(0, MOST_BARS).map((thread) => {
       const all = Math.max(1e-12, thread.gil + (thread.wait.gil ?? 0) + rest(thread));
       return el("div", { class: "thread" }, el("span", { class: "name" }, recording.texts[thread.name]), el("span", { class: "n soft" }, percent(thread.gil / all)),

@@ -57,6 +57,8 @@ export class Timeline {
     this.root = el("div", {}, tools, this.scroller, this.tip, this.table.root);
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.scroller);
+    addEventListener("paper", () => this.drawNow());
+    addEventListener("afterprint", this.draw);
     this.settle();
   }
 

@@ -11,7 +11,7 @@ export const seconds = (value) => {
 };
 
 /** @param {number} share 0-1 @returns {string} */
-export const percent = (share) => `${(100 * share).toFixed(Math.abs(share) < 0.1 ? 1 : 0)} %`;
+export const percent = (share) => `${(100 * share).toFixed(Math.abs(share) < 0.1 ? 1 : 0)}%`;
 
 /** @param {number} value @returns {string} */
 export const whole = (value) => value.toLocaleString("en");
@@ -21,7 +21,7 @@ export const LABELS = {
   cpu: "useful CPU", gc: "collects garbage", stall: "atomic stall", spin: "spinning", gil: "waits for the GIL", lock: "waits for a lock",
   object: "waits for an object", "stop-the-world": "world stopped", import: "waits for an import",
   native: "waits in a native library", runnable: "ready, no core", idle: "idle", join: "idle: join",
-  condition: "idle: condition", queue: "idle: queue", "sleep-io": "sleep and I/O", running: "running or ready",
+  condition: "idle: condition", queue: "idle: queue", "sleep-io": "sleep and I/O", running: "running, or ready for a core",
   faults: "page faults", other: "other, in the kernel",
   kernel: "GPU: kernels", copy: "GPU: copies", resident: "GPU: context resident",
   held: "holds the GIL", waiting: "waits for another thread",

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import stat
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from pythons import ROOT
 
 from gilprobe.errors import OutputError
 from gilprobe.model import (
@@ -107,6 +113,40 @@ def test_reports_are_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not tell its format"):
         format_of(Path("report.xyz"))
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+KILLED = """
+import resource, signal, sys
+from pathlib import Path
+from gilprobe.render.base import write_whole
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the kernel kills it at the thousandth byte
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+write_whole(b"x" * 100_000, Path(sys.argv[1]))
+"""
+
+
+def test_a_kill_amid_the_writing_leaves_the_old_report_and_nothing_else(tmp_path: Path) -> None:
+    (old := tmp_path / "report.html").write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(old)], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == -signal.SIGXFSZ
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"] and old.read_text() == "old"
+
+
+def test_a_pipe_is_written_into_and_a_link_stays_one(tmp_path: Path) -> None:
+    """As root, a report to /dev/stdout or /dev/null with --force would else put a file in the device's place."""
+    os.mkfifo(pipe := tmp_path / "pipe.json")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_report(profile("x"), "json", pipe)
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and json.loads(os.read(reader, 1 << 20))["meta"]["recording"] == "x"
+    os.close(reader)
+    (link := tmp_path / "link.json").symlink_to(kept := tmp_path / "kept.json")
+    kept.write_text("old")
+    with pytest.raises(OutputError, match="exists"):
+        write_report(profile("x"), "json", link)
+    write_report(profile("x"), "json", link, force=True)
+    assert link.is_symlink() and json.loads(kept.read_text())["meta"]["recording"] == "x"
+    with pytest.raises(OutputError, match="directory"):
+        write_report(profile("x"), "json", tmp_path, force=True)
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
