@@ -107,8 +107,7 @@ class Session:
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run
         try:
-            run.start()
-            lost = self._wait(run)
+            lost = None if run.start(0.2) else self._wait(run)
             outcome = self._judge(run, bodies, box, lost)
         finally:
             if any(not t.done for t in run.tasks):
@@ -125,8 +124,6 @@ class Session:
         return outcome
 
     def _wait(self, run: Run) -> tuple[Task, Site3] | None:
-        if run.finished.wait_for(0.2):
-            return None
         last = (-1, -1)
         since = raw_monotonic()
         asleep = busy = 0

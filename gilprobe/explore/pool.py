@@ -24,7 +24,7 @@ class Work(Protocol):
     tracer: Any
     locals: list[threading.local]
 
-    def finish(self, task: Task) -> None: ...
+    def finish(self, task: Task) -> Gate | None: ...
 
 
 class Task:
@@ -72,6 +72,10 @@ class Task:
         self.on_done: list[Task] = []
 
 
+def _nothing() -> None:
+    pass
+
+
 class Worker:
     """A pooled OS thread."""
 
@@ -95,8 +99,12 @@ class Worker:
         threading._active[self.ident] = self.thread  # type: ignore[attr-defined]
         self.thread._ident = self.ident  # type: ignore[attr-defined]
         born.release()
+        after: Gate | None = None  # whom the baton goes to
         while True:
-            self.gate.wait()
+            if after is None:
+                self.gate.wait()
+            else:
+                self.gate.pass_to(after)
             run, task = self.run, self.task
             if run is None or task is None:
                 return
@@ -114,7 +122,8 @@ class Worker:
             if run.tracer is not None:
                 sys.settrace(None)
             self.task = self.run = None
-            run.finish(task)
+            task.body = _nothing  # it holds the run, which would be a cycle
+            after = run.finish(task)
             del run, task
 
 
