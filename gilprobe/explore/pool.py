@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import ctypes
 import sys
 import threading
 from collections.abc import Callable
@@ -15,6 +16,13 @@ from gilprobe.explore.real import get_ident, raw_lock, raw_thread
 
 class Abandon(BaseException):
     """Unwinds a thread of a run that is over."""
+
+
+def unwind(ident: int) -> None:
+    """Raises Abandon in a thread that is given up, at its next instruction: a loop would never end, and what follows
+    a call that returns late would not be under control.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Abandon))
 
 
 class Work(Protocol):
@@ -90,8 +98,12 @@ class Worker:
         self.thread = threading.Thread(name=f"explored-{index}", daemon=True)
         born = raw_lock()
         born.acquire()
-        raw_thread(self._loop, (born,))
+        raw_thread(self._live, (born,))
         born.acquire()
+
+    def _live(self, born: Any) -> None:
+        with contextlib.suppress(Abandon):  # given up, just as it came out
+            self._loop(born)
 
     def _loop(self, born: Any) -> None:
         self.ident = get_ident()

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from gilprobe.explore.gates import Gate
-from gilprobe.explore.pool import Abandon, Pool, Task
+from gilprobe.explore.pool import Abandon, Pool, Task, unwind
 from gilprobe.explore.real import get_ident
 
 FREE: Final = (
@@ -337,6 +337,7 @@ class Run:
         if lost is not None:
             left.append(lost)
             self.pool.forget(lost.worker)
+            unwind(lost.ident)
         for task in self.tasks:
             if task.done or task is lost or task.worker.task is not task:
                 continue
