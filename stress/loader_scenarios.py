@@ -322,6 +322,10 @@ class Watching:
         self.watch.note("dataset.cache")
         self.seen.append(len(self.watch.found))
 
+    def write_as_owner(self) -> None:
+        """No worker's thread: what the dataset's owner writes is nobody's race."""
+        self.watch.note("dataset.cache")
+
 
 class _Info:
     def __init__(self, worker_id: int) -> None:
@@ -334,6 +338,10 @@ def _found_once(watching: Watching) -> None:
     assert sorted(found.workers) == [0, 1], f"workers {found.workers}"
     assert max(watching.seen) == 1
     assert watching.told == 1, f"told {watching.told} times"
+
+
+def _nobody_told(watching: Watching) -> None:
+    assert watching.told == len(watching.watch.found) == 0, f"told {watching.told} times"
 
 
 def _told_once(watching: Watching) -> None:
@@ -474,6 +482,7 @@ def scenarios(modules: Modules) -> list[Scenario]:
         Scenario("a worker fails to begin", dying("fails"), (_dying,), _dead_once),
         Scenario("a worker vanishes", dying("vanishes"), (_dying,), _dead_once),
         Scenario("writes", lambda: Watching(modules), (_write_0, _write_1), _found_once),
+        Scenario("writes of the owner", lambda: Watching(modules), (_write_0, Watching.write_as_owner), _nobody_told),
         Scenario("writes of three", lambda: Watching(modules), (_write_0, _write_1, _write_2), _told_once),
         Scenario("fault cost", lambda: Touching(modules), (_measure, _measure), _measured_once),
     ]  # fmt: skip

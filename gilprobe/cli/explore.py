@@ -116,6 +116,8 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise UsageError(f"cannot import {name}: {error}", "run it where the module is importable") from None
+    except Exception as error:
+        raise _broken(name, error) from error
 
 
 def _load_file(path: Path) -> Any:
@@ -126,5 +128,12 @@ def _load_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.resolve().parent))
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _broken(str(path), error) from error
     return module
+
+
+def _broken(name: str, error: Exception) -> UsageError:
+    return UsageError(f"importing {name} failed: {type(error).__name__}: {error}", "make it importable first")

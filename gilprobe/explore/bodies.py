@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gilprobe.errors import UsageError
-from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
+from gilprobe.explore import sane
+from gilprobe.explore.engine import STALL_S, Bodies, Outcome, Session, files_of
 from gilprobe.explore.observe import Observer
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.replayfile import save
@@ -42,6 +43,11 @@ def run(
             raise UsageError(
                 f"{body!r} is not callable", "bodies and state are callables; state() makes what they share"
             )
+    sane.limits(threads=threads, max_ops=max_ops, preemptions=preemptions, budget_s=budget_s)
+    sane.callables(final=final, invariant=invariant)
+    sane.fits(state, args, "state() makes what the bodies share")
+    for body in bodies:
+        sane.fits(body, (None,), "each body takes one argument, what state() made")
     started = cpu_s()
     deadline = raw_monotonic() + budget_s
     labels = tuple((getattr(b, "__name__", repr(b)),) for b in bodies)
@@ -54,6 +60,7 @@ def run(
     target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
     roots = [*bodies, state, final, args]
     with Session(files_of(*bodies, state, final), roots, every_instruction, restore_globals) as session:
+        session.busy_s = min(session.busy_s, max(budget_s, STALL_S))
         try:
 
             def execute(strategy: Strategy, observer: Any = None) -> Outcome:
@@ -193,7 +200,8 @@ def finish(
         )
     if outcome.uncontrolled is not None:
         where = place(outcome.uncontrolled)
-        story = f"UNCONTROLLED: {where} blocks in a call that is not modelled: {where.source}"
+        does = "blocks in a call that is not modelled" if not outcome.busy else "goes on and on without a change point"
+        story = f"UNCONTROLLED: {where} {does}: {where.source}"
         return Result(
             UNCONTROLLED,
             None,
@@ -213,10 +221,9 @@ def finish(
     else:
         shown = execute(Fixed(least), observer)
     if not shown.failed:
-        raise Nondeterministic(
-            f"the failing schedule ({outcome.oracle}) did not fail when run again",
-            "give the code under test no wall clock, random source or state kept between runs",
-        )
+        raise sane.wavering(execute, least, f"the failing schedule ({outcome.oracle}) did not fail when run again")
+    if shown.oracle == "linearizability" and target.get("model", "none") is None and len(labels) == 1:
+        raise sane.wavering(execute, least, "one thread alone did not do twice the same")
     pair = observer.updates_in_race() if outcome.oracle == "race" else racing_pair(shown.run, observer)
     replay_path = None
     if replay_dir is not None:

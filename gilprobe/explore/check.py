@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gilprobe.errors import UsageError
+from gilprobe.explore import sane
 from gilprobe.explore.bodies import explore_schedules, finish, nondeterministic
-from gilprobe.explore.engine import Session, files_of
+from gilprobe.explore.engine import STALL_S, Session, files_of
 from gilprobe.explore.operations import Call, Operations, Scenario, hypothesis
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.result import Nondeterministic, Result
@@ -57,12 +58,14 @@ def check(
     setup = Setup(cls, model, args, operations, invariant, threads, max_ops, preemptions, seed)
     if not callable(cls):
         raise UsageError(f"{cls!r} is not a class", "check() takes a class, or a callable that makes the object")
-    if threads < 1 or max_ops < 1 or preemptions < 0:
-        raise UsageError("threads and max_ops are at least 1, preemptions at least 0", "give larger numbers")
+    sane.limits(threads=threads, max_ops=max_ops, preemptions=preemptions, budget_s=budget_s)
+    sane.callables(model=model, invariant=invariant)
+    sane.fits(cls, args, "give the arguments that it is made with as args=(...)")
     chosen = Operations(cls, operations)
     started = cpu_s()
     deadline = raw_monotonic() + budget_s
     with Session(files_of(cls, model, invariant), [cls, model, invariant, args]) as session:
+        session.busy_s = min(session.busy_s, max(budget_s, STALL_S))
         explorer = Explorer(session, setup, chosen, deadline)
         try:
             explorer.explore()

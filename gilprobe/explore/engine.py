@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gilprobe.errors import UsageError
 from gilprobe.explore.gates import Gate, make_gate
 from gilprobe.explore.instrument import Instrument
 from gilprobe.explore.patching import Patches
@@ -47,6 +48,7 @@ class Outcome:
     culprit: str = ""
     stuck: list[Task] = field(default_factory=list)
     uncontrolled: Site3 | None = None
+    busy: bool = False  # uncontrolled, and not asleep
     inconclusive: bool = False
     run: Run = None  # type: ignore[assignment]
     state: Any = None
@@ -71,6 +73,7 @@ class Session:
         self.pool = Pool()
         self.finished: Gate = make_gate()
         self.schedules = 0
+        self.busy_s = BUSY_S
         self.early = False  # every timeout may end while other threads could go on
         self.unheeded = Unheeded(self.under)
         self._gc = gc.isenabled()
@@ -107,8 +110,7 @@ class Session:
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run
         try:
-            run.start()
-            lost = self._wait(run)
+            lost = None if run.start(0.2) else self._wait(run)
             outcome = self._judge(run, bodies, box, lost)
         finally:
             if any(not t.done for t in run.tasks):
@@ -124,9 +126,7 @@ class Session:
             outcome.state = box["state"]
         return outcome
 
-    def _wait(self, run: Run) -> tuple[Task, Site3] | None:
-        if run.finished.wait_for(0.2):
-            return None
+    def _wait(self, run: Run) -> tuple[Task, Site3, bool] | None:
         last = (-1, -1)
         since = raw_monotonic()
         asleep = busy = 0
@@ -143,10 +143,10 @@ class Session:
             else:
                 busy += 1
             waited = raw_monotonic() - since
-            if (waited > STALL_S and asleep > 4 * busy) or waited > BUSY_S:
+            if (waited > STALL_S and asleep > 4 * busy) or waited > self.busy_s:
                 if run.finished.wait_for(0):
                     return None
-                return task, self._where(task)
+                return task, self._where(task), asleep <= 4 * busy
         return None
 
     def _where(self, task: Task) -> Site3:
@@ -161,13 +161,17 @@ class Session:
             frame = frame.f_back
         return innermost or ("?", "?", 0)
 
-    def _judge(self, run: Run, bodies: Bodies, box: dict[str, Any], lost: tuple[Task, Site3] | None) -> Outcome:
+    def _judge(self, run: Run, bodies: Bodies, box: dict[str, Any], lost: tuple[Task, Site3, bool] | None) -> Outcome:
         if lost is not None:
-            return Outcome(uncontrolled=lost[1])
+            return Outcome(uncontrolled=lost[1], busy=lost[2])
         if run.livelock:
             return Outcome(inconclusive=True)
         if "setup_error" in box:
-            raise box["setup_error"]
+            error: Exception = box["setup_error"]
+            raise UsageError(
+                f"what the threads would share cannot be made: {type(error).__name__}: {error}",
+                "it must be made by one thread alone before threads can share it",
+            ) from error
         for task in run.tasks[1:]:
             if task.error is not None:
                 return Outcome("exception", task.error, task.name)

@@ -77,16 +77,16 @@ class Instrument:
 
     def _make_tracer(self) -> Any:
         has = self.under.has
-        locals_of: dict[CodeType, Any] = {}
+        locals_of: dict[int, Any] = {}  # by id(code): its hash is that of all its names and constants
 
         def call(frame: FrameType, _event: str, _arg: Any) -> Any:
             code = frame.f_code
-            local = locals_of.get(code)
+            local = locals_of.get(id(code))
             if local is None:
                 if not has(code.co_filename):
                     return None
-                self.learn(code)
-                local = locals_of[code] = _local_tracer(points_of(code))
+                self.learn(code)  # and keeps it
+                local = locals_of[id(code)] = _local_tracer(points_of(code))
             frame.f_trace_opcodes = True
             frame.f_trace_lines = False
             return local

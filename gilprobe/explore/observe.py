@@ -137,7 +137,7 @@ class Observer:
         _merge(self._clock(task), lock.clock)
         frame = _user_frame(lock)
         if frame is not None and not run.paused:
-            self.events.append(self._event(task, LockSite("acquire", lock), frame))
+            self.events.append(self._event(task, LockSite(("acquire", lock)), frame))
 
     def released(self, run: Run, task: Task, lock: ModelLock) -> None:
         lock.clock = dict(self._clock(task))

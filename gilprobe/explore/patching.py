@@ -6,6 +6,7 @@ what the modules under test can reach is walked; stdlib modules are patched by n
 
 from __future__ import annotations
 
+import _random
 import _thread
 import collections
 import concurrent.futures.thread
@@ -30,6 +31,9 @@ _make_rlock = _thread.RLock
 _SimpleQueue = queue.SimpleQueue
 _PySimpleQueue = queue._PySimpleQueue  # type: ignore[attr-defined]
 _start_new_thread = _thread.start_new_thread
+# random.seed's own, without what it does for seeds that are no integers.
+_generator: Any = random._inst
+_seed = _random.Random.seed
 _MAX_NODES = 100_000
 _MAX_ITEMS = 2_000
 
@@ -93,7 +97,7 @@ class Patches:
         self.models: dict[int, Any] = {}  # by the real object's id
         self.kept: list[Any] = []  # the real objects, so their ids stay theirs
         self.initial: list[tuple[ModelLock, int]] = []
-        self.restorers: list[Callable[[], None]] = []
+        self.restorer = restoring.Restorer()
         self.locals: list[Any] = []
         self.seen: set[int] = set()
         self._random_state = random.getstate()
@@ -129,7 +133,7 @@ class Patches:
                 workers.clear()
                 workers.update(was)
 
-        self.restorers.append(restore)
+        self.restorer.call(restore)
 
     def _set_attr(self, owner: Any, name: str, old: Any, new: Any) -> None:
         setattr(owner, name, new)
@@ -148,9 +152,9 @@ class Patches:
             lock.owner = None
             lock.waiters.clear()
             lock.clock = {}
-        for restore in self.restorers:
-            restore()
-        random.seed(0)
+        self.restorer()
+        _seed(_generator, 0)
+        _generator.gauss_next = None
 
     # -- the walk
 
@@ -258,7 +262,7 @@ class Patches:
         elif isinstance(value, threading.local):
             self.locals.append(value)
         elif hasattr(value, "cache_clear") and hasattr(value, "__wrapped__"):
-            self.restorers.append(value.cache_clear)
+            self.restorer.call(value.cache_clear)
             self._walk(value.__wrapped__)
         else:
             self._walk_instance(value)
@@ -304,7 +308,7 @@ class Patches:
             else:
                 self._walk(value)
                 if self.restoring and type(value) in _PLAIN and not name.startswith("__"):
-                    self.restorers.append(functools.partial(restoring.restore_attr, cls, name, value))
+                    self.restorer.attribute(cls, name, value)
         self.restoring = before
         for base in cls.__bases__:
             self._walk(base)
@@ -362,18 +366,18 @@ class Patches:
         if module is not None:
             for key, item in list(value.items()):
                 if type(item) in _PLAIN and not key.startswith("__"):
-                    self.restorers.append(functools.partial(restoring.restore_key, value, key, item))
+                    self.restorer.key(value, key, item)
             return
         if len(value) > _MAX_ITEMS:
             return
         if isinstance(value, dict):
-            self.restorers.append(functools.partial(restoring.restore_dict, value, dict(value)))
+            self.restorer.dict(value)
         elif isinstance(value, list):
-            self.restorers.append(functools.partial(restoring.restore_list, value, list(value)))
+            self.restorer.call(restoring.restore_list, value, list(value))
         elif isinstance(value, collections.deque):
-            self.restorers.append(functools.partial(restoring.restore_deque, value, list(value)))
+            self.restorer.call(restoring.restore_deque, value, list(value))
         elif isinstance(value, set):
-            self.restorers.append(functools.partial(restoring.restore_set, value, set(value)))
+            self.restorer.call(restoring.restore_set, value, set(value))
 
 
 _PLAIN = (int, float, str, bytes, bool, type(None), tuple)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import ctypes
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +18,13 @@ class Abandon(BaseException):
     """Unwinds a thread of a run that is over."""
 
 
+def unwind(ident: int) -> None:
+    """Raises Abandon in a thread that is given up, at its next instruction: a loop would never end, and what follows
+    a call that returns late would not be under control.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Abandon))
+
+
 class Work(Protocol):
     """What a worker asks of the run it serves."""
 
@@ -24,7 +32,7 @@ class Work(Protocol):
     tracer: Any
     locals: list[threading.local]
 
-    def finish(self, task: Task) -> None: ...
+    def finish(self, task: Task) -> Gate | None: ...
 
 
 class Task:
@@ -72,6 +80,10 @@ class Task:
         self.on_done: list[Task] = []
 
 
+def _nothing() -> None:
+    pass
+
+
 class Worker:
     """A pooled OS thread."""
 
@@ -86,8 +98,12 @@ class Worker:
         self.thread = threading.Thread(name=f"explored-{index}", daemon=True)
         born = raw_lock()
         born.acquire()
-        raw_thread(self._loop, (born,))
+        raw_thread(self._live, (born,))
         born.acquire()
+
+    def _live(self, born: Any) -> None:
+        with contextlib.suppress(Abandon):  # given up, just as it came out
+            self._loop(born)
 
     def _loop(self, born: Any) -> None:
         self.ident = get_ident()
@@ -95,8 +111,12 @@ class Worker:
         threading._active[self.ident] = self.thread  # type: ignore[attr-defined]
         self.thread._ident = self.ident  # type: ignore[attr-defined]
         born.release()
+        after: Gate | None = None  # whom the baton goes to
         while True:
-            self.gate.wait()
+            if after is None:
+                self.gate.wait()
+            else:
+                self.gate.pass_to(after)
             run, task = self.run, self.task
             if run is None or task is None:
                 return
@@ -114,7 +134,8 @@ class Worker:
             if run.tracer is not None:
                 sys.settrace(None)
             self.task = self.run = None
-            run.finish(task)
+            task.body = _nothing  # it holds the run, which would be a cycle
+            after = run.finish(task)
             del run, task
 
 

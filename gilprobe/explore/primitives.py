@@ -35,14 +35,14 @@ def current() -> tuple[Run, Task] | None:
     return run, task
 
 
-class LockSite:
-    """A change point at a synchronisation operation."""
+class LockSite(tuple[str, Any]):
+    """A change point at a synchronisation operation: (kind, what). A tuple, as none of its making runs in Python."""
 
-    __slots__ = ("kind", "what")
+    __slots__ = ()
 
-    def __init__(self, kind: str, what: Any) -> None:
-        self.kind = kind
-        self.what = what
+    @property
+    def kind(self) -> str:
+        return self[0]
 
 
 class ModelLock:
@@ -71,7 +71,7 @@ class ModelLock:
         if self.reentrant and self.count and self.owner is task:
             self.count += 1
             return True
-        run.point(task, LockSite("acquire", self))
+        run.point(task, LockSite(("acquire", self)))
         return self._take(run, task, blocking, None if timeout == -1 else timeout)
 
     def _take(self, run: Run, task: Task, blocking: bool, timeout: float | None) -> bool:
@@ -101,7 +101,7 @@ class ModelLock:
                 if self.count == 0 or (self.reentrant and self.owner is not task):
                     raise RuntimeError("cannot release un-acquired lock" if self.reentrant else "release unlocked lock")
                 if self.count == 1:
-                    run.point(task, LockSite("release", self))
+                    run.point(task, LockSite(("release", self)))
                     if run.observer is not None:
                         run.observer.released(run, task, self)
                     self._free(run)
@@ -121,9 +121,30 @@ class ModelLock:
         return self.count > 0
 
     def __enter__(self) -> bool:
+        # acquire(), once more: this is the hot path
+        run = active.run
+        if run is not None and not self.reentrant:
+            task = run.current
+            if task is not None and task.ident == get_ident():
+                run.point(task, LockSite(("acquire", self)))
+                if self.count or run.observer is not None:
+                    return self._take(run, task, True, None)
+                self.count = 1
+                self.owner = task
+                return True
         return self.acquire()
 
     def __exit__(self, *exc: object) -> None:
+        run = active.run
+        if run is not None and self.count == 1 and not self.reentrant and run.observer is None and not run.dead:
+            task = run.current
+            if task is not None and task.ident == get_ident():
+                run.point(task, LockSite(("release", self)))
+                self.count = 0
+                self.owner = None
+                if self.waiters:
+                    self._free(run)
+                return
         self.release()
 
     # What threading.Condition asks of its lock.
@@ -216,7 +237,7 @@ def start_thread(thread: threading.Thread) -> None:
         raise RuntimeError("threads can only be started once")
     if run.dead:
         raise Abandon
-    run.point(task, LockSite("start", thread))
+    run.point(task, LockSite(("start", thread)))
 
     def body() -> None:
         ident = get_ident()
@@ -246,7 +267,7 @@ def join_thread(thread: threading.Thread, timeout: float | None = None) -> None:
     run, task = here
     if child is task:
         raise RuntimeError("cannot join current thread")
-    run.point(task, LockSite("join", thread))
+    run.point(task, LockSite(("join", thread)))
     if not child.done:
         child.on_done.append(task)
         run.block(task, child, None if timeout is None else max(0.0, timeout))
@@ -260,7 +281,7 @@ def thread_is_alive(thread: threading.Thread) -> bool:
         return bool(_original["is_alive"](thread))
     here = current()
     if here is not None:
-        here[0].point(here[1], LockSite("is_alive", thread))
+        here[0].point(here[1], LockSite(("is_alive", thread)))
     return not child.done
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from gilprobe.explore.gates import Gate
-from gilprobe.explore.pool import Abandon, Pool, Task
+from gilprobe.explore.pool import Abandon, Pool, Task, unwind
 from gilprobe.explore.real import get_ident
 
 FREE: Final = (
@@ -46,34 +46,36 @@ class Run:
         self.strategy = strategy
         self.tracer = tracer
         self.observer = observer
-        self.tasks: list[Task] = []
-        self.current: Task | None = None
-        self.enabled = 0  # bits of the tasks that can go on, sleepers included
-        self.sleeping = 0  # bits of those that sleep
-        self.timed: list[Task] = []  # blocked with a deadline
-        self.now = 1_000_000.0
-        self.index = 0  # of the next decision
-        self.trace: list[int] = []  # per decision: the threads not chosen by default | FREE
-        self.stop_at = 0  # the next decision that the strategy wants to see
-        self.deviations: list[tuple[int, int]] = []  # (decision, task) wherever it was not the default
-        self.switches = 0
-        self.points = 0
-        self.preemptions: list[tuple[int, int, int]] = []  # (task left, its steps by then, task entered)
-        self.site: Any = None  # the change point of the preemption that the strategy is asked about
-        self.leaver: Task | None = None  # who could not go on, at a choice that is free
-        self.spin_mark = SPIN_LIMIT
-        self.dead = False
-        self.stuck: list[Task] = []
-        self.livelock = False
-        self.paused = 0  # > 0: no change points (set-up, sequential parts)
         self.finished = finished
-        self.timeouts_fired = 0
-        self.early = False  # every timeout may end while others could go on, not only those nobody heeds
-        self.unheeded: Callable[[FrameType], bool] = lambda _frame: False
-        self.capped = False  # not every choice was one: a poll or a busy loop would never end
-        self.timed_waits = 0  # waits with a timeout that could not end early, though others could go on
-        self.clock_reads = 0
+        self.tasks: list[Task] = []
+        self.timed: list[Task] = []  # blocked with a deadline
+        self.trace: list[int] = []  # per decision: the threads not chosen by default | FREE
+        self.deviations: list[tuple[int, int]] = []  # (decision, task) wherever it was not the default
+        self.preemptions: list[tuple[int, int, int]] = []  # (task left, its steps by then, task entered)
+        self.stuck: list[Task] = []
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
+        self.unheeded: Callable[[FrameType], bool] = _never_unheeded
+
+    # What a run begins with, made once: runs are many.
+    current: Task | None = None
+    enabled = 0  # bits of the tasks that can go on, sleepers included
+    sleeping = 0  # bits of those that sleep
+    now = 1_000_000.0
+    index = 0  # of the next decision
+    stop_at = 0  # the next decision that the strategy wants to see
+    switches = 0
+    points = 0
+    site: Any = None  # the change point of the preemption that the strategy is asked about
+    leaver: Task | None = None  # who could not go on, at a choice that is free
+    spin_mark = SPIN_LIMIT
+    dead = False
+    livelock = False
+    paused = 0  # > 0: no change points (set-up, sequential parts)
+    timeouts_fired = 0
+    early = False  # every timeout may end while others could go on, not only those nobody heeds
+    capped = False  # not every choice was one: a poll or a busy loop would never end
+    timed_waits = 0  # waits with a timeout that could not end early, though others could go on
+    clock_reads = 0
 
     # -- building
 
@@ -159,11 +161,13 @@ class Run:
 
     def _switch(self, task: Task, target: Task) -> None:
         self.switches += 1
-        self._wake(target)
+        if target.bit & self.sleeping:
+            self._wake(target)
         self.current = target
         self.spin_mark = self.index + SPIN_LIMIT
-        target.worker.gate.open()
-        self._park(task)
+        task.worker.gate.pass_to(target.worker.gate)
+        if self.dead:
+            raise Abandon
 
     def _park(self, task: Task) -> None:
         task.worker.gate.wait()
@@ -171,15 +175,15 @@ class Run:
             raise Abandon
 
     def _wake(self, target: Task) -> None:
-        if target.bit & self.sleeping:
-            self.sleeping &= ~target.bit
-            if target.deadline is not None and target.deadline > self.now:
-                self.now = target.deadline
-            target.deadline = None
-            if target in self.timed:
-                self.timed.remove(target)
-                target.timed_out = True
-                self.timeouts_fired += 1
+        """It slept."""
+        self.sleeping &= ~target.bit
+        if target.deadline is not None and target.deadline > self.now:
+            self.now = target.deadline
+        target.deadline = None
+        if target in self.timed:
+            self.timed.remove(target)
+            target.timed_out = True
+            self.timeouts_fired += 1
 
     def block(self, task: Task, on: Any, timeout: float | None) -> bool:
         """Until `unblock`; False when `timeout` (s, virtual) ran out: where no thread can go on, or `early`."""
@@ -234,12 +238,12 @@ class Run:
         self.sleeping |= task.bit
         self._yield(task)
 
-    def finish(self, task: Task) -> None:
-        """The last thing a worker does for a task; afterwards the run belongs to somebody else."""
+    def finish(self, task: Task) -> Gate | None:
+        """The last thing a worker does for a task; once the gate returned is open the run belongs to somebody else."""
         if self.dead:
             with contextlib.suppress(RuntimeError):  # the controller gave this thread up and waits no more
                 self.finished.open()
-            return
+            return None
         task.done = True
         self.enabled &= ~task.bit
         if self.observer is not None:
@@ -249,11 +253,12 @@ class Run:
                 self.unblock(waiter)
         target = None if task.index == 0 else self._next(task)  # the first thread's end is the run's
         if target is None:
-            self._end()
-            return
+            self._over()
+            return self.finished
         self.current = target
-        self._wake(target)
-        target.worker.gate.open()
+        if target.bit & self.sleeping:
+            self._wake(target)
+        return target.worker.gate
 
     def _yield(self, task: Task) -> None:
         target = self._next(task)
@@ -261,7 +266,8 @@ class Run:
             self._end()
             self._park(task)
         elif target is task:
-            self._wake(task)
+            if task.bit & self.sleeping:
+                self._wake(task)
         else:
             self._switch(task, target)
 
@@ -304,23 +310,22 @@ class Run:
             self.deviations.append((index, target.index))
         return target
 
-    def _end(self) -> None:
+    def _over(self) -> None:
         if not self.livelock:
             self.stuck = [t for t in self.tasks if not t.done]
         self.current = None
+
+    def _end(self) -> None:
+        self._over()
         self.finished.open()
 
     # -- called by the controller
 
-    def start(self) -> None:
+    def start(self, seconds: float) -> bool:
+        """Whether the run was over before so long."""
         self.strategy.begin(self)
-        first = self._next(None)
-        if first is None:
-            self._end()
-            return
-        self._wake(first)
-        self.current = first
-        first.worker.gate.open()
+        first = self.current = self.tasks[0]
+        return self.finished.pass_for(first.worker.gate, seconds)
 
     def abandon(self, lost: Task | None = None) -> list[Task]:
         """Unwinds what is left, one thread at a time; returns the tasks that did not end within a second.
@@ -332,6 +337,7 @@ class Run:
         if lost is not None:
             left.append(lost)
             self.pool.forget(lost.worker)
+            unwind(lost.ident)
         for task in self.tasks:
             if task.done or task is lost or task.worker.task is not task:
                 continue
@@ -342,6 +348,10 @@ class Run:
                 self.pool.forget(task.worker)
         self.current = None
         return left
+
+
+def _never_unheeded(_frame: FrameType) -> bool:
+    return False
 
 
 def _next_bit(mask: int, after: int) -> int:

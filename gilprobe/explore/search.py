@@ -6,6 +6,7 @@ A schedule is its deviations from the default one (nobody is preempted; when a t
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -142,10 +143,16 @@ class Randomly:
         run.stop_at = 0
 
     def pick(self, run: Run, current: Task | None, choices: int, default: Task) -> Task:
-        if current is not None and self.rng.random() > self.probability:
+        rng = self.rng
+        if current is not None and rng.random() > self.probability:
             return default
-        bits = [t for t in run.tasks if choices & t.bit]
-        return self.rng.choice(bits)
+        indices = _indices(choices)
+        return run.tasks[indices[int(rng.random() * len(indices))]]
+
+
+@functools.cache
+def _indices(mask: int) -> tuple[int, ...]:
+    return tuple(bits(mask))
 
 
 @dataclass(slots=True)

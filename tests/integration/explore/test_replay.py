@@ -107,11 +107,16 @@ def test_an_edit_of_the_code_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "status", "said"),
     [(["nowhere:Class"], 2, "cannot import nowhere"), (["subject:Nothing"], 2, "has no Nothing"),
-     ([], 2, "nothing to explore"),
+     ([], 2, "nothing to explore"), (["broken.py:Class"], 2, "importing broken.py failed: SyntaxError"),
+     (["unmade:Class"], 2, "cannot be made: ValueError: not today"),
      (["--replay", "subject.py"], 2, "is not a replay file")],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said(tmp_path: Path, args: list[str], status: int, said: str) -> None:
     (tmp_path / "subject.py").write_text(SUBJECT)
+    (tmp_path / "broken.py").write_text("def (")
+    (tmp_path / "unmade.py").write_text(
+        "class Class:\n    def __init__(self): raise ValueError('not today')\n    def f(self): pass\n"
+    )
     done = gilprobe(tmp_path, *args)
     assert (done.returncode, said in done.stderr) == (status, True), done.stderr
 
