@@ -20,7 +20,8 @@ typedef struct {
 } Birth;
 
 static Birth births[1 << BIRTH_BITS];
-static _Atomic bool lost[1 << BIRTH_BITS]; /* at a window's home: the birth of a lock that may live is no longer there */
+static _Atomic bool
+    lost[1 << BIRTH_BITS]; /* at a window's home: the birth of a lock that may live is no longer there */
 _Atomic uint32_t gp_birth_clock = 1;
 _Atomic uint64_t gp_births_dropped;
 

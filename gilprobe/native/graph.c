@@ -3,9 +3,7 @@
 
 #include <string.h>
 
-static bool anyone_live(const Graph *graph, int but) {
-    return graph->live_count > (graph->nodes[but].live ? 1 : 0);
-}
+static bool anyone_live(const Graph *graph, int but) { return graph->live_count > (graph->nodes[but].live ? 1 : 0); }
 
 static bool is_live_user(const Graph *graph, int waiter, int i) {
     const Node *other = &graph->nodes[i];

@@ -48,9 +48,9 @@ typedef struct {
     uint32_t holder_tid;
     int32_t target;
     uint32_t checks; /* that saw this same wait, one after the other */
-    uint8_t need; /* NeedKind */
-    uint8_t whom; /* NeedWhom */
-    bool stable;  /* the same wait as at the last check */
+    uint8_t need;    /* NeedKind */
+    uint8_t whom;    /* NeedWhom */
+    bool stable;     /* the same wait as at the last check */
     bool live;
     bool worker; /* of a ThreadPoolExecutor */
     bool wanted; /* another waits for something that this one holds */
@@ -61,11 +61,11 @@ typedef struct {
     Node *nodes;
     int count;
     int live[GP_MOST_NODES], live_count; /* as gp_graph_liveness found them */
-    bool any_waits; /* that have stood since the last check */
-    uint32_t same;  /* checks for which nobody's wait has changed */
-    bool unchanged; /* for long: what was found then still holds */
-    bool listed;    /* a thread has come or gone */
-    bool handlers;  /* the program handles signals in Python: a handler may end any wait */
+    bool any_waits;                      /* that have stood since the last check */
+    uint32_t same;                       /* checks for which nobody's wait has changed */
+    bool unchanged;                      /* for long: what was found then still holds */
+    bool listed;                         /* a thread has come or gone */
+    bool handlers;                       /* the program handles signals in Python: a handler may end any wait */
 } Graph;
 
 typedef struct {
@@ -99,7 +99,7 @@ int gp_graph_cycles(Graph *graph, Cycle *cycles, int most);
 /* needs.c: the threads and their waits; then, which costs more, whom each standing wait is for */
 void gp_graph_fill(Graph *graph, Node *nodes);
 void gp_graph_resolve(Graph *graph);
-void gp_graph_look_again(Graph *graph); /* in the same check */
+void gp_graph_look_again(Graph *graph);        /* in the same check */
 bool gp_is_attached(const LockThread *thread); /* free-threaded: its state has not been let go of */
 
 /* story.c */

@@ -9,7 +9,9 @@
 #define OWNER_BITS 15
 #define MOST_FRAMES 48
 #define ATTACHED 1
-#define THREAD_STATE_STATE 40 /* PyThreadState.state, 3.13 and later (CPython Include/cpython/pystate.h) */
+#define THREAD_STATE_STATE                                                                       \
+    40u /* PyThreadState.state of 3.13; one int more before it in 3.14 and in 3.15 each (CPython \
+           Include/cpython/pystate.h) */
 #define SURE_CHECKS 6
 #define LOOK_AGAIN_CHECKS 50
 #define MOST_WANTED 16
@@ -278,9 +280,7 @@ static void finds_whom(Graph *graph, int at) {
 }
 
 /* Who asks for a Python lock or for the GIL itself lets go of it before it blocks: such a one has only just got it. */
-static bool gave_gil_away(const Node *node) {
-    return node->stable && (node->wait_id & 1 || node->need == GP_NEED_GIL);
-}
+static bool gave_gil_away(const Node *node) { return node->stable && (node->wait_id & 1 || node->need == GP_NEED_GIL); }
 
 static void holds_gil(const Graph *graph, Node *node) {
     node->target = NOBODY;
@@ -294,7 +294,8 @@ static void holds_gil(const Graph *graph, Node *node) {
 
 bool gp_is_attached(const LockThread *thread) {
     int32_t state = 0;
-    return thread && gp_read_safely(&state, thread->state + THREAD_STATE_STATE, 4) && state == ATTACHED;
+    uint32_t at = THREAD_STATE_STATE + 4u * (gp_python.minor - 13u);
+    return thread && gp_python.minor >= 13 && gp_read_safely(&state, thread->state + at, 4) && state == ATTACHED;
 }
 
 /* Published by the hooks. */

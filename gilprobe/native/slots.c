@@ -35,9 +35,7 @@ static uint32_t tid_offset; /* 0 = not known */
 Slot *gp_slots_all(void) { return atomic_load_explicit(&all_slots, memory_order_acquire); }
 
 /* Another number after a thread came or went. */
-uint64_t gp_slots_changed(void) {
-    return (uint64_t)atomic_load(&next_thread) << 32 | atomic_load(&gp_live_threads);
-}
+uint64_t gp_slots_changed(void) { return (uint64_t)atomic_load(&next_thread) << 32 | atomic_load(&gp_live_threads); }
 
 #define ADDRESS_BITS 48
 static Slot *slot_at(uint64_t tagged) { return (Slot *)(tagged & ((1ull << ADDRESS_BITS) - 1)); }

@@ -117,7 +117,7 @@ extern _Atomic uint64_t gp_locks_dropped;
 /* lock_threads.c */
 LockThread *gp_lock_threads(void);
 extern _Atomic uint32_t gp_lock_threads_changed; /* after one came or went */
-LockThread *gp_lock_thread_new(void); /* for this thread; NULL where it can have none */
+LockThread *gp_lock_thread_new(void);            /* for this thread; NULL where it can have none */
 void gp_lock_threads_setup(void);
 void gp_locks_forked(void);
 

@@ -19,7 +19,7 @@
 #define MOST_CYCLES 16
 #define MOST_TOLD 256
 #define SHARE_OF_CORE 0.0015 /* that resolving the graph may use in the long run */
-#define BURST_NS 20000000   /* and as much more at once: what a deadlock among a thousand threads takes to be sure */
+#define BURST_NS 20000000    /* and as much more at once: what a deadlock among a thousand threads takes to be sure */
 #define STACK_BYTES (512u << 10)
 
 static Node nodes[GP_MOST_NODES];
@@ -29,7 +29,7 @@ static _Atomic int running; /* 0 no, 1 yes, 2 asked to end; also the futex it sl
 static uint64_t told[MOST_TOLD];
 static uint32_t told_count, standstill_checks;
 static bool standstill_told;
-static int64_t owed_ns; /* of CPU time */
+static int64_t owed_ns;     /* of CPU time */
 static _Atomic bool paused; /* around fork() */
 
 /* Signals other than SIGINT with the handler that SIGINT has: Python's own, so the program has handlers in Python. */

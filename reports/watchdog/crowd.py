@@ -1,6 +1,8 @@
-"""crowd.py SECONDS [still|busy|apart]: 1,000 threads that hold 10 locks each and wait for one Event (apart: each for its
-own); busy: 20 of them pass two locks around, and so wait for longer than the time between two checks. Prints the share of one core that the
-watchdog used."""
+"""crowd.py SECONDS [still|busy|apart]: 1,000 threads hold 10 locks each and wait for one Event (apart: each its own).
+
+busy: 20 of them pass two locks around, and so wait for longer than the time between two checks. Prints the share of one
+core that the watchdog used.
+"""
 
 import os
 import sys

@@ -42,6 +42,12 @@ def test_the_gil_held_for_ever_by_c_code_is_told_with_the_line_that_called_it(gi
     assert any(frame["function"].endswith("spins") for frame in stall["gil"]["stack"])
 
 
+def test_idle_threads_that_wake_and_lack_the_gil_for_a_moment_are_no_stall(gil_python: Python) -> None:
+    outcome = run(gil_python, "stalls.py", "woken_late", limit_s=1.5)
+    assert outcome.status == 0 and "gilprobe:" not in outcome.stderr
+    assert outcome.profile.stalls == ()
+
+
 def test_a_stop_of_the_world_that_one_thread_never_joins_is_told_with_that_thread(free_threaded_python: Python) -> None:
     outcome = run(free_threaded_python, "stalls.py", "world_stopped", limit_s=0.5, until="gilprobe: stall")
     assert outcome.told_ns

@@ -34,6 +34,25 @@ def gil_forever():
     spins()
 
 
+def woken_late():
+    """Idle for longer than the limit, then without the GIL for less."""
+    go, ready = threading.Event(), threading.Barrier(9)
+
+    def idle():
+        ready.wait()
+        go.wait()
+
+    threads = [threading.Thread(target=idle) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    time.sleep(1.8)
+    go.set()
+    ctypes.PyDLL(None).usleep(400_000)  # keeps the GIL
+    for thread in threads:
+        thread.join()
+
+
 def world_stopped():
     """Free-threaded: one asks all to pause, and one never does."""
     import gc
