@@ -60,6 +60,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 def canvas(chromium: Browser) -> tuple[float, float, float]:
     chromium.run("location.hash = '#threads'")
     chromium.wait("document.querySelector('.timeline canvas')?.clientHeight > 50")
+    chromium.run("document.querySelector('.timeline').scrollIntoView({ block: 'center' })")
     chromium.frames()
     x, y, width = chromium.run(
         "(({ x, y, width }) => [x, y, width])(document.querySelector('.timeline canvas').getBoundingClientRect())"

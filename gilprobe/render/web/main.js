@@ -2,7 +2,7 @@
 import { load } from "./data.js";
 import { blockingView } from "./blocking.js";
 import { Flame } from "./flame.js";
-import { el, select } from "./words.js";
+import { EXPLAINED, LABELS, el, select } from "./words.js";
 import { cudaView, ordersView } from "./orders.js";
 import { loaderView } from "./loader.js";
 import { spansView } from "./spans.js";
@@ -25,6 +25,7 @@ const makers = (recording, finding) => ({
   spans: () => spansView(recording),
   loader: () => loaderView(recording),
   cuda: () => cudaView(recording),
+  unseen: () => el("div", {}, el("h2", {}, "What the words mean"), el("dl", { class: "unseen" }, ...Object.entries(EXPLAINED).flatMap(([kind, text]) => [el("dt", {}, LABELS[kind]), el("dd", {}, text)]))),
 });
 
 const start = async () => {

@@ -27,6 +27,24 @@ export const LABELS = {
   held: "holds the GIL", waiting: "waits for another thread",
 };
 
+/** For who has never heard of them. @type {Record<string, string>} */
+export const EXPLAINED = {
+  cpu: "On a core, doing the program's own work.",
+  gc: "Python's garbage collector looks for objects that nobody can reach any more.",
+  stall: "On a core, but standing still: another core has just changed the memory this one needs, above all the reference count of an object that several threads use. Only without the GIL.",
+  spin: "On a core, trying again and again to get a lock, in the hope that it is free sooner than sleeping and waking would take.",
+  gil: "Wants to run Python code while another thread has the GIL (the global interpreter lock), which only one thread has at a time.",
+  lock: "Wants a lock of the program's own (threading.Lock and what is made of it) that another thread has.",
+  object: "Without the GIL each list, dict or other object has a small lock of its own; another thread has it.",
+  "stop-the-world": "All threads stand still for a moment, so that one can do what nobody may see half done: collect garbage, or change a class.",
+  import: "Imports a module that another thread is just importing.",
+  native: "Wants a lock inside a C or C++ library that another thread has.",
+  runnable: "Could run, but all cores are taken: by the program's other threads, or by other programs.",
+  idle: "Has no work: waits at an empty queue, for a condition or for another thread's end. Nobody's fault, and in no share.",
+  "sleep-io": "Asleep by its own wish, or waiting for a disk, a network or a process.",
+  running: "Between two waits. How much of it was running and how much ready is known only as a sum.",
+};
+
 /**
  * An element. Text is set as text: what a recording names is never markup.
  * @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node|string|null|undefined)} children
@@ -49,7 +67,7 @@ export const el = (tag, attributes = {}, ...children) => {
 export const colour = (kind) => getComputedStyle(document.documentElement).getPropertyValue(`--k-${kind}`).trim() || "#888";
 
 /** @param {string} kind @returns {HTMLElement} */
-export const chip = (kind) => el("span", { class: "chip" }, el("i", { class: `k-${kind}` }), LABELS[kind] ?? kind);
+export const chip = (kind) => el("span", { class: "chip", title: EXPLAINED[kind] ?? null }, el("i", { class: `k-${kind}` }), LABELS[kind] ?? kind);
 
 /** @param {() => void} work at most once a frame @returns {() => void} */
 export const eachFrame = (work) => {
