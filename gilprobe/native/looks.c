@@ -5,10 +5,8 @@
  * counts for those that were not chosen. */
 #include "core.h"
 
-/* Every wait of a thread that is usually half so long without a core, or whose waits are 8 ms. */
+/* Every wait of a thread that is usually half so long without a core, or whose waits are four times so long. */
 #define ALWAYS_NS 512000u
-/* So much of a wait's length and of what is longer: a look at each slice of the GIL would be 1 % of the run. */
-#define SHORT_NS 100000u
 /* One long wait among short ones: so much more often are the next ones looked at. */
 #define MOST_NS (16 * ALWAYS_NS)
 /* A look is a large part of a thread that ends so soon. */
@@ -34,8 +32,7 @@ void gp_look_begin(Slot *slot, OpenWait *wait) {
     if (wait->start_ns - slot->record->start_ns < YOUNG_NS)
         return;
     const Usual *usual = &slot->usual[gp_is_io(wait->op)];
-    uint32_t length_ns = usual->wait_ns / 4, long_ns = SHORT_NS + usual->wait_ns / 50, weight = 1;
-    uint32_t worth_ns = 2 * usual->delay_ns + (length_ns < long_ns ? length_ns : long_ns);
+    uint32_t worth_ns = 2 * usual->delay_ns + usual->wait_ns / 4, weight = 1;
     if (worth_ns < ALWAYS_NS) {
         weight = ALWAYS_NS / (worth_ns + 1);
         if (weight > 1 && next_random(slot) % weight)
@@ -60,7 +57,7 @@ void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns) {
     wait->look_run_delay_ns = end_run_delay_ns - wait->look_run_delay_ns;
     /* While it asked, the thread may have lost its core, too. That would be multiplied: taken off is what asking once
      * more brings, as much as from within the first answer to the wait and from the wait to within the second. */
-    wait->look_own_ns = wait->look_weight > 1 ? gp_run_delay(slot) - end_run_delay_ns : 0;
+    wait->look_own_ns = gp_is_io(wait->op) && wait->look_weight > 1 ? gp_run_delay(slot) - end_run_delay_ns : 0;
 }
 
 /* wake_ns: what the record has of this wait. */
