@@ -123,6 +123,7 @@ RIVALS: dict[str, tuple[str, Callable[[Pictures], Epoch]]] = {
 def measure(work: Path, pairs: int, name: str) -> dict[str, Any]:
     """Images a second and CPU seconds an image, ours over theirs, each pair back to back with either first.
 
+    All in one process: what ours asks of glibc (gilprobe/loader/freed_memory.py) serves the rival's threads as well.
     Speeds hold on a quiet machine, or `--ahead` of other programs. Beside them the kernel decides: the more threads a
     loader has, and the more often they sleep, the larger is its part of the cores, whatever it costs.
     """
