@@ -75,7 +75,7 @@ def classify(
     if op in (Op.COND, Op.FUTEX):
         # A condition of a C++ library: its threads wait there for work, and others for its results.
         return Classified(IdleKind.CONDITION)
-    if timed and op == Op.SEM and not sites and subject in (Subject.SEMAPHORE, Subject.UNKNOWN):
+    if timed and op == Op.SEM and not sites and subject != Subject.RUNTIME:
         # A C thread's alarm clock, such as faulthandler.dump_traceback_later's: it waits to be called off.
         return Classified(IdleKind.CONDITION)
     if op == Op.YIELD and in_library:

@@ -188,15 +188,15 @@ def _garbage(profile: Profile, console: Console) -> None:
 
 
 def _gil_holds(profile: Profile, console: Console) -> None:
-    """Those that kept others waiting."""
+    """Those that kept others waiting. Rich takes what 80 columns lack from every column alike, so none may ask more."""
     table = _table(("GIL held", True, 8), ("by", False, 10), ("in", False, 24), ("at", False, 20))
     shown = [hold for hold in profile.gil_holds if hold.waiters or hold.open][:MOST_HOLDS]
     for hold in shown:
         table.add_row(
             seconds(hold.held_s),
-            plain(hold.thread, 20),
-            native_words(hold) or "(no sample)",
-            place(own_frame(hold.stack)),
+            plain(hold.thread, 14),
+            plain(native_words(hold) or "(no sample)", 30),
+            plain(place(own_frame(hold.stack)), 25),
         )
     if shown:
         console.print()

@@ -12,6 +12,8 @@ from gilprobe.model import (
     Accounting,
     Finding,
     Frame,
+    GilHold,
+    NativeFunction,
     NotObserved,
     Process,
     Profile,
@@ -116,3 +118,12 @@ def test_only_a_waterfall_lets_it_say_how_much_faster_than_one_thread() -> None:
     assert answer(replace(plain, waterfall=Waterfall("one", 8.0, 7.9, ()))) == (
         "8 threads ran 7.9x as fast as one. Hardly anything is lost."
     )
+
+
+def test_long_names_of_functions_leave_the_times_and_threads_of_the_longest_holds() -> None:
+    native = tuple(NativeFunction("_PyEval_EvalFrameDefault_" * 4, "libpython3.12.so.1.0", 0.5) for _ in range(2))
+    hold = GilHold("worker", 1, 1, 0.0, 0.25, 1, (Frame("f" * 60, "/srv/a.py", 5),), native, 5)
+    out = io.StringIO()
+    print_summary(replace(crowded(count=1), gil_holds=(hold,)), out)
+    (row,) = (line for line in out.getvalue().splitlines() if "_PyEval" in line)
+    assert row.split()[:3] == ["250", "ms", "worker"]
