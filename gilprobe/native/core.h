@@ -452,6 +452,7 @@ static inline void gp_gil_signalled(Slot *slot, uint64_t condition, void *caller
         gp_gil_signalled_first(slot, condition, caller);
 }
 
+uint64_t gp_gil_first(void);
 bool gp_gil_condition(Slot *slot, uint64_t condition, void *caller, bool timed);
 void gp_gil_wait_begin(Slot *slot, uint64_t condition, void *caller);
 void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *deadline, bool timed_out);

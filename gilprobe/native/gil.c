@@ -15,6 +15,9 @@
 static _Atomic uint64_t gils[MOST_GILS];
 static _Atomic uint32_t gil_count;
 
+/* That of the main interpreter, as a rule; 0 = none has been seen. */
+uint64_t gp_gil_first(void) { return atomic_load_explicit(&gils[0], memory_order_relaxed); }
+
 static bool known(uint64_t condition) {
     uint32_t count = atomic_load_explicit(&gil_count, memory_order_acquire);
     for (uint32_t i = 0; i < count && i < MOST_GILS; i++)

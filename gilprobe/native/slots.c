@@ -208,6 +208,7 @@ static void begin_at_birth(Slot *slot) {
         uint32_t tid = *(const uint32_t *)((const char *)pthread_self() + tid_offset);
         thread_begin(slot, tid, atomic_load_explicit(&usual_cpu_ns, memory_order_relaxed), 0);
     }
+    slot->gil_condition = gp_gil_first();
     atomic_fetch_add_explicit(&gp_live_threads, 1, memory_order_relaxed);
 }
 
