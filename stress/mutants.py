@@ -48,6 +48,7 @@ EQUIVALENT = {
     ("writes", "target in self._found of worker_id is None or target in self._found"):
         "a short cut: the check under the lock decides",
     ("iterator", "if worker.alive"): "nobody reads a dead worker's queue",
+    ("iterator", "iterator._job.stopped = True"): "shutdown() tells each one; this only tells them sooner",
 }  # fmt: skip
 
 
@@ -218,6 +219,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="mutants whose line contains this text")
     parser.add_argument("--scenario", default="", help="scenarios whose name contains this text")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
+    parser.add_argument(
+        "--before", type=Path, help="such a file of the same sources, whose mutants are not judged again"
+    )
+    parser.add_argument("--seconds", type=float, default=1e9, help="no mutant is begun after so long")
     options = parser.parse_args(arguments)
     try:
         import torch  # noqa: F401
@@ -227,7 +232,9 @@ def main(arguments: list[str]) -> int:
     warnings.simplefilter("ignore")
     logging.disable()
     sys.unraisablehook = lambda _: None  # finalizers of schedules that were given up
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = json.loads(options.before.read_text())["mutants"] if options.before else []
+    known = {row["mutant"] for row in rows}
+    end, whole = time.monotonic() + options.seconds, True
     equivalent: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, folder)
@@ -248,7 +255,12 @@ def main(arguments: list[str]) -> int:
                 equivalent[str(mutant)] = reason
                 print(f"equivalent {mutant}: {reason}", flush=True)
                 continue
+            if str(mutant) in known:
+                continue
             start = time.monotonic()
+            if start > end:
+                whole = False
+                continue
             modules = copied(Path(folder), f"mutant_{number}", mutant)
             scenario, how, schedules = judge(modules, options.budget, options.seed, options.schedules, options.scenario)
             rows.append({
@@ -264,7 +276,7 @@ def main(arguments: list[str]) -> int:
     if options.out:
         results = {
             "seed": options.seed, "killed": killed, "total": len(rows), "unchanged_schedules": unchanged[2],
-            "mutants": rows, "equivalent": equivalent,
+            "mutants": rows, "equivalent": equivalent, "whole": whole,
         }  # fmt: skip
         options.out.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     return 0 if share >= BAR else 1

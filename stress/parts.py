@@ -49,11 +49,12 @@ class Size:
 
 FULL = Size(200, 20, 100_000, 240.0, 10_000, 100, 5.0, False)
 SHORT = Size(5, 2, 4_000, 20.0, 300, 5, 1.0, True)
+MUTANTS_S = 500.0  # of one run; the next one goes on with the rest
 CASES = [*classic.CASES, *harder.CASES, *unseen.CASES]
 
 
-def _command(name: str, size: Size) -> dict[str, Any]:
-    """One of the parts with a command of its own, into a file of its own."""
+def _command(name: str, size: Size, before: Any = None) -> dict[str, Any]:
+    """One of the parts with a command of its own, into a file of its own. Mutants go on where `before` ended."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         arguments = [sys.executable, "-m", f"stress.{name}", "--out", str(out)]
@@ -61,6 +62,12 @@ def _command(name: str, size: Size) -> dict[str, Any]:
             arguments += ["--budget", "1"]
         if size.short and name == "mutants":
             arguments += ["--budget", "0.5", "--schedules", "10"]
+        if name == "mutants":
+            arguments += ["--seconds", str(MUTANTS_S)]
+            if before is not None:
+                earlier = Path(folder) / "before.json"
+                earlier.write_text(json.dumps(before))
+                arguments += ["--before", str(earlier)]
         subprocess.run(arguments, cwd=ROOT, check=False)
         if not out.exists():
             return {"skipped": f"python -m stress {name} says why"}
@@ -83,7 +90,7 @@ PARTS = [
     Part("campaigns", lambda s, b: campaigns.measure_all(s.campaign_s, loader=False)),
     Part("loader", lambda s, b: campaigns.measure_all(s.campaign_s, loader=True), ("this",)),
     Part("sanitizers", lambda s, b: _command("sanitizers", s), ("3.13",)),
-    Part("mutants", lambda s, b: _command("mutants", s), ("this",), 1_500),
+    Part("mutants", lambda s, b: _command("mutants", s, b), ("this",), 1_500),
     Part("rivals", lambda s, b: _command("rivals", s), ("this",), 1_500),
 ]
 

@@ -116,7 +116,7 @@ class Session:
             if any(not t.done for t in run.tasks):
                 _executors_log.disabled = True  # its workers would each log that they were unwound
                 try:
-                    if run.abandon(lost[0] if lost is not None else None):
+                    if run.abandon(None if lost is None else lost[0], lost is not None and lost[2]):
                         self.finished = make_gate()  # those left behind may open theirs at any time
                 finally:
                     _executors_log.disabled = False

@@ -8,6 +8,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Protocol
 
 from gilprobe.explore.gates import Gate, make_gate
@@ -19,10 +20,23 @@ class Abandon(BaseException):
 
 
 def unwind(ident: int) -> None:
-    """Raises Abandon in a thread that is given up, at its next instruction: a loop would never end, and what follows
-    a call that returns late would not be under control.
+    """Raises Abandon in a thread that is given up while it computes: a loop would never end.
+
+    Not in one that sleeps in a call: what nobody fetches keeps the evaluation of all other threads slow (ceval_gil.c,
+    SIGNAL_ASYNC_EXC), and on 3.11 a traced thread for ever at its next function. There the tracer raises it.
     """
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Abandon))
+    if sys.version_info >= (3, 12):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Abandon))
+        return
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        if frame.f_trace is not None:
+            frame.f_trace = _abandon
+        frame = frame.f_back
+
+
+def _abandon(_frame: FrameType, _event: str, _arg: Any) -> Any:
+    raise Abandon
 
 
 class Work(Protocol):

@@ -34,7 +34,7 @@ def callables(**given: Any) -> None:
 def fits(what: Any, args: tuple[Any, ...], hint: str) -> None:
     """Whether `what` can be called with `args`; what has no signature is let through."""
     try:
-        signature = inspect.signature(what)
+        signature = inspect.signature(what, follow_wrapped=False)
     except (TypeError, ValueError):
         return
     try:

@@ -327,7 +327,7 @@ class Run:
         first = self.current = self.tasks[0]
         return self.finished.pass_for(first.worker.gate, seconds)
 
-    def abandon(self, lost: Task | None = None) -> list[Task]:
+    def abandon(self, lost: Task | None = None, busy: bool = False) -> list[Task]:
         """Unwinds what is left, one thread at a time; returns the tasks that did not end within a second.
 
         `lost` sits in a call that nobody controls: it is left where it is.
@@ -337,7 +337,8 @@ class Run:
         if lost is not None:
             left.append(lost)
             self.pool.forget(lost.worker)
-            unwind(lost.ident)
+            if busy:
+                unwind(lost.ident)
         for task in self.tasks:
             if task.done or task is lost or task.worker.task is not task:
                 continue
