@@ -135,6 +135,8 @@ def _idle_by_frames(sites: Sequence[Site], type_name: str) -> str | None:
     if not sites:
         return None
     innermost = sites[0]
+    if innermost.file.endswith("gevent/_threading.py") and any(site.function == "Queue.get" for site in sites[:3]):
+        return IdleKind.QUEUE  # a worker of gevent's own pool of threads
     if innermost.file.endswith("threading.py"):
         if innermost.function in JOINS:
             return IdleKind.JOIN
@@ -142,8 +144,6 @@ def _idle_by_frames(sites: Sequence[Site], type_name: str) -> str | None:
             return _work_waited_for(sites)
     elif _waits_for_jobs(innermost):
         return IdleKind.QUEUE
-    elif innermost.file.endswith("gevent/_threading.py") and any(site.function == "Queue.get" for site in sites[:3]):
-        return IdleKind.QUEUE  # a worker of gevent's own pool of threads
     elif innermost.file.endswith("multiprocessing/synchronize.py") and innermost.function == "Condition.wait":
         return IdleKind.CONDITION
     return None

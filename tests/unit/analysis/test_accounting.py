@@ -95,3 +95,11 @@ def test_a_recording_without_threads_clears_no_one(tmp_path: Path) -> None:
     found = profile(tmp_path)
     assert not found.threads
     assert "nothing can be said" in found.findings[0].title
+
+
+def test_a_worker_of_gevents_pool_idles(tmp_path: Path) -> None:
+    names = ("acquire_with_timeout", "_Condition.wait", "Queue.get")
+    codes = b"".join(code(11 + at, "/site/gevent/_threading.py", name) for at, name in enumerate(names))
+    waited = wait(1, 1, count=1, total_ns=5 * SECOND, op=Op.SEM, subject=Subject.SEMAPHORE, stack_id=2)
+    (only,) = profile(tmp_path, thread(1), codes + stack(2, 11, 12, 13), waited).threads
+    assert (only.wait_s, only.idle_s) == ({}, {"queue": 5.0})
