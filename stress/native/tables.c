@@ -66,6 +66,8 @@ void gp_counter_stop(Slot *slot) { (void)slot; }
 void gp_sampler_start(Slot *slot, bool fresh) { (void)slot, (void)fresh; }
 void gp_sampler_stop(Slot *slot) { (void)slot; }
 void gp_name_thread(Slot *slot, const char *frame) { (void)slot, (void)frame; }
+void gp_name_other_thread(Slot *slot) { (void)slot; }
+uint64_t gp_gil_first(void) { return 0; }
 
 #define THREADS 3
 static _Atomic bool over;
