@@ -19,8 +19,8 @@ THREADS = """
 import ctypes, os, signal, subprocess, sys, threading, time
 lock = threading.Lock()
 def hold(gate):
-    gate.wait()
     for _ in range(10):
+        gate.wait()
         with lock: time.sleep(0.002)
         time.sleep(0.0005)
 def contend():
