@@ -8,6 +8,7 @@ batch a task, as torch's loader and ours do it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -189,7 +190,8 @@ def _counted() -> float:
 def _children() -> list[int]:
     found = []
     for task in Path("/proc/self/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends just now
+            found += [int(pid) for pid in (task / "children").read_text().split()]
     return found
 
 
