@@ -28,15 +28,20 @@ def test_waits_for_a_lock_are_as_long_as_the_script_measured(any_python: Python,
 def test_waits_are_blamed_on_the_function_that_released_the_lock(any_python: Python) -> None:
     recorded = record(any_python.executable, "locks.py", "releasers")
     counted: dict[str, int] = {}
+    spun = 0
     for wait in recorded.profile.waits:
         if wait.kind == "lock":
+            spun += wait.count - sum(releaser.count for releaser in wait.releasers)
             for releaser in wait.releasers:
                 function = releaser.stack[0].function.rpartition(".")[2]
                 counted[function] = counted.get(function, 0) + releaser.count
     waited, releases = recorded.truth["waited"], recorded.truth["releases"]
     assert set(counted) == set(releases)
     # A waiter that comes too late, on a busy machine, finds the lock free: that release ended no wait.
-    assert all(waited[name] <= counted[name] <= releases[name] for name in releases), (counted, waited, releases)
+    assert all(counted[name] <= releases[name] for name in releases), (counted, releases)
+    # One that still spun when it got the lock, without a core for a while, was not let go by anybody.
+    missing = sum(max(0, waited[name] - counted[name]) for name in releases)
+    assert missing <= min(spun, 10), (counted, waited, spun)
 
 
 @pytest.mark.parametrize("case", ["lock_local", "rlock_local", "logging_local", "imports_local"])
