@@ -17,9 +17,9 @@ from gilprobe.cli.closing import check_page, report_on
 from gilprobe.errors import GilprobeError, UsageError
 from gilprobe.launch import Options
 from gilprobe.launch.attached import Attached
-from gilprobe.record.folder import default_name, make_folder
+from gilprobe.record.folder import default_name, make_folder, remove_empty
+from gilprobe.record.inside import DEFAULT_HZ, MOST_HZ
 
-MOST_HZ = 5000
 LOOK_S = 0.1
 
 
@@ -31,7 +31,11 @@ LOOK_S = 0.1
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a report page here.")
 @click.option("--events", is_flag=True, help="Keep every single wait, for the timeline.")
 @click.option(
-    "--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none."
+    "--rate",
+    default=DEFAULT_HZ,
+    show_default=True,
+    type=click.IntRange(0, MOST_HZ),
+    help="CPU samples a second; 0 = none.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing recording or page.")
 @click.option("--live", is_flag=True, help="Show what the threads do while they do it.")
@@ -52,8 +56,8 @@ def attach(
 ) -> int:
     """Record a Python program that runs already, until Ctrl-C, or --for so many seconds; then report.
 
-    The program stands still for some milliseconds at the start and at the end, and goes on as before afterwards. Waits
-    that began before the recording are not seen until they end. Programs that it runs meanwhile are not recorded.
+    One of its threads stands still for a call or two at the start and at the end, and goes on as before afterwards.
+    Waits that began before the recording are not seen until they end. Programs that it runs meanwhile are not recorded.
     """
     process = Attached(pid)
     if end:
@@ -73,9 +77,7 @@ def attach(
         _give_to_its_user(recording, pid)
         process.begin(recording, Options(events=events, rate_hz=rate).variable())
     except BaseException:
-        for file in recording.glob("*.gpr"):
-            file.unlink()
-        recording.rmdir()
+        remove_empty(recording)
         raise
     if not quiet and not live:
         how = f"for {seconds:g} s; Ctrl-C ends it sooner" if seconds else "until Ctrl-C"

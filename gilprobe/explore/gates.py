@@ -11,12 +11,11 @@ import ctypes
 import os
 import select
 import sysconfig
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gilprobe.explore.real import raw_lock
+from gilprobe.native_library import LIBRARY
 
-_LIBRARY: Final = Path(__file__).parents[1] / "native" / "libgilprobe.so"
 _ONE: Final = (1).to_bytes(8, "little")  # what an event counter is increased by; see eventfd(2)
 # Taken before anything is patched. os.read and not os.eventfd_read: it goes on after a signal.
 _read, _write, _poll = os.read, os.write, select.poll
@@ -123,7 +122,7 @@ class CounterGate:
 def _choose() -> type[BatonGate] | type[LockGate] | type[CounterGate]:
     global _baton_open, _baton_wait, _baton_pass
     try:
-        library = ctypes.CDLL(str(_LIBRARY))
+        library = ctypes.CDLL(str(LIBRARY))
         _baton_open, _baton_wait, _baton_pass = (
             library.gilprobe_baton_open, library.gilprobe_baton_wait, library.gilprobe_baton_pass,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from gilprobe.errors import GilprobeError, PlatformError, TargetError
 from gilprobe.launch.elf_images import ElfImage, images
 from gilprobe.launch.ptrace import CallFailed, StoppedThread
-from gilprobe.native_library import library
+from gilprobe.native_library import LIBRARY, library
 
 AT_WORK = 1  # native/attached.c
 RTLD_NOW = 2
@@ -30,7 +30,6 @@ BLOCKED_IN = (
 )  # fmt: skip
 # The interpreter's loop allocates and loads nothing itself: in it a thread holds none of those locks either.
 LOOP = "_PyEval_EvalFrameDefault"
-LIBRARY = "libgilprobe.so"
 
 
 class Attached:
@@ -118,7 +117,7 @@ class Attached:
     def _addresses(self) -> dict[str, int]:
         wanted = ("gilprobe_attach", "gilprobe_detach", "gilprobe_attached")
         for image in images(self._pid):
-            if image.name == LIBRARY:
+            if image.name == LIBRARY.name:
                 found = image.functions(*wanted)
                 if len(found) == len(wanted):
                     return {name: address for name, (address, _) in found.items()}

@@ -39,5 +39,12 @@ def make_folder(recording: Path, force: bool, *, overwrite_by: str) -> None:
         raise OutputError(f"{recording} cannot be made: {error.strerror}", "Choose another place.") from error
 
 
+def remove_empty(recording: Path) -> None:
+    """Of a recording that could not begin."""
+    for file in recording.glob("*.gpr"):
+        file.unlink()
+    recording.rmdir()
+
+
 def _ours(path: Path) -> bool:
     return path.suffix == ".gpr" or path.name in BESIDE or path.name.endswith(".kineto.json")

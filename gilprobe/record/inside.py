@@ -12,7 +12,7 @@ from typing import Any
 from gilprobe.errors import GilprobeError, PlatformError, UsageError
 from gilprobe.native_library import library
 from gilprobe.record import spans
-from gilprobe.record.folder import default_name, make_folder
+from gilprobe.record.folder import default_name, make_folder, remove_empty
 
 DEFAULT_HZ, MOST_HZ = 100, 5000
 BUSY, NO_PYTHON = 16, 38  # errno's EBUSY, ENOSYS
@@ -59,7 +59,7 @@ class profile:
             try:
                 self._library = _begin(self.path, self._options)
             except GilprobeError:
-                _remove_empty(self.path)
+                remove_empty(self.path)
                 raise
         return self
 
@@ -135,12 +135,6 @@ def _load() -> Any:
     loaded = ctypes.PyDLL(str(library()))
     loaded.gilprobe_start.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
     return loaded
-
-
-def _remove_empty(folder: Path) -> None:
-    for file in folder.glob("*.gpr"):
-        file.unlink()
-    folder.rmdir()
 
 
 def _recorded_already() -> GilprobeError:
