@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from gilprobe.errors import GilprobeError, UsageError
-from gilprobe.loader import fault_cost, freed_memory, torch_seams, worker_info
+from gilprobe.loader import collate, fault_cost, freed_memory, torch_seams, worker_info
 from gilprobe.loader.codecs import CodecWatch
 from gilprobe.loader.isolation import Isolation, Mode, Replicas, check_mode
 from gilprobe.loader.iterator import ThreadIterator
@@ -21,6 +21,7 @@ from gilprobe.loader.writes import SharedWrite, WriteWatch
 T_co = TypeVar("T_co", covariant=True)
 
 worker_info.install()
+collate.install()
 
 
 class ThreadDataLoader(DataLoader[T_co]):

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 import torch.utils.data
 
+from gilprobe.loader import collate
+
 # Smaller samples cost less to stack than to look at.
 LEAST_SAMPLE_BYTES = 1 << 16
 _ALIGNMENT = 64  # torch's own (c10/core/alignment.h, gAlignment)
@@ -92,22 +94,13 @@ class Rows:
 
 def begin(first: Any, count: int, collate_fn: Any, pool: Pool) -> Rows | None:
     """None where the samples are better, or must be, collated together."""
-    if collate_fn is not _COLLATE or not _is_usual(first):
+    if collate_fn is not _COLLATE or not collate.is_default():
         return None
     is_tuple = type(first) is tuple
     parts = first if is_tuple else (first,)
     if not any(_Stacked.suits(part) for part in parts):
         return None
     return Rows([_Stacked(part, count, pool) if _Stacked.suits(part) else _Listed() for part in parts], is_tuple)
-
-
-def _is_usual(first: Any) -> bool:
-    # Users may register functions of their own in default_collate_fn_map.
-    table = getattr(getattr(torch.utils.data, "_utils", None), "collate", None)
-    entries = getattr(table, "default_collate_fn_map", {})
-    known = [entries.get(kind) for kind in (torch.Tensor, np.ndarray, tuple)]
-    names = [getattr(entry, "__name__", None) for entry in known]
-    return names in (["collate_tensors", "collate_numpy_array_fn", None], ["collate_tensors", None, None])
 
 
 class _Field:
@@ -177,16 +170,13 @@ def _array(part: Any) -> np.ndarray[Any, Any] | None:
     """The array, or a plain tensor's, where default_collate would do no more than copy it; else None."""
     if type(part) is torch.Tensor:
         usual = part.layout is torch.strided and part.device.type == "cpu" and not part.requires_grad
-        if not usual or part.is_conj() or part.is_neg() or part.dtype not in _DTYPES:
+        if not usual or part.is_conj() or part.is_neg() or part.dtype not in _TENSOR_DTYPES:
             return None
         return part.numpy()  # type: ignore[no-any-return]
     if type(part) is not np.ndarray:
         return None
     # torch warns of arrays that cannot be written to, and refuses negative strides: it shall.
-    usual = part.flags.c_contiguous and part.flags.writeable and part.dtype.isnative
-    return part if usual and part.dtype in _NUMPY_DTYPES else None
+    return part if part.flags.c_contiguous and part.flags.writeable and part.dtype in collate.DTYPES else None
 
 
-_DTYPES = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64} |
-    {torch.float16, torch.float32, torch.float64})  # fmt: skip
-_NUMPY_DTYPES = frozenset(np.dtype(name) for name in ("?", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8"))
+_TENSOR_DTYPES = frozenset(collate.DTYPES.values())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from time import monotonic_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,8 +20,7 @@ from gilprobe.loader.worker_info import set_worker_info
 from gilprobe.loader.writes import WriteWatch, enter_worker
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     epoch: int
     number: int
     index: Any
@@ -158,6 +157,8 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
                 else:
                     data = torch_seams.failure(where)
         handed = monotonic_ns()
+        # Before the consumer can have it and ask how many there were.
+        clock.batches += 1
         if recorded:
             clock.in_output_wait.__enter__()
         results.put((task.epoch, task.number, worker_id, data))
@@ -167,7 +168,6 @@ def _serve(job: Job, worker_id: int, tasks: SimpleQueue[Task | Restart | None], 
         del data, task
         before = monotonic_ns()
         clock.output_wait_ns += before - handed
-        clock.batches += 1
 
 
 class _Fetcher:

@@ -102,6 +102,7 @@ def _bars(work: Path, name_of_build: str) -> dict[str, Callable[[], dict[str, An
     for workers in (1, 2):
         bars[f"overhead_over_processes_{workers}"] = lambda workers=workers: _overhead(workers, "fork", 0.3)  # type: ignore[misc]
     bars["overhead_over_no_workers_1"] = lambda: _overhead(1, None, 1.5)
+    bars["hand_over_us_per_batch"] = _hand_over
     if "free-threaded" in name_of_build:
         for codec in ("pillow", "nvimagecodec"):
             for held in HELD:
@@ -158,10 +159,13 @@ def _absolute(values: list[float], bar: float, *, at_least: bool = False) -> dic
     }
 
 
-def _epoch(loader: DataLoader[Any]) -> float:
-    start = time.monotonic()
+def _epoch(loader: DataLoader[Any], cpu: list[float] | None = None) -> float:
+    """Seconds of wall time; this process's CPU seconds are added to `cpu`."""
+    start, cpu_start = time.monotonic(), time.process_time()
     for _ in loader:
         pass
+    if cpu is not None:
+        cpu.append(time.process_time() - cpu_start)
     return time.monotonic() - start
 
 
@@ -172,7 +176,23 @@ def _overhead(workers: int, against: str | None, bar: float) -> dict[str, Any]:
     _epoch(theirs)
     ours = _loader(dataset, "threads", workers, **options)
     _epoch(ours)
-    return _pairs(lambda: _epoch(ours), lambda: _epoch(theirs), bar)
+    own_cpu: list[float] = []
+    their_cpu: list[float] = []
+    found = _pairs(lambda: _epoch(ours, own_cpu), lambda: _epoch(theirs, their_cpu), bar)
+    if against is None:  # a process's workers are not in it
+        found["by_cpu"] = _absolute([own / other for own, other in zip(own_cpu, their_cpu, strict=True)], bar)
+    return found
+
+
+def _hand_over() -> dict[str, Any]:
+    """Microseconds a batch of one worker whose batches cost nothing: no samples to copy. No bar."""
+    batches = 400
+    cpu: list[float] = []
+    loader = _loader(Identity(batches), "threads", 1, batch_size=1, collate_fn=_discard, persistent_workers=True)
+    _epoch(loader)
+    wall = [_epoch(loader, cpu) / batches * 1e6 for _ in range(PAIRS)]
+    by_cpu = {**_absolute([seconds / batches * 1e6 for seconds in cpu], 0.0), "bar": None, "outcome": "no bar"}
+    return {**_absolute(wall, 0.0), "bar": None, "outcome": "no bar", "by_cpu": by_cpu}
 
 
 def _first_batch(method: str) -> float:
@@ -311,10 +331,7 @@ def _bare_threads(codec: str, work: Path, held: str) -> dict[str, Any]:
         return length / (time.monotonic() - start)
 
     def loaded() -> float:
-        cpu = time.process_time()
-        speed = length / _epoch(loader)
-        own_cpu.append(time.process_time() - cpu)
-        return speed
+        return length / _epoch(loader, own_cpu)
 
     own_cpu: list[float] = []
     bare_cpu: list[float] = []

@@ -59,12 +59,12 @@ def page(summary: dict[str, Any]) -> str:
         table=_table(summary["rows"]),
         command=html.escape(summary["command"]),
         environment=html.escape(
-            f"{environment['cores']} cores, {environment['system']}; {'; '.join(environment['builds'])}; load average "
-            f"at the end {environment['load_average_at_end']}."
+            f"{environment['cores']} cores, {environment['system']}; {'; '.join(environment['builds'])}"
+            f"{_load(environment.get('load_average'))}."
         ),
         pixels=summary["pixels_differ_max"],
         failures=len(summary["failures"]),
-        scaling=_scaling(summary["scaling"]),
+        scaling=scaling(summary["scaling"], environment["cores"]),
     )
 
 
@@ -216,14 +216,35 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return f"<table>{head}{body}</table>"
 
 
-def _scaling(fits: Sequence[dict[str, Any]]) -> str:
+def _load(load: dict[str, float] | None) -> str:
+    return f"; load average {load['median']:.1f} ({load['least']:.1f}-{load['most']:.1f})" if load else ""
+
+
+def scaling(fits: Sequence[dict[str, Any]], cores: int) -> str:
+    head = "<h2>Scaling, estimated</h2>"
     if not fits:
-        return "<p>The Universal Scalability Law is fitted from four worker counts on; fewer were measured.</p>"
-    items = "".join(
-        f"<li>{html.escape(f['build'])}, {_CODECS[f['codec']]}, {f['method']}: contention {f['contention']:.3f} "
-        f"({f['contention_interval'][0]:.3f}-{f['contention_interval'][1]:.3f}), coherency {f['coherency']:.4f} "
-        f"({f['coherency_interval'][0]:.4f}-{f['coherency_interval'][1]:.4f}); estimated images/s: "
-        + ", ".join(f"{cores} cores {speed:.0f}" for cores, speed in f["images_per_s_estimate"].items())
-        for f in fits
+        return f"{head}<p>The Universal Scalability Law is fitted from four worker counts on; fewer were measured.</p>"
+    measured = max(workers for f in fits for workers in f["workers"])
+    text = (
+        f"The Universal Scalability Law, fitted to {measured} workers at most: what lies beyond is an estimate by "
+        "extension, with the terms' own intervals in brackets."
     )
-    return f"<h2>Scaling, estimated</h2><ul>{items}</ul>"
+    if measured > cores:
+        text += (
+            f" This machine has {cores} cores: from {cores + 1} workers on they wait for a core, which the fit cannot "
+            "tell from contention. Its terms are then too high, and its figures for more cores too low."
+        )
+    items = "".join(f"<li>{html.escape(_fit(f))}" for f in fits)
+    return f"{head}<p class=note>{text}</p><ul>{items}</ul>"
+
+
+def _fit(f: dict[str, Any]) -> str:
+    peak = f["peak_workers_estimate"]
+    return (
+        f"{f['build']}, {_CODECS[f['codec']]}, {f['method']}, batch {f['batch']}: contention {f['contention']:.3f} "
+        f"({f['contention_interval'][0]:.3f}-{f['contention_interval'][1]:.3f}), coherency {f['coherency']:.4f} "
+        f"({f['coherency_interval'][0]:.4f}-{f['coherency_interval'][1]:.4f}); "
+        + (f"fastest with about {max(1.0, peak):.0f} workers" if peak is not None else "no number of workers too many")
+        + "; images a second: "
+        + ", ".join(f"{cores} cores {speed:.0f}" for cores, speed in f["images_per_s_estimate"].items())
+    )

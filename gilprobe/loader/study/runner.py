@@ -80,6 +80,7 @@ class Study:
                         if number and budget_s is not None and time.monotonic() - begin > budget_s:
                             return
                         answer = self._ask(cell, str(paths[cell.size]), warm_up, epochs, check=number == 0)
+                        answer["load_average"] = round(os.getloadavg()[0], 2)
                         self.answers[cell.key, number] = answer
                         log.write(json.dumps({"key": cell.key, "round": number, "answer": answer}) + "\n")
                         log.flush()

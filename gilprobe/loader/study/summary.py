@@ -62,6 +62,7 @@ def summarize(
         for r in ratios
     ]
     explanations = explain(written)
+    loads = _loads(answers)
     return {
         "schema": SCHEMA,
         "command": command,
@@ -70,9 +71,9 @@ def summarize(
             "cores": os.cpu_count(),
             "system": f"{platform.system()} {platform.machine()}",
             "internal_threads": 1,
-            "load_average_at_end": round(os.getloadavg()[0], 2),
+            "load_average": loads,
         },
-        "notes": _notes(),
+        "notes": _notes(loads),
         "rows": rows,
         "ratios": written,
         "explanations": explanations,
@@ -88,11 +89,20 @@ def summarize(
     }
 
 
-def _notes() -> list[str]:
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load <= cores + 1:
+def _loads(answers: Answers) -> dict[str, float] | None:
+    """Of the whole machine, this study's own processes included, after each measurement."""
+    seen = sorted(answer["load_average"] for answer in answers.values() if "load_average" in answer)
+    return {"least": seen[0], "median": median(seen), "most": seen[-1]} if seen else None
+
+
+def _notes(loads: dict[str, float] | None) -> list[str]:
+    cores = os.cpu_count() or 1
+    if loads is None or loads["median"] <= cores + 1:
         return []
-    return [f"The machine was busy: load average {load:.1f} on {cores} cores. Trust the ranges, not the medians."]
+    return [
+        f"The machine was busy: load average {loads['median']:.1f} ({loads['least']:.1f}-{loads['most']:.1f}) on "
+        f"{cores} cores. Trust CPU an image and the ranges, not the medians of images a second."
+    ]
 
 
 def verdict(
@@ -205,7 +215,7 @@ def _row(cell: Cell, answers: Answers) -> dict[str, Any] | None:
     row: dict[str, Any] = {**cell.as_json(), "size": list(cell.size), "rounds": len(found)}
     row["images_per_s"] = {"median": median(speeds), "range": [min(speeds), max(speeds)]}
     for name in found[0]:
-        if name not in ("images_per_s", "gil_enabled", "pixels_differ"):
+        if name not in ("images_per_s", "gil_enabled", "pixels_differ", "load_average"):
             row[name] = median(answer[name] for answer in found)
     row["switches_per_image"] = row["voluntary_switches_per_image"] + row["involuntary_switches_per_image"]
     return row
@@ -277,6 +287,7 @@ def _scaling(rows: Sequence[dict[str, Any]], answers: Answers) -> list[dict[str,
                     "coherency": fitted.coherency,
                     "coherency_interval": fitted.coherency_interval,
                     "peak_workers_estimate": fitted.peak_workers,
+                    "workers": sorted(samples),
                     "images_per_s_estimate": estimates,
                 }
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 pytest.importorskip("numpy")
@@ -10,6 +12,7 @@ pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[lo
 from gilprobe.loader.study import usl
 from gilprobe.loader.study.cause import lost
 from gilprobe.loader.study.matrix import Build, Cell, batches_a_worker, cells
+from gilprobe.loader.study.page import scaling
 from gilprobe.loader.study.summary import summarize
 
 GIL = Build("python", "3.11.7", "gil")
@@ -51,6 +54,27 @@ def test_a_ratio_is_called_by_its_whole_range(threads: tuple[int, ...], outcome:
     assert [ratio["outcome"] for ratio in found["ratios"]] == [outcome]
     word = {"ahead": "ahead of", "behind": "behind", "undecided": "cannot be told"}[outcome]
     assert word in found["verdict"][0]
+
+
+@pytest.mark.parametrize(("load", "busy"), [(40.0, True), (1.0, False), (None, False)])
+def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch, load: float | None, busy: bool) -> None:
+    """By what was seen after each measurement: a study that was gone on with may end on a quiet machine."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    cell = Cell(GIL.label, "threads", "pillow", 2, 32, (640, 408), "hand over", 96)
+    answers = {(cell.key, 0): {**answer(100), **({} if load is None else {"load_average": load})}}
+    found = summarize([GIL], [cell], {**answers, (cell.key, 1): answer(100)}, "")
+    assert bool(found["notes"]) == busy
+    assert (found["environment"]["load_average"] or {}).get("most") == load
+
+
+@pytest.mark.parametrize(("cores", "told"), [(2, True), (4, False)])
+def test_a_fit_beyond_the_cores_says_so(cores: int, told: bool) -> None:
+    matrix = [Cell(GIL.label, "threads", "pillow", n, 32, (640, 408), "hand over", 96) for n in (1, 2, 3, 4)]
+    answers = {(cell.key, n): answer(min(cell.workers, 2) * 100 + n) for cell in matrix for n in range(3)}
+    found = summarize([GIL], matrix, answers, "")
+    text = scaling(found["scaling"], cores)
+    assert "contention" in text and "96 cores" in text
+    assert ("This machine has 2 cores" in text) == told
 
 
 def test_the_whole_matrix_has_every_shape_once() -> None:

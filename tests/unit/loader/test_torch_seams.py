@@ -12,7 +12,9 @@ from gilprobe.loader import torch_seams  # noqa: E402
 @pytest.mark.parametrize(
     "name",
     [
+        "_C._profiler._RecordFunctionFast",
         "_utils.ExceptionWrapper",
+        "autograd._profiler_enabled",
         "utils.data._utils.pin_memory.pin_memory",
         "utils.data._utils.collate.default_collate_fn_map",
         "utils.data._utils.worker._generate_state",
