@@ -94,12 +94,13 @@ stress: setup ## the stress suite, into reports/stress
 
 loader-environments: ## torch, nvImageCodec and matplotlib for the loader's studies, kept in the cache (several GB)
 	@[ -x $(CACHE)/loader/bin/python ] || $(PYTHON) -m venv $(CACHE)/loader
-	@$(CACHE)/loader/bin/python -m pip install -q --disable-pip-version-check -r tools/loader.txt torch==2.13.0
+	@$(PYTHON) tools/requirements.py studies > $(CACHE)/loader/requirements.txt
+	@$(CACHE)/loader/bin/python -m pip install -q --disable-pip-version-check -r $(CACHE)/loader/requirements.txt torch==2.13.0
 	@$(PYTHON) tools/interpreters.py free-threaded --make $(CACHE)/loader-t --requirements tools/loader.txt
-	@$(CACHE)/loader-t/bin/python -m pip install -q --disable-pip-version-check torch==2.12.0
+	@$(CACHE)/loader-t/bin/python -m pip install -q --disable-pip-version-check --only-binary=:all: torch==2.12.0
 
 study: setup loader-environments ## the loader's study, into reports/pillow-vs-nvimagecodec
-	@$(VENV)/gilprobe study --python $(CACHE)/loader/bin/python --python $(CACHE)/loader-t/bin/python
+	@PYTHONPATH=$(CURDIR) $(CACHE)/loader/bin/python -m gilprobe study --python $(CACHE)/loader/bin/python --python $(CACHE)/loader-t/bin/python
 
 clean: ## what was built here; the cached interpreter stays
 	@rm -rf .venv .venv-t build dist $(NATIVE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
