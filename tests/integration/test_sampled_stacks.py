@@ -37,9 +37,9 @@ def sampled(python: Python, folder: Path, *depths: int, rate_hz: int) -> Recordi
 
 
 def test_samples_have_stacks_to_their_outermost_frame_or_as_deep_as_they_are_kept(
-    any_python: Python, tmp_path: Path
+    every_python: Python, tmp_path: Path
 ) -> None:
-    recording = sampled(any_python, tmp_path, *DEPTHS, rate_hz=1000)
+    recording = sampled(every_python, tmp_path, *DEPTHS, rate_hz=1000)
     # A thread whose outermost frame is never within reach of a sample may have the kernel's name alone.
     assert {record.name for record in recording.threads.values()} >= {"3", "30"}
     for thread, record in recording.threads.items():
@@ -54,8 +54,8 @@ def test_samples_have_stacks_to_their_outermost_frame_or_as_deep_as_they_are_kep
         assert found.count((whole, depth > KEPT)) > 0.9 * len(found), (depth, found)
 
 
-def test_the_first_samples_of_two_threads_take_no_new_megabyte(any_python: Python, tmp_path: Path) -> None:
-    recording = sampled(any_python, tmp_path, 1, 2, rate_hz=100)
+def test_the_first_samples_of_two_threads_take_no_new_megabyte(every_python: Python, tmp_path: Path) -> None:
+    recording = sampled(every_python, tmp_path, 1, 2, rate_hz=100)
     assert len(recording.samples)
     (file,) = tmp_path.glob("*.gpr")
     assert file.stat().st_size < 1 << 19

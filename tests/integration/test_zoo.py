@@ -18,15 +18,15 @@ def agree(recorded: Recorded, kind: str) -> bool:
 
 
 @pytest.mark.parametrize("case", ["lock", "rlock", "releasers", "logging_handler", "imports"])
-def test_waits_for_a_lock_are_as_long_as_the_script_measured(any_python: Python, case: str) -> None:
-    recorded = record(any_python.executable, "locks.py", case)
+def test_waits_for_a_lock_are_as_long_as_the_script_measured(every_python: Python, case: str) -> None:
+    recorded = record(every_python.executable, "locks.py", case)
     kind = "import" if case == "imports" else "lock"
     assert recorded.truth["seconds"][kind] > 0.004  # on a loaded machine the threads may hardly meet
     assert agree(recorded, kind), (recorded.truth, recorded.total_s(kind))
 
 
-def test_waits_are_blamed_on_the_function_that_released_the_lock(any_python: Python) -> None:
-    recorded = record(any_python.executable, "locks.py", "releasers")
+def test_waits_are_blamed_on_the_function_that_released_the_lock(every_python: Python) -> None:
+    recorded = record(every_python.executable, "locks.py", "releasers")
     counted: dict[str, int] = {}
     spun = 0
     for wait in recorded.profile.waits:
@@ -45,8 +45,8 @@ def test_waits_are_blamed_on_the_function_that_released_the_lock(any_python: Pyt
 
 
 @pytest.mark.parametrize("case", ["lock_local", "rlock_local", "logging_local", "imports_local"])
-def test_threads_with_their_own_locks_do_not_contend(any_python: Python, case: str) -> None:
-    recorded = record(any_python.executable, "locks.py", case)
+def test_threads_with_their_own_locks_do_not_contend(every_python: Python, case: str) -> None:
+    recorded = record(every_python.executable, "locks.py", case)
     contended_s = recorded.total_s("lock") + recorded.total_s("import")
     assert contended_s < NO_CONTENTION_SHARE * recorded.thread_seconds()
 
@@ -71,8 +71,8 @@ def test_threads_with_their_own_locks_do_not_contend(any_python: Python, case: s
         "polling",
     ],
 )
-def test_waiting_for_work_is_idle_and_never_contention(any_python: Python, case: str) -> None:
-    recorded = record(any_python.executable, "idle.py", case)
+def test_waiting_for_work_is_idle_and_never_contention(every_python: Python, case: str) -> None:
+    recorded = record(every_python.executable, "idle.py", case)
     # On a busy machine a thread may lose its core while it has the GIL: others then do wait for it.
     contended_s = sum(wait.contended_s for wait in recorded.profile.waits if not wait.idle and wait.kind != "gil")
     assert contended_s < NO_CONTENTION_SHARE * recorded.thread_seconds(), recorded.profile.waits[:3]
@@ -82,15 +82,15 @@ def test_waiting_for_work_is_idle_and_never_contention(any_python: Python, case:
             assert agree(recorded, kind), (kind, recorded.truth, recorded.total_s(kind))
 
 
-def test_the_mutex_of_a_busy_queue_is_a_lock_and_no_waiting_for_work(any_python: Python) -> None:
-    recorded = record(any_python.executable, "locks.py", "queue_mutex", 4, 0, 400)
+def test_the_mutex_of_a_busy_queue_is_a_lock_and_no_waiting_for_work(every_python: Python) -> None:
+    recorded = record(every_python.executable, "locks.py", "queue_mutex", 4, 0, 400)
     assert recorded.total_s("queue") == 0
-    assert recorded.total_s("lock") > 0 or not any_python.free_threaded
+    assert recorded.total_s("lock") > 0 or not every_python.free_threaded
 
 
 @pytest.mark.parametrize("case", ["sleep", "pipe", "sockets", "polling"])
-def test_sleep_and_io_last_as_long_as_the_script_measured(any_python: Python, case: str) -> None:
-    recorded = record(any_python.executable, "idle.py", case)
+def test_sleep_and_io_last_as_long_as_the_script_measured(every_python: Python, case: str) -> None:
+    recorded = record(every_python.executable, "idle.py", case)
     truth_s = recorded.truth["seconds"]["sleep-io"]
     assert truth_s > 0.2
     # A sleeper that comes back late for want of a core was ready, not asleep: its thread's run delay says how long.
@@ -99,14 +99,14 @@ def test_sleep_and_io_last_as_long_as_the_script_measured(any_python: Python, ca
 
 
 @pytest.mark.parametrize("case", ["busy", "half_busy", "native"])
-def test_the_gil_is_held_for_the_threads_own_cpu_and_run_delay(gil_python: Python, case: str) -> None:
-    recorded = record(gil_python.executable, "busy.py", "gil_shares", 0.5, case)
+def test_the_gil_is_held_for_the_threads_own_cpu_and_run_delay(every_gil_python: Python, case: str) -> None:
+    recorded = record(every_gil_python.executable, "busy.py", "gil_shares", 0.5, case)
     (thread,) = [thread for thread in recorded.profile.threads if thread.name == "subject"]
     assert abs(thread.gil_held_s / thread.wall_s - recorded.truth["gil_share"]) < RELATIVE
 
 
-def test_two_spinning_threads_wait_for_the_gil_half_of_their_time(gil_python: Python) -> None:
-    recorded = record(gil_python.executable, "busy.py", "gil", 0.5)
+def test_two_spinning_threads_wait_for_the_gil_half_of_their_time(every_gil_python: Python) -> None:
+    recorded = record(every_gil_python.executable, "busy.py", "gil", 0.5)
     spinning = [thread for thread in recorded.profile.threads if thread.name != "MainThread"]
     assert len(spinning) == 2
     for thread in spinning:
@@ -115,8 +115,8 @@ def test_two_spinning_threads_wait_for_the_gil_half_of_their_time(gil_python: Py
         assert 0.2 < thread.gil_held_s / thread.wall_s < 0.8
 
 
-def test_code_that_releases_the_gil_neither_holds_nor_waits_for_it(any_python: Python) -> None:
-    recorded = record(any_python.executable, "busy.py", "native_code", 0.5)
+def test_code_that_releases_the_gil_neither_holds_nor_waits_for_it(every_python: Python) -> None:
+    recorded = record(every_python.executable, "busy.py", "native_code", 0.5)
     assert recorded.total_s("gil") < 0.15
     assert all(t.gil_held_s < 0.2 * t.wall_s for t in recorded.profile.threads if t.name != "MainThread")
 
@@ -131,8 +131,8 @@ def test_contention_inside_free_threaded_objects_has_its_kind_and_type(free_thre
 
 
 @pytest.mark.parametrize("case", ["naps", "turns"])
-def test_threads_that_switch_often_with_no_core_free_are_accounted_for(any_python: Python, case: str) -> None:
-    threads = record(any_python.executable, "busy.py", case).profile.threads
+def test_threads_that_switch_often_with_no_core_free_are_accounted_for(every_python: Python, case: str) -> None:
+    threads = record(every_python.executable, "busy.py", case).profile.threads
     # Without the looks at the kernel's run delay it is 10 to 40 %.
     assert sum(thread.unaccounted_s for thread in threads) < 0.06 * sum(thread.wall_s for thread in threads)
 
@@ -143,14 +143,14 @@ def test_threads_with_their_own_objects_do_not_contend(free_threaded_python: Pyt
     assert recorded.contention_s() < NO_CONTENTION_SHARE * recorded.thread_seconds()
 
 
-def test_threads_with_their_own_mutexes_of_c_code_do_not_contend(any_python: Python) -> None:
-    recorded = record(any_python.executable, "native.py", "mutex_local")
+def test_threads_with_their_own_mutexes_of_c_code_do_not_contend(every_python: Python) -> None:
+    recorded = record(every_python.executable, "native.py", "mutex_local")
     assert recorded.total_s("native") < NO_CONTENTION_SHARE * recorded.thread_seconds()
 
 
 @pytest.mark.parametrize("case", ["mutex", "condition"])
-def test_mutexes_of_c_code_are_native_and_its_conditions_idle(any_python: Python, case: str) -> None:
-    recorded = record(any_python.executable, "native.py", case)
+def test_mutexes_of_c_code_are_native_and_its_conditions_idle(every_python: Python, case: str) -> None:
+    recorded = record(every_python.executable, "native.py", case)
     if case == "condition":
         assert agree(recorded, "condition")
         assert recorded.contention_s() < 0.01
