@@ -84,7 +84,7 @@ class Program:
     def ends(self) -> int:
         assert self.process.stdin
         self.process.stdin.close()
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 @contextmanager
@@ -121,14 +121,14 @@ class Attach:
         return self.waited_for()
 
     def waited_for(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=300)
         return self.process.returncode, err
 
 
 def refused(pid: int, *words: str, cwd: Path) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "gilprobe", "attach", *words, str(pid)],
-        capture_output=True, text=True, timeout=60, check=False, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300, check=False, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     return done.returncode, done.stderr
 

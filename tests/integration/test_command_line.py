@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,17 +54,15 @@ def test_modules_and_code_run_as_python_runs_them(any_python: Python, tmp_path: 
 def test_a_signal_to_gilprobe_reaches_the_script(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(5)); "
-        "print('up', flush=True); time.sleep(60)"
+        "print('up', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", tmp_path / "r", "-c", code], stdout=subprocess.PIPE,
         text=True, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "up\n"
-    start = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 5
-    assert time.monotonic() - start < 30
+    assert process.wait(timeout=300) == 5
 
 
 def test_signals_ignored_by_the_shell_stay_ignored(any_python: Python, tmp_path: Path) -> None:
@@ -76,7 +73,7 @@ def test_signals_ignored_by_the_shell_stay_ignored(any_python: Python, tmp_path:
         plain, profiled = (
             subprocess.run(
                 ["bash", "-c", f'{ignored} "$@"', "bash", *command, "-c", code],
-                cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+                cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
             ).stdout
             for command in ([python], [*words, "--force"])
         )  # fmt: skip
@@ -90,7 +87,7 @@ def test_a_closed_stream_stays_closed_for_the_script(any_python: Python, tmp_pat
     plain, profiled = (
         subprocess.run(
             ["bash", "-c", f'"$@" {redirection}', "bash", *command, "-c", code],
-            cwd=ROOT, capture_output=True, timeout=120, check=False,
+            cwd=ROOT, capture_output=True, timeout=300, check=False,
         ).returncode
         for command in ([any_python.executable], words)
     )  # fmt: skip
@@ -101,9 +98,9 @@ def test_a_full_disk_behind_the_streams(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         words = [sys.executable, "-m", "gilprobe"]
         profiled = [*words, "profile", "-o", str(tmp_path / "r"), "-c", "raise SystemExit(4)"]
-        assert subprocess.run(profiled, cwd=ROOT, stderr=full, timeout=120, check=False).returncode == 4
+        assert subprocess.run(profiled, cwd=ROOT, stderr=full, timeout=300, check=False).returncode == 4
         done = subprocess.run([*words, "report", str(tmp_path / "r")], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
-                              text=True, timeout=120, check=False)  # fmt: skip
+                              text=True, timeout=300, check=False)  # fmt: skip
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 2 and "No space left" in done.stderr
 
 

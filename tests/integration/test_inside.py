@@ -34,7 +34,7 @@ def run(python: Python, code: str, folder: Path, *, env: dict[str, str] | None =
         env=os.environ | (env or {}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == status, done.stderr

@@ -98,7 +98,7 @@ def profile(python: Python, folder: Path, text: str, *words: str) -> Profile:
     script.write_text(text)
     (folder / "recording").mkdir()
     variables = environment(folder / "recording", Options())
-    subprocess.run([python.executable, script, *words], env=variables, check=True, timeout=60, cwd=folder)
+    subprocess.run([python.executable, script, *words], env=variables, check=True, timeout=300, cwd=folder)
     return load(folder / "recording")
 
 

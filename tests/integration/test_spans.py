@@ -46,7 +46,7 @@ def run(python: Python, code: str, folder: Path, *, status: int = 0, **options: 
         env=environment(recording, Options(**{"rate_hz": 0, **options})),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == status, done.stderr

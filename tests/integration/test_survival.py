@@ -53,7 +53,7 @@ def profile_of(
         env=environment(folder, Options(rate_hz=rate_hz)),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         check=False,
     )
     if check:
@@ -190,7 +190,7 @@ def test_the_script_goes_on_when_the_recordings_folder_goes(every_python: Python
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
 
@@ -224,7 +224,7 @@ def test_a_full_disk_does_not_stop_the_script(every_python: Python, disk: Path) 
     folder.mkdir()
     done = subprocess.run(
         [every_python.executable, script], env=environment(folder, Options()),
-        capture_output=True, text=True, check=False, timeout=180,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "whole\n", "")
     assert any("records" in item.what for item in load(folder).not_observed)
@@ -284,7 +284,7 @@ def test_without_room_for_pending_signals_perf_does_not_end_the_script(every_pyt
     command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "500", "-o", str(tmp_path / "r")]
     done = subprocess.run(
         ["bash", "-c", 'ulimit -i 0; exec "$@"', "bash", *command, "--python", every_python.executable, script],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
     missing = [item.what for item in load(tmp_path / "r").not_observed]
@@ -313,7 +313,12 @@ def jemalloc(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("jemalloc")
     try:
         got = subprocess.run(
-            ["apt-get", "download", "libjemalloc2"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+            ["apt-get", "download", "libjemalloc2"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         why = got.stderr.strip() or "apt-get download gave nothing"
         for package in folder.glob("*.deb"):
@@ -342,7 +347,7 @@ print("whole" if used and ctypes.CDLL(None).malloc_stats_print else "none", flus
     ours = variables["LD_PRELOAD"]
     variables["LD_PRELOAD"] = f"{jemalloc}:{ours}" if first else f"{ours}:{jemalloc}"
     done = subprocess.run(
-        [every_python.executable, script], env=variables, capture_output=True, text=True, timeout=60, check=False
+        [every_python.executable, script], env=variables, capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "whole\nwhole\n", "")
     profile = load(tmp_path / "r")

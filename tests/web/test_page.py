@@ -447,7 +447,7 @@ def axe() -> str:
             pytest.skip("NO AXE: npm is not installed, accessibility is untested")
         kept.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [npm, "pack", AXE.replace("core-", "core@"), "--silent"], cwd=kept.parent, capture_output=True, timeout=60
+            [npm, "pack", AXE.replace("core-", "core@"), "--silent"], cwd=kept.parent, capture_output=True, timeout=300
         )
         package = kept.parent / f"{AXE}.tgz"
         if done.returncode or not package.exists():

@@ -20,7 +20,7 @@ def own_lines(stack: list[dict[str, object]]) -> list[object]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_planted_deadlock_is_told_with_its_threads_locks_and_lines(every_watched_python: Python, case: str) -> None:
-    outcome = run(every_watched_python, "planted.py", case, until="gilprobe: deadlock", timeout_s=10)
+    outcome = run(every_watched_python, "planted.py", case, until="gilprobe: deadlock")
     assert outcome.told_ns, outcome.stderr
     (deadlock,) = outcome.profile.deadlocks
     truth = marked("planted.py", case)
