@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -49,6 +50,19 @@ def test_modules_and_code_run_as_python_runs_them(any_python: Python, tmp_path: 
             "profile", "--python", any_python.executable, "-q", "-o", f"r{arguments[0]}", *arguments, cwd=tmp_path
         )
         assert (done.stdout, done.returncode) == (plain.stdout, 0), done.stderr
+
+
+def test_a_script_whose_path_is_no_utf8_has_its_locks_named_as_any_other(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "script.py").write_text(SCRIPT)
+    done = gilprobe("profile", "--html", "page.html", "-o", "r", f"{folder}/script.py", cwd=tmp_path, input="")
+    assert done.returncode == 9 and "lock in hold" in done.stderr, done.stderr
+    assert "lock in hold" in (tmp_path / "page.html").read_text()
+    report = gilprobe("report", "r", "-f", "json", cwd=tmp_path)
+    assert f"{tmp_path}/caf\ufffd/script.py" in {
+        frame["file"] for frame in json.loads(report.stdout)["waits"][0]["waiter"]
+    }
 
 
 def test_a_signal_to_gilprobe_reaches_the_script(tmp_path: Path) -> None:
