@@ -113,9 +113,14 @@ def of_allocator() -> str:
     )
 
 
-def of_deadlock(kinds: Sequence[str]) -> str:
-    """kinds: what each of its threads waits for, as the watchdog names it."""
+def of_deadlock(kinds: Sequence[str], alike: bool) -> str:
+    """kinds: what each of its threads waits for, as the watchdog names it. alike: one line takes several of them."""
     if set(kinds) <= {"lock", "native", "gil", "import"}:
+        if alike:
+            return (
+                "One line takes different locks, in an order that its caller chooses: sort them first by what never "
+                "changes (a number, id()), and take them in that order in every thread."
+            )
         return (
             "Take these locks in one order in every thread, or never hold one while taking the other; where neither "
             "can be, take the second with acquire(timeout=...), and let go of the first and try anew when that fails."

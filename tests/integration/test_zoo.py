@@ -24,7 +24,8 @@ def most_s(recorded: Recorded, share: float = NO_CONTENTION_SHARE) -> float:
 
 def agree(recorded: Recorded, kind: str) -> bool:
     truth = recorded.truth["seconds"][kind]
-    return abs(recorded.stopwatch_s(kind) - truth) <= max(RELATIVE * truth, ABSOLUTE_S)
+    # Between the stopwatch and the wait a thread may lose its core.
+    return abs(recorded.stopwatch_s(kind) - truth) <= max(RELATIVE * truth, ABSOLUTE_S) + 0.25 * ready_s(recorded)
 
 
 @pytest.mark.parametrize("case", ["lock", "rlock", "releasers", "logging_handler", "imports"])

@@ -39,6 +39,11 @@ def test_a_planted_deadlock_is_told_with_its_threads_locks_and_lines(every_watch
         taken = [held["taken"] for held in told[name]["holds"] if held["taken"]]
         if case != "import_lock" and "holds" in truth[name]:
             assert any(own_lines(stack)[0] in truth[name]["holds"] for stack in taken), name
+    if case == "philosophers":  # five locks that one line takes
+        wanted = {str(thread["waits_for"]["name"]) for thread in told.values()}
+        assert wanted == {str(held["name"]) for thread in told.values() for held in thread["holds"]}
+        assert len(wanted) == 5 and all("forks in" in name and " of 5)" in name for name in wanted), wanted
+        assert "sort them" in outcome.profile.findings[0].cure
 
 
 @pytest.mark.parametrize("case", CASES)
