@@ -74,7 +74,7 @@ def long_wait():
     lock, wanted = threading.Lock(), []
 
     def holder():
-        with lock:
+        with lock:  # holder: holds
             while not wanted:
                 time.sleep(0.01)
             time.sleep(1.2)  # holder: holds
