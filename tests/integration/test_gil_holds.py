@@ -37,9 +37,10 @@ def holder():
     for _ in range(2):
         call(ms)  # here
         time.sleep(0.01)
+    done.append(True)
+done = []
 def ordinary():
-    end = time.monotonic() + 2.5 * ms / 1000
-    while time.monotonic() < end: sum(range(1000))
+    while not done: sum(range(1000))
 threads = [threading.Thread(target=work, name=work.__name__) for work in (holder, ordinary, ordinary)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -106,10 +107,10 @@ def test_a_hold_that_never_ended_is_told_after_a_kill(gil_python: Python, tmp_pa
     out = tmp_path / "recording"
     out.mkdir()
     program = (
-        f"import ctypes, os, signal, threading, time\nspin = ctypes.PyDLL({str(library)!r}).planted_spin\n"
+        f"import ctypes, os, signal, threading, time\nbegins, begun = os.pipe()\nspin = ctypes.PyDLL({str(library)!r}).planted_spin\n"
         "threading.Thread(target=lambda: time.sleep(0.01), daemon=True).start()\n"
-        "if os.fork() == 0:\n    time.sleep(0.4)\n    os.kill(os.getppid(), signal.SIGKILL)\n    os._exit(0)\n"
-        "time.sleep(0.02)\nspin(60_000)\n"
+        "if os.fork() == 0:\n    os.read(begins, 1)\n    time.sleep(0.6)\n    os.kill(os.getppid(), signal.SIGKILL)\n    os._exit(0)\n"
+        "time.sleep(0.02)\nos.write(begun, b'x')\nspin(60_000)\n"
     )
     variables = os.environ | environment(out, Options(rate_hz=100))
     subprocess.run([gil_python.executable, "-c", program], env=variables, check=False, timeout=300)

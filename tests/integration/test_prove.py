@@ -18,7 +18,7 @@ import gc, sys, threading, time
 class Config:
     pass
 def work(config):
-    end = time.thread_time() + (3 if FIGHT else 1)
+    end = time.thread_time() + (1.5 if FIGHT else 0.5)
     while time.thread_time() < end:
         for number in range(2000):
             x = config
