@@ -106,12 +106,20 @@ def test_a_stripped_library_is_named_without_its_function(gil_python: Python, tm
 def test_a_hold_that_never_ended_is_told_after_a_kill(gil_python: Python, tmp_path: Path, library: Path) -> None:
     out = tmp_path / "recording"
     out.mkdir()
-    program = (
-        f"import ctypes, os, signal, threading, time\nbegins, begun = os.pipe()\nspin = ctypes.PyDLL({str(library)!r}).planted_spin\n"
-        "threading.Thread(target=lambda: time.sleep(0.01), daemon=True).start()\n"
-        "if os.fork() == 0:\n    os.read(begins, 1)\n    time.sleep(0.6)\n    os.kill(os.getppid(), signal.SIGKILL)\n    os._exit(0)\n"
-        "time.sleep(0.02)\nos.write(begun, b'x')\nspin(60_000)\n"
-    )
+    program = f"""
+import ctypes, os, signal, threading, time
+begins, begun = os.pipe()
+spin = ctypes.PyDLL({str(library)!r}).planted_spin
+threading.Thread(target=lambda: time.sleep(0.01), daemon=True).start()
+if os.fork() == 0:
+    os.read(begins, 1)
+    time.sleep(0.6)
+    os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(0)
+time.sleep(0.02)
+os.write(begun, b"x")
+spin(60_000)
+"""
     variables = os.environ | environment(out, Options(rate_hz=100))
     subprocess.run([gil_python.executable, "-c", program], env=variables, check=False, timeout=300)
     (hold,) = [hold for hold in load(out).gil_holds if hold.open and hold.held_s > 0.1]
