@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from pythons import Python
 
@@ -11,6 +13,7 @@ from reports.zoo.record import Recorded, record
 RELATIVE, ABSOLUTE_S = 0.05, 0.01
 NO_CONTENTION_SHARE = 0.02
 TRIES, MOST_READY_SHARE = 3, 0.3  # as in test_findings
+once = cache(record)  # for what several tests look at
 
 
 def ready_s(recorded: Recorded) -> float:
@@ -30,14 +33,14 @@ def agree(recorded: Recorded, kind: str) -> bool:
 
 @pytest.mark.parametrize("case", ["lock", "rlock", "releasers", "logging_handler", "imports"])
 def test_waits_for_a_lock_are_as_long_as_the_script_measured(every_python: Python, case: str) -> None:
-    recorded = record(every_python.executable, "locks.py", case)
+    recorded = once(every_python.executable, "locks.py", case)
     kind = "import" if case == "imports" else "lock"
     assert recorded.truth["seconds"][kind] > 0.004  # on a loaded machine the threads may hardly meet
     assert agree(recorded, kind), (recorded.truth, recorded.total_s(kind))
 
 
 def test_waits_are_blamed_on_the_function_that_released_the_lock(every_python: Python) -> None:
-    recorded = record(every_python.executable, "locks.py", "releasers")
+    recorded = once(every_python.executable, "locks.py", "releasers")
     counted: dict[str, int] = {}
     spun = 0
     for wait in recorded.profile.waits:
@@ -83,7 +86,7 @@ def test_threads_with_their_own_locks_do_not_contend(every_python: Python, case:
     ],
 )
 def test_waiting_for_work_is_idle_and_never_contention(every_python: Python, case: str) -> None:
-    recorded = record(every_python.executable, "idle.py", case)
+    recorded = once(every_python.executable, "idle.py", case)
     contended_s = sum(wait.contended_s for wait in recorded.profile.waits if not wait.idle and wait.kind != "gil")
     assert contended_s < most_s(recorded), recorded.profile.waits[:3]
     assert recorded.contention_s() < most_s(recorded, 0.1), recorded.profile.waits[:3]
@@ -100,7 +103,7 @@ def test_the_mutex_of_a_busy_queue_is_a_lock_and_no_waiting_for_work(every_pytho
 
 @pytest.mark.parametrize("case", ["sleep", "pipe", "sockets", "polling"])
 def test_sleep_and_io_last_as_long_as_the_script_measured(every_python: Python, case: str) -> None:
-    recorded = record(every_python.executable, "idle.py", case)
+    recorded = once(every_python.executable, "idle.py", case)
     truth_s = recorded.truth["seconds"]["sleep-io"]
     assert truth_s > 0.2
     # A sleeper that comes back late for want of a core was ready, not asleep: its thread's run delay says how long.
