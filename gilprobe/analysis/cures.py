@@ -82,6 +82,11 @@ def _of_native(name: str) -> str:
 
 
 def _of_lock(waits: Sequence[Wait]) -> str:
+    if any("manager's lock" in wait.name for wait in waits):
+        return (
+            "A thread of the manager waits here for a process that has asked for the lock: hold it for less, and "
+            "prefer multiprocessing.Lock, which needs no messages and is named by the lines that take it."
+        )
     files = {frame.file for wait in waits for frame in wait.waiter[:2]}
     if any(file.endswith("/queue.py") for file in files):
         return (

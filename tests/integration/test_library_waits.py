@@ -10,7 +10,7 @@ from commands import gilprobe
 from pythons import Python
 
 from gilprobe.analysis import cures, load
-from gilprobe.analysis.contention import TRANSACTION
+from gilprobe.analysis.contention import MANAGERS_LOCK, TRANSACTION
 from gilprobe.launch.target import Options, environment
 from gilprobe.model import Profile
 
@@ -86,6 +86,8 @@ if __name__ == "__main__":
         if waited_s > 0.8 * {HOLD_S}: break
 """
 
+MANAGED = PROCESS_LOCK.replace("multiprocessing.Lock()", "multiprocessing.Manager().Lock()")
+
 DAEMONS = """
 import queue, sys, threading, time
 jobs, lock = queue.Queue(), threading.Lock()
@@ -153,6 +155,13 @@ def test_a_lock_between_processes_is_named_as_the_program_does(any_python: Pytho
     (wait,) = (wait for wait in found.waits if wait.kind == "lock" and wait.contended_s > 0.5 * HOLD_S)
     assert wait.name == "shared_lock in <module>"
     assert contended_s(found, "native") < 0.1 * HOLD_S
+
+
+def test_a_lock_that_a_manager_serves_is_told_as_one(any_python: Python, tmp_path: Path) -> None:
+    found = profile(any_python, tmp_path, MANAGED)
+    (wait,) = (wait for wait in found.waits if wait.kind == "lock" and wait.contended_s > 0.5 * HOLD_S)
+    assert wait.name.startswith(MANAGERS_LOCK)
+    assert "multiprocessing.Lock" in cures.of_wait([wait])
 
 
 @pytest.mark.parametrize(("how", "lines"), [("idle", 0), ("locked", 6)])
