@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pythons import ROOT, Python
 
 from gilprobe.analysis import load
@@ -227,4 +228,8 @@ in_threads(one, two)
     made = run(free_threaded_python, code, tmp_path, rate_hz=200)
     for thread in ("one", "two"):
         assert made.span("own", thread).shares.get("atomic-stall", 0.0) == 0.0
-        assert made.span("shared", thread).atomic_stall_s > 0
+    ready_s, cpu_s = (sum(getattr(thread, name) for thread in made.profile.threads) for name in ("runnable_s", "cpu_s"))
+    stalled = [made.span("shared", thread).atomic_stall_s > 0 for thread in ("one", "two")]
+    if not all(stalled) and ready_s > 0.5 * cpu_s:
+        pytest.skip("NO SECOND CORE: the threads hardly ever ran at once")
+    assert all(stalled)
