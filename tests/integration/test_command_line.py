@@ -20,7 +20,13 @@ def hold():
     for _ in range(5):
         with lock: time.sleep(0.002)
 threads = [threading.Thread(target=hold) for _ in range(2)]
+lock.acquire()
 for t in threads: t.start()
+def waits(t):
+    with open(f"/proc/self/task/{t.native_id}/syscall") as file: return file.read().split()[0] == "202"  # futex
+while not all(map(waits, threads)): time.sleep(0.005)
+time.sleep(0.05)
+lock.release()
 for t in threads: t.join()
 print(sys.argv[1:], sys.stdin.read())
 sys.exit(9)
@@ -163,7 +169,7 @@ def test_a_mistake_gets_one_line_on_what_and_one_on_what_to_do(
 def test_check_fails_a_build_that_waits_too_much(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT.replace("sys.exit(9)", ""))
     assert gilprobe("profile", "-q", "-o", "r", "script.py", cwd=tmp_path, input="").returncode == 0
-    over = gilprobe("check", "r", "--max-wait", "lock=1%", cwd=tmp_path)
+    over = gilprobe("check", "r", "--max-wait", "lock=0.1%", cwd=tmp_path)
     assert over.returncode == 1 and "OVER  lock" in over.stdout and "script.py:6" in over.stdout
     assert gilprobe("check", "r", "--max-wait", "object=1%", cwd=tmp_path).returncode == 0
 
