@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-MOST_S = 20.0
+MOST_S = 120.0
 
 
 class BrowserError(AssertionError):

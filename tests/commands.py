@@ -15,5 +15,5 @@ def gilprobe(*arguments: object, cwd: Path, **more: object) -> subprocess.Comple
     command = [sys.executable, "-m", "gilprobe", *map(str, arguments)]
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, env=variables, **more
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, env=variables, **more
     )  # type: ignore[call-overload,no-any-return]

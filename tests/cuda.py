@@ -54,7 +54,7 @@ class Fake:
         recording.mkdir(exist_ok=True)
         return subprocess.run(
             [python, "-c", script, *map(str, words)],
-            env=self.environment(recording, **variables), capture_output=True, text=True, check=True, timeout=60,
+            env=self.environment(recording, **variables), capture_output=True, text=True, check=True, timeout=300,
         ).stdout  # fmt: skip
 
 

@@ -19,6 +19,8 @@ MOST_RELEASERS = 20
 # Their locks are named by what the program calls them on.
 PRIMITIVES = ("/threading.py", "/queue.py", "/multiprocessing/synchronize.py", "loky/backend/synchronize.py")
 TRANSACTION = "another connection's SQLite transaction"
+MANAGERS_LOCK = "a multiprocessing manager's lock"
+SERVES = ("/multiprocessing/managers.py", "Server.serve_client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ def name_of(classified: Classified, object_type: str, sites: tuple[Site, ...], a
     if classified.kind == WaitKind.NATIVE and library:
         return library if library == TRANSACTION else f"a mutex of {library}"
     site = next((site for site in sites if not site.file.endswith(PRIMITIVES)), None)
+    if site and site.file.endswith(SERVES[0]) and site.function == SERVES[1] and classified.kind == WaitKind.LOCK:
+        return f"{MANAGERS_LOCK} at {address:#x}" if address else MANAGERS_LOCK
     expression = subject_of(expression_at(site.file, site.position)) if site else ""
     if site and expression:
         return f"{expression} in {site.function}"

@@ -82,6 +82,11 @@ def _of_native(name: str) -> str:
 
 
 def _of_lock(waits: Sequence[Wait]) -> str:
+    if any("manager's lock" in wait.name for wait in waits):
+        return (
+            "A thread of the manager waits here for a process that has asked for the lock: hold it for less, and "
+            "prefer multiprocessing.Lock, which needs no messages and is named by the lines that take it."
+        )
     files = {frame.file for wait in waits for frame in wait.waiter[:2]}
     if any(file.endswith("/queue.py") for file in files):
         return (
@@ -113,9 +118,14 @@ def of_allocator() -> str:
     )
 
 
-def of_deadlock(kinds: Sequence[str]) -> str:
-    """kinds: what each of its threads waits for, as the watchdog names it."""
+def of_deadlock(kinds: Sequence[str], alike: bool) -> str:
+    """kinds: what each of its threads waits for, as the watchdog names it. alike: one line takes several of them."""
     if set(kinds) <= {"lock", "native", "gil", "import"}:
+        if alike:
+            return (
+                "One line takes different locks, in an order that its caller chooses: sort them first by what never "
+                "changes (a number, id()), and take them in that order in every thread."
+            )
         return (
             "Take these locks in one order in every thread, or never hold one while taking the other; where neither "
             "can be, take the second with acquire(timeout=...), and let go of the first and try anew when that fails."

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gilprobe.analysis import cures
+from gilprobe.analysis.watched import is_numbered
 from gilprobe.model import Evidence, Finding, Frame, OpenWait, Process, Thread, WaitKind, own_frame
 
 LEAST_OPEN_S = 0.05
@@ -33,7 +34,10 @@ def deadlock_findings(deadlocks: Sequence[dict[str, Any]], threads: Sequence[Thr
                 share=min(1.0, still_s / wall_s) if wall_s > 0 else 0.0,
                 evidence=Evidence(deadlock["evidence"]),
                 sites=_sites(told),
-                cure=cures.of_deadlock([str(thread["waits_for"]["kind"]) for thread in told]),
+                cure=cures.of_deadlock(
+                    [str(thread["waits_for"]["kind"]) for thread in told],
+                    any(is_numbered(str(thread["waits_for"].get("name", ""))) for thread in told),
+                ),
                 kind=DEADLOCK,
                 detail=f"{names} stood still {still}",
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -63,18 +65,30 @@ DROPPED = {
 
 
 def _named(event: dict[str, Any]) -> dict[str, Any]:
-    """Locks by what the source calls them, where the same lock has the same name throughout; positions go."""
+    """Locks by what the source calls them, where the same lock has the same name throughout and different ones have
+    different names; positions go."""
     names: dict[int, str] = {}
     things = list(_things(event))
     for thing, stack in things:
         name = _name(stack)
         if name and thing.get("address") and not thing["name"].startswith(("the ", "a ", "all ", "room", "an ")):
             names.setdefault(thing["address"], name)
+    counts = Counter(names.values())
+    numbers: Counter[str] = Counter()
+    for address, name in names.items():
+        if counts[name] > 1:
+            numbers[name] += 1
+            names[address] = f"{name} ({numbers[name]} of {counts[name]})"
     for thing, _ in things:
         thing["name"] = names.get(thing.get("address", 0), thing["name"])
         thing.pop("address", None)
     _strip(event)
     return event
+
+
+def is_numbered(name: str) -> bool:
+    """One of several locks that one line of the source calls the same."""
+    return re.search(r" \(\d+ of \d+\)$", name) is not None
 
 
 def _things(event: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -20,6 +20,8 @@ MOST_HZ = 1000
 # It needs 0.3 to 1 ms of CPU for a sample of four threads (reports/overhead): unasked, up to some 1.5 % of a core.
 USUAL_HZ, USUAL_THREADS = 20, 4
 USUAL_AFTER_S = 0.5  # so that what ends at once does not pay for its start
+TOO_SHORT = "the script ended before it could attach"
+REFUSED = "reading the script's memory (ptrace, process_vm_readv) is refused here"
 
 
 def find() -> str | None:
@@ -55,12 +57,19 @@ class PySpy:
         if self._process is None and not self._asked and not self._facts["problem"]:
             return  # too short a script
         if self._process is None:
-            self._facts["problem"] = self._facts["problem"] or "the script ended before it could attach"
+            self._facts["problem"] = self._facts["problem"] or TOO_SHORT
         else:
+            failed_before = _has_ended(self._process)
             status, cpu_s = _end_of(self._process)
             self._facts["cpu_s"] = cpu_s
             if status or not (self._recording / TRACE).exists():
-                self._facts["problem"] = _reason(self._recording / LOG) or f"it ended with status {status}"
+                reason = _reason(self._recording / LOG)
+                if not failed_before and reason != REFUSED:  # it complains of a process that it does not find
+                    if not self._asked:
+                        (self._recording / LOG).unlink(missing_ok=True)
+                        return
+                    reason = TOO_SHORT
+                self._facts["problem"] = reason or f"it ended with status {status}"
         (self._recording / FACTS).write_text(json.dumps(self._facts))
 
     def _start(self) -> None:
@@ -96,6 +105,10 @@ class PySpy:
             return 1
 
 
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def _end_of(process: subprocess.Popen[bytes]) -> tuple[int, float]:
     """Its exit status and CPU seconds. It ends by itself once the target has; if not, it is told to, then made to."""
     for number, patience_s in ((None, ENDS_S), (signal.SIGINT, ENDS_S), (signal.SIGKILL, ENDS_S)):
@@ -118,6 +131,6 @@ def _reason(log: Path) -> str:
     except OSError:
         return ""
     if any("Permission denied" in line or "Operation not permitted" in line for line in lines):
-        return "reading the script's memory (ptrace, process_vm_readv) is refused here"
+        return REFUSED
     causes = [line for line in lines if line.startswith(("Error:", "Reason:"))]
     return (causes or lines or [""])[0].removeprefix("Error:").removeprefix("Reason:").strip()

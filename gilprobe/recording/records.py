@@ -80,17 +80,29 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+def _path(data: bytes) -> str:
+    """As os.fsdecode gives it, so that the file can be opened: bytes that are no UTF-8 are lone surrogates, which come
+    as three bytes each from a str of CPython's, and raw from the kernel. What shows it replaces them.
+    """
+    for errors in ("surrogatepass", "surrogateescape"):
+        try:
+            return data.decode("utf-8", errors)
+        except UnicodeDecodeError:
+            continue
+    return _text(data)
+
+
 def _add(recording: Recording, kind: int, record: Any, tail: bytes) -> None:
     if kind == RecordType.META:
         key, value = _parts(tail, int(record["key_bytes"]), int(record["value_bytes"]))
         recording.metas[_text(key)] = value
     elif kind == RecordType.IMAGE:
         (path,) = _parts(tail, int(record["path_bytes"]))
-        recording.images.append(Image(_text(path), int(record["bias"]), int(record["start"]), int(record["end"])))
+        recording.images.append(Image(_path(path), int(record["bias"]), int(record["start"]), int(record["end"])))
     elif kind == RecordType.CODE:
         lengths = (int(record[name]) for name in ("file_bytes", "qualname_bytes", "linetable_bytes"))
         file, qualname, linetable = _parts(tail, *lengths)
-        code = Code(_text(file), _text(qualname), int(record["first_line"]), linetable)
+        code = Code(_path(file), _text(qualname), int(record["first_line"]), linetable)
         recording.codes[int(record["code_id"])] = code
     elif kind == RecordType.STACK:
         frames, native = int(record["python_frames"]), int(record["native_frames"])

@@ -42,7 +42,7 @@ def profiled(python: Python, folder: Path, script: str, **variables: str) -> Pro
     (folder / "script.py").write_text(script)
     command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--force", "-o", folder / "r"]
     program = ["env", *(f"{name}={value}" for name, value in variables.items()), *command]
-    subprocess.run([*program, "--python", python.executable, folder / "script.py"], check=True, timeout=60)
+    subprocess.run([*program, "--python", python.executable, folder / "script.py"], check=True, timeout=300)
     return load(folder / "r")
 
 

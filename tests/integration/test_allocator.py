@@ -18,7 +18,7 @@ from reports.zoo.record import ZOO
 def allocator_findings(python: str, folder: Path, arenas: int) -> list[Finding]:
     variables = environment(folder, Options(rate_hz=500)) | {"MALLOC_ARENA_MAX": str(arenas)}
     subprocess.run(
-        [python, str(ZOO / "arenas.py"), "1.5"], env=variables, check=True, stdout=subprocess.DEVNULL, timeout=120
+        [python, str(ZOO / "arenas.py"), "1.5"], env=variables, check=True, stdout=subprocess.DEVNULL, timeout=300
     )
     return [finding for finding in load(folder).findings if finding.kind == "allocator"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,13 @@ def hold():
     for _ in range(5):
         with lock: time.sleep(0.002)
 threads = [threading.Thread(target=hold) for _ in range(2)]
+lock.acquire()
 for t in threads: t.start()
+def waits(t):
+    with open(f"/proc/self/task/{t.native_id}/syscall") as file: return file.read().split()[0] == "202"  # futex
+while not all(map(waits, threads)): time.sleep(0.005)
+time.sleep(0.05)
+lock.release()
 for t in threads: t.join()
 print(sys.argv[1:], sys.stdin.read())
 sys.exit(9)
@@ -52,20 +58,31 @@ def test_modules_and_code_run_as_python_runs_them(any_python: Python, tmp_path: 
         assert (done.stdout, done.returncode) == (plain.stdout, 0), done.stderr
 
 
+def test_a_script_whose_path_is_no_utf8_has_its_locks_named_as_any_other(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "script.py").write_text(SCRIPT)
+    done = gilprobe("profile", "--html", "page.html", "-o", "r", f"{folder}/script.py", cwd=tmp_path, input="")
+    assert done.returncode == 9 and "lock in hold" in done.stderr, done.stderr
+    assert "lock in hold" in (tmp_path / "page.html").read_text()
+    report = gilprobe("report", "r", "-f", "json", cwd=tmp_path)
+    assert f"{tmp_path}/caf\ufffd/script.py" in {
+        frame["file"] for frame in json.loads(report.stdout)["waits"][0]["waiter"]
+    }
+
+
 def test_a_signal_to_gilprobe_reaches_the_script(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(5)); "
-        "print('up', flush=True); time.sleep(60)"
+        "print('up', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", tmp_path / "r", "-c", code], stdout=subprocess.PIPE,
         text=True, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "up\n"
-    start = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 5
-    assert time.monotonic() - start < 30
+    assert process.wait(timeout=300) == 5
 
 
 def test_signals_ignored_by_the_shell_stay_ignored(any_python: Python, tmp_path: Path) -> None:
@@ -76,7 +93,7 @@ def test_signals_ignored_by_the_shell_stay_ignored(any_python: Python, tmp_path:
         plain, profiled = (
             subprocess.run(
                 ["bash", "-c", f'{ignored} "$@"', "bash", *command, "-c", code],
-                cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+                cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
             ).stdout
             for command in ([python], [*words, "--force"])
         )  # fmt: skip
@@ -90,7 +107,7 @@ def test_a_closed_stream_stays_closed_for_the_script(any_python: Python, tmp_pat
     plain, profiled = (
         subprocess.run(
             ["bash", "-c", f'"$@" {redirection}', "bash", *command, "-c", code],
-            cwd=ROOT, capture_output=True, timeout=120, check=False,
+            cwd=ROOT, capture_output=True, timeout=300, check=False,
         ).returncode
         for command in ([any_python.executable], words)
     )  # fmt: skip
@@ -101,9 +118,9 @@ def test_a_full_disk_behind_the_streams(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         words = [sys.executable, "-m", "gilprobe"]
         profiled = [*words, "profile", "-o", str(tmp_path / "r"), "-c", "raise SystemExit(4)"]
-        assert subprocess.run(profiled, cwd=ROOT, stderr=full, timeout=120, check=False).returncode == 4
+        assert subprocess.run(profiled, cwd=ROOT, stderr=full, timeout=300, check=False).returncode == 4
         done = subprocess.run([*words, "report", str(tmp_path / "r")], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
-                              text=True, timeout=120, check=False)  # fmt: skip
+                              text=True, timeout=300, check=False)  # fmt: skip
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 2 and "No space left" in done.stderr
 
 
@@ -152,7 +169,7 @@ def test_a_mistake_gets_one_line_on_what_and_one_on_what_to_do(
 def test_check_fails_a_build_that_waits_too_much(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT.replace("sys.exit(9)", ""))
     assert gilprobe("profile", "-q", "-o", "r", "script.py", cwd=tmp_path, input="").returncode == 0
-    over = gilprobe("check", "r", "--max-wait", "lock=1%", cwd=tmp_path)
+    over = gilprobe("check", "r", "--max-wait", "lock=0.1%", cwd=tmp_path)
     assert over.returncode == 1 and "OVER  lock" in over.stdout and "script.py:6" in over.stdout
     assert gilprobe("check", "r", "--max-wait", "object=1%", cwd=tmp_path).returncode == 0
 

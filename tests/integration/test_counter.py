@@ -51,7 +51,7 @@ os.waitpid(pid, 0)
 
 def recorded(python: str, folder: Path, **options: str) -> tuple[Recording, Profile]:
     variables = environment(folder, Options(rate_hz=100, **options))  # type: ignore[arg-type]
-    subprocess.run([python, "-c", FAULTS], env=variables, check=True, timeout=60)
+    subprocess.run([python, "-c", FAULTS], env=variables, check=True, timeout=300)
     return read_folder(folder)[0], load(folder)
 
 
@@ -94,7 +94,7 @@ def test_a_free_threaded_run_either_counts_or_says_why_not_and_one_with_the_gil_
 
 def test_a_forked_child_counts_for_itself(tmp_path: Path) -> None:
     variables = environment(tmp_path, Options(rate_hz=100, counter=PAGE_FAULTS))
-    subprocess.run([sys.executable, "-c", FORKS], env=variables, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FORKS], env=variables, check=True, timeout=300)
     parent, child = read_folder(tmp_path)
     if parent.header["counter_errno"]:
         pytest.skip(f"NO PERF: {os.strerror(parent.header['counter_errno'])}")

@@ -22,7 +22,7 @@ def profiled(folder: Path, python: str, refused: tuple[int, ...], *options: str)
     command = [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", folder / "r", "--python", python, *options]
     through = [sys.executable, SECCOMP, ",".join(map(str, refused))] if refused else []
     done = subprocess.run(
-        [*through, *command, HOT, "attribute", "2", "0.7"], capture_output=True, text=True, timeout=60, check=False
+        [*through, *command, HOT, "attribute", "2", "0.7"], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return load(folder / "r")
@@ -64,7 +64,7 @@ def test_without_a_decoder_hot_objects_are_named_as_missing(
     without = f"import sys; sys.modules[{module!r}] = None; from gilprobe.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", without, "report", tmp_path / "r", "-f", "markdown"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if "hot" in line and module in line]
@@ -78,7 +78,7 @@ def test_a_stripped_interpreter_has_its_hot_objects_all_the_same(free_threaded_p
     original = Path(free_threaded_python.executable).resolve()
     stripped = tmp_path / "bin" / original.name
     stripped.parent.mkdir()
-    subprocess.run([strip, "--strip-all", "-o", stripped, original], check=True, timeout=60)
+    subprocess.run([strip, "--strip-all", "-o", stripped, original], check=True, timeout=300)
     assert stripped.stat().st_size < original.stat().st_size
     # By a shim: gilprobe's own interpreter must not see the other's home.
     shim = tmp_path / "python"

@@ -90,7 +90,7 @@ def test_a_race_that_exploring_finds_is_in_sarif_and_its_twin_clears_it(tmp_path
     for name, status in (("Counter", 1), ("Locked", 0)):
         explore = ["explore", f"racy.py:{name}", "--budget", "5", "--sarif", f"{name}.sarif"]
         command = [sys.executable, "-m", "gilprobe", *explore]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == status, done.stdout + done.stderr
         log = json.loads((tmp_path / f"{name}.sarif").read_text())
         jsonschema.validate(log, sarif_schema())
@@ -99,7 +99,7 @@ def test_a_race_that_exploring_finds_is_in_sarif_and_its_twin_clears_it(tmp_path
     (race,) = results["Counter"]
     lines = {place["physicalLocation"]["region"]["startLine"] for place in race["relatedLocations"]}
     assert race["ruleId"] == "race" and lines == {8, 9} and "racing pair" in race["message"]["text"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2 and "Locked.sarif exists" in done.stderr
 
 

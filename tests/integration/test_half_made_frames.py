@@ -51,7 +51,7 @@ def test_what_only_looks_like_a_frame_is_not_read_as_one(python: Python, tmp_pat
     numbers = [str(FRAME_AT[python.minor]), str(CODE_AT[python.minor])]
     done = subprocess.run(
         [*command, "--python", python.executable, tmp_path / "script.py", library, *numbers],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
     assert load(tmp_path / "r").meta["samples"] > 10

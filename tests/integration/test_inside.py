@@ -34,7 +34,7 @@ def run(python: Python, code: str, folder: Path, *, env: dict[str, str] | None =
         env=os.environ | (env or {}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == status, done.stderr
@@ -136,23 +136,27 @@ def test_a_library_loaded_meanwhile_is_seen_too(any_python: Python, tmp_path: Pa
 import ctypes, _ctypes
 with gilprobe.profile(path) as recording:
     library = ctypes.CDLL({str(tmp_path / "hold.so")!r})
-    first = threading.Thread(target=library.hold, args=(100_000,)); first.start()
-    time.sleep(0.02)
-    second = threading.Thread(target=library.hold, args=(0,)); second.start()
-    first.join(); second.join()
+    waited_s = []
+    def waits():
+        start = time.monotonic(); library.hold(0); waited_s.append(time.monotonic() - start)
+    while max(waited_s, default=0.0) < 0.05:  # on a busy machine the second may come late
+        first = threading.Thread(target=library.hold, args=(100_000,)); first.start()
+        time.sleep(0.02)
+        second = threading.Thread(target=waits); second.start()
+        first.join(); second.join()
     other = ctypes.CDLL({str(tmp_path / "other.so")!r})
     other.hold(1)
     handle = other._handle
     del other
     _ctypes.dlclose(handle)
 library.hold(1)
-say(path=str(recording.path))
+say(path=str(recording.path), longest_s=max(waited_s))
 """
     (tmp_path / "other.so").write_bytes((tmp_path / "hold.so").read_bytes())
     said = run(any_python, code, tmp_path)
     profile = load(said["path"])
     (wait,) = [wait for wait in profile.waits if wait.kind == "native" and "hold.so" in wait.name]
-    assert wait.count == 1 and 0.04 < wait.total_s < 0.15
+    assert 0.02 < wait.max_s <= said["longest_s"]
 
 
 def test_libraries_come_and_go_while_recordings_begin_and_end(any_python: Python, tmp_path: Path) -> None:
@@ -200,7 +204,9 @@ for t in threads: t.start()
 paths = []
 for number in range(3):
     with gilprobe.profile(f"{path}{number}") as recording:
-        with gilprobe.span(f"part {number}"): time.sleep(0.3)
+        start = time.process_time()
+        with gilprobe.span(f"part {number}"):
+            while time.process_time() < start + 0.3: time.sleep(0.05)
         late = threading.Thread(target=time.sleep, args=(0.01,), name="late"); late.start(); late.join()
         if os.fork() == 0: os._exit(0)
         os.wait()
@@ -242,7 +248,7 @@ say()
     run(any_python, code, tmp_path)
     first, second, third = (load(tmp_path / f"r{number}") for number in (1, 2, 3))
     (stuck,) = [thread for thread in first.threads if thread.name == "stuck"]
-    assert stuck.open_wait and stuck.open_wait.kind == "lock" and 0.05 < stuck.open_wait.waited_s < 1
+    assert stuck.open_wait and stuck.open_wait.kind == "lock" and 0.05 < stuck.open_wait.waited_s < 60
     assert not any(wait.kind == "lock" for wait in (*second.waits, *third.waits))
     unseen = "1 threads of process"
     assert [any(unseen in item.what for item in p.not_observed) for p in (first, second, third)] == [False, True, False]

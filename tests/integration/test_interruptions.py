@@ -45,7 +45,7 @@ static void account(int which, int got_eintr, double began, double least) {
     double took = now() - began;
     interrupted[which] += got_eintr;
     early += !got_eintr && took < least;
-    late += took > 0.5;
+    late += took > 30; /* for ever, if each time it began anew */
 }
 void work(int turns) {
     int epoll = epoll_create1(0);
@@ -89,7 +89,7 @@ def test_the_sampler_ends_no_call(gil_python: Python, calls: Path, tmp_path: Pat
     (tmp_path / "r").mkdir()
     done = subprocess.run(
         [gil_python.executable, "-c", COUNT, calls, "100"], env=environment(tmp_path / "r", Options(rate_hz=100)),
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout) == [[0] * 8, 0, 0]
 
@@ -102,7 +102,7 @@ signal.siginterrupt(signal.SIGALRM, False)
 signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 library.work(100)
 signal.setitimer(signal.ITIMER_REAL, 0)
-print(sum((ctypes.c_int * 8).in_dll(library, "interrupted")) > 30)
+print(sum((ctypes.c_int * 8).in_dll(library, "interrupted")) > 5)
 """
 
 
@@ -110,7 +110,7 @@ def test_the_scripts_own_signals_still_do(gil_python: Python, calls: Path, tmp_p
     (tmp_path / "r").mkdir()
     done = subprocess.run(
         [gil_python.executable, "-c", ALARMS, calls], env=environment(tmp_path / "r", Options(rate_hz=1000)),
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     assert done.stdout == "True\n"
 
@@ -134,7 +134,7 @@ def test_a_script_that_leaves_no_room_for_signals_goes_on(any_python: Python, tm
         done = subprocess.run(
             [any_python.executable, "-c", BURN, *words],
             env=environment(tmp_path / "r", Options(rate_hz=1000, sampler="perf")),
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (status, "whole\n"), done.stderr
     assert any("samples" in item.what for item in load(tmp_path / "r").not_observed)

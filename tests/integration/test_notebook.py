@@ -29,7 +29,7 @@ print(len(pages), pages[0][:8] if pages else "", "in work" in "".join(pages), sh
 def shell(cell: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", SHELL.format(root=str(ROOT)), cell.replace("\n", "\\n")],
-        cwd=folder, env={"HOME": str(folder), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=120,
+        cwd=folder, env={"HOME": str(folder), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ from nbclient import NotebookClient
 cells = ["%load_ext gilprobe", "%%gilprobe --events\\nimport threading\\nx = 41", "print(x + 1)",
          "%%gilprobe\\nimport asyncio\\nawait asyncio.sleep(0)"]
 book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-NotebookClient(book, timeout=60, kernel_name="python3", allow_errors=True).execute()
+NotebookClient(book, timeout=300, kernel_name="python3", allow_errors=True).execute()
 for cell in book.cells:
     print([(o.output_type, o.get("text") or o.get("evalue") or o["data"]["text/html"][:12]) for o in cell.outputs])
 """
@@ -83,7 +83,7 @@ def test_in_a_kernel_the_page_is_all_that_is_shown_and_awaiting_is_refused_with_
     pytest.importorskip("ipykernel", reason="NO IPYKERNEL: it is not installed, no notebook's kernel is tested")
     variables = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", NOTEBOOK], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", NOTEBOOK], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

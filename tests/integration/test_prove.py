@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from pythons import Python
 
 from gilprobe.analysis import load
@@ -18,7 +19,7 @@ import gc, sys, threading, time
 class Config:
     pass
 def work(config):
-    end = time.thread_time() + (3 if FIGHT else 1)
+    end = time.thread_time() + (1.5 if FIGHT else 0.5)
     while time.thread_time() < end:
         for number in range(2000):
             x = config
@@ -54,8 +55,12 @@ def test_the_hot_object_is_made_immortal_in_the_last_of_three_runs(
     done, counts = prove(free_threaded_python, tmp_path, fight=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done\n"  # the reruns print nothing
+    profile = load(tmp_path / "it.gilprobe")
+    ready_s, cpu_s = (sum(getattr(thread, name) for thread in profile.threads) for name in ("runnable_s", "cpu_s"))
+    if max(counts) < IMMORTAL and ready_s > 0.5 * cpu_s:
+        pytest.skip("NO SECOND CORE: the threads hardly ever ran at once, so that nothing was hot in the rerun")
     assert [count > IMMORTAL for count in counts] == [False, False, True], done.stderr
-    proof = load(tmp_path / "it.gilprobe").proof
+    proof = profile.proof
     assert proof is not None
     outcome = "its count deferred" if free_threaded_python.minor >= 14 else "frozen"
     assert [(item.object_type, item.outcome) for item in proof.objects] == [("Config", outcome)]

@@ -19,6 +19,16 @@ from gilprobe.model import Profile
 
 pytestmark = pytest.mark.skipif(py_spy.find() is None, reason="NO PY-SPY: pip install py-spy")
 
+# Until py-spy samples: its log, beside the recording, says so. On a busy machine that is long after it was started.
+SAMPLED = """
+import os, sys, time
+give_up = time.perf_counter() + 200
+def sampled():
+    try:
+        with open(LOG) as log: return "Sampling" in log.read()
+    except OSError: return False
+while not sampled() and time.perf_counter() < give_up: time.sleep(0.01)
+"""
 THREE = """
 import ctypes, sys, threading, time
 end = time.perf_counter() + 1.5
@@ -54,10 +64,11 @@ while time.perf_counter() < end: pass
 
 
 def profiled(folder: Path, python: str, code: str, *options: str, through: tuple[str, ...] = ()) -> tuple[int, str]:
+    code = code.replace("LOG", repr(str(folder / "r" / "py-spy.log")))
     done = subprocess.run(
         [*through, sys.executable, "-m", "gilprobe", "profile", "-q", "-o", folder / "r", "--python", python, *options,
          "-c", code],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout
 
@@ -75,14 +86,15 @@ def assert_told_apart(profile: Profile) -> None:
     computes, native, sleeps = (seconds_by_state(profile, n) for n in ("computes", "in_native_code", "sleeps"))
     assert computes["held"] > max(computes["running"], computes["idle"]), computes
     assert native["held"] < 0.2 * sum(native.values()) < native["running"], native
-    assert sleeps["idle"] > 0.6 * sum(sleeps.values()), sleeps
+    assert sleeps["idle"] > 2 * (sleeps["held"] + sleeps["running"]), sleeps
     (thread,) = [t for t in profile.threads if t.name == "computes"]
-    # Of the time since it attached, which takes it long where other programs run.
-    assert computes["held"] / sum(computes.values()) == pytest.approx(thread.gil_held_s / thread.wall_s, abs=0.25)
+    # Of the time since it attached.
+    allowed = 0.2 + 0.2 * thread.runnable_s / thread.wall_s
+    assert computes["held"] / sum(computes.values()) == pytest.approx(thread.gil_held_s / thread.wall_s, abs=allowed)
 
 
 def test_samples_are_told_apart_by_what_the_thread_did_then(gil_python: Python, tmp_path: Path) -> None:
-    status, out = profiled(tmp_path, gil_python.executable, THREE, "--sampler", "py-spy")
+    status, out = profiled(tmp_path, gil_python.executable, SAMPLED + THREE, "--sampler", "py-spy")
     assert (status, out) == (7, "done\n")
     profile = load(tmp_path / "r")
     if "stacks_by" not in profile.meta:
@@ -112,7 +124,7 @@ def test_a_terminals_interrupt_is_the_scripts_and_not_the_samplers(tmp_path: Pat
             assert started.poll() is None
             time.sleep(0.01)
         os.killpg(started.pid, signal.SIGINT)
-        assert started.wait(30) == 3
+        assert started.wait(300) == 3
     profile = load(tmp_path / "r")
     assert profile.wall_stacks
     assert [item for item in profile.not_observed if "py-spy" in item.what] == []
@@ -121,7 +133,7 @@ def test_a_terminals_interrupt_is_the_scripts_and_not_the_samplers(tmp_path: Pat
 def test_it_comes_by_itself_seldom_and_its_samples_are_told_apart_without_single_waits(
     gil_python: Python, tmp_path: Path
 ) -> None:
-    longer = THREE.replace("+ 1.5", "+ 8")  # it may miss 15 % of it
+    longer = SAMPLED + THREE.replace("+ 1.5", "+ 3")
     status, out = profiled(tmp_path, gil_python.executable, longer, "--rate", "1000")
     assert (status, out) == (7, "done\n")
     profile = load(tmp_path / "r")
@@ -134,17 +146,35 @@ def test_a_short_script_goes_without_it_and_so_does_the_native_sampler(tmp_path:
     profiled(tmp_path, sys.executable, "pass")
     assert {path.suffix for path in (tmp_path / "r").iterdir()} == {".gpr"}
     assert not any("py-spy" in item.what for item in load(tmp_path / "r").not_observed)
-    code = "import time; time.sleep(1.5)"
-    profiled(tmp_path, sys.executable, code, "--events", "--sampler", "native", "--force")
+    profiled(tmp_path, sys.executable, "import time; time.sleep(1)", "--events", "--sampler", "native", "--force")
     assert {path.suffix for path in (tmp_path / "r").iterdir()} == {".gpr"}
-    profiled(tmp_path, sys.executable, code, "--events", "--force")
+    profiled(tmp_path, sys.executable, SAMPLED + "time.sleep(1)", "--events", "--force")
     assert load(tmp_path / "r").wall_stacks
+
+
+# Ends as soon as py-spy has been started, well before that can attach.
+ENDS = """
+import os, sys, time
+give_up = time.perf_counter() + 200
+while not os.path.exists(LOG) and time.perf_counter() < give_up: time.sleep(0.0001)
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--sampler", "py-spy"]], ids=["unasked", "asked"])
+def test_a_script_that_ends_while_it_attaches_was_too_short_and_nothing_worse(tmp_path: Path, words: list[str]) -> None:
+    assert profiled(tmp_path, sys.executable, ENDS, *words) == (0, "")
+    profile = load(tmp_path / "r")
+    said = [item.why.partition(":")[0] for item in profile.not_observed if item.what == "Python stacks by py-spy"]
+    assert set(said) <= {"the script ended before it could attach", "it saw no thread"}
+    assert said or profile.wall_stacks or not words
 
 
 def test_free_threaded_builds_are_left_to_the_native_sampler_and_the_report_says_so(
     free_threaded_python: Python, tmp_path: Path
 ) -> None:
-    status, out = profiled(tmp_path, free_threaded_python.executable, THREE, "--sampler", "py-spy")
+    # Until py-spy has given up: its log has the reason.
+    gave_up = SAMPLED.replace("Sampling", "Error")
+    status, out = profiled(tmp_path, free_threaded_python.executable, gave_up + THREE, "--sampler", "py-spy")
     assert (status, out) == (7, "done\n")
     profile = load(tmp_path / "r")
     assert "stacks_by" not in profile.meta

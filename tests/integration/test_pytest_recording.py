@@ -59,7 +59,7 @@ def run_pytest(folder: Path, *arguments: str, tests: str = TESTS) -> subprocess.
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "gilprobe.pytest_plugin", "-p", "no:cacheprovider", "--strict-markers",
          *arguments, str(folder / "test_it.py")],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
 

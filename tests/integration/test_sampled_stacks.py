@@ -11,11 +11,12 @@ from gilprobe.launch.target import Options, environment
 from gilprobe.recording import Recording, read_folder
 
 DEEP = """
-import sys, threading
+import sys, threading, time
 sys.setrecursionlimit(5000)
 def leaf():
-    total = 0.5
-    for _ in range(1500000): total *= 1.0000001
+    total, end = 0.5, time.thread_time() + 0.1
+    while time.thread_time() < end:
+        for _ in range(10000): total *= 1.0000001
 def deep(left):
     if left: deep(left - 1)
     else: leaf()
@@ -30,16 +31,16 @@ DEPTHS = (3, 30, 100, 2000)
 def sampled(python: Python, folder: Path, *depths: int, rate_hz: int) -> Recording:
     subprocess.run(
         [python.executable, "-c", DEEP, *map(str, depths)],
-        env=environment(folder, Options(rate_hz=rate_hz)), check=True, timeout=60,
+        env=environment(folder, Options(rate_hz=rate_hz)), check=True, timeout=300,
     )  # fmt: skip
     (recording,) = read_folder(folder)
     return recording
 
 
 def test_samples_have_stacks_to_their_outermost_frame_or_as_deep_as_they_are_kept(
-    any_python: Python, tmp_path: Path
+    every_python: Python, tmp_path: Path
 ) -> None:
-    recording = sampled(any_python, tmp_path, *DEPTHS, rate_hz=1000)
+    recording = sampled(every_python, tmp_path, *DEPTHS, rate_hz=1000)
     # A thread whose outermost frame is never within reach of a sample may have the kernel's name alone.
     assert {record.name for record in recording.threads.values()} >= {"3", "30"}
     for thread, record in recording.threads.items():
@@ -49,13 +50,17 @@ def test_samples_have_stacks_to_their_outermost_frame_or_as_deep_as_they_are_kep
         ids = recording.samples["stack_id"][recording.samples["thread"] == thread]
         stacks = [recording.stacks[int(number)] for number in ids if number]
         whole = min(depth + ABOVE, KEPT)
-        found = [(len(stack.python), stack.truncated) for stack in stacks]
-        assert len(found) > 10
+        found = [
+            (len(stack.python), stack.truncated)
+            for stack in stacks
+            if stack.python and recording.codes[stack.python[0][0]].qualname == "leaf"
+        ]
+        assert found
         assert found.count((whole, depth > KEPT)) > 0.9 * len(found), (depth, found)
 
 
-def test_the_first_samples_of_two_threads_take_no_new_megabyte(any_python: Python, tmp_path: Path) -> None:
-    recording = sampled(any_python, tmp_path, 1, 2, rate_hz=100)
+def test_the_first_samples_of_two_threads_take_no_new_megabyte(every_python: Python, tmp_path: Path) -> None:
+    recording = sampled(every_python, tmp_path, 1, 2, rate_hz=100)
     assert len(recording.samples)
     (file,) = tmp_path.glob("*.gpr")
     assert file.stat().st_size < 1 << 19

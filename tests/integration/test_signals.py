@@ -53,7 +53,7 @@ def test_the_script_gets_a_signal_once(
 ) -> None:
     with started(tmp_path / "r", sys.executable, COUNT, str(int(number))) as (process, _):
         send(process.pid, number)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     assert (out, process.returncode) == ("1\n", 0)
 
 
@@ -72,7 +72,7 @@ def test_ctrl_c_on_a_terminal_reaches_the_script_once_and_leaves_a_recording(
     os.close(terminal)
     assert process.stdout is not None and process.stdout.readline().startswith("up ")
     os.write(parent, b"\x03")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     os.close(parent)
     assert (out, process.returncode) == ("1\n", 0), err
     assert err.startswith("\ngilprobe  Python ") and load(tmp_path / "r").threads
@@ -84,7 +84,7 @@ def test_when_gilprobe_is_killed_the_script_goes_on_and_nothing_else_stays(any_p
         process.wait()
         os.kill(script, signal.SIGUSR1)
         assert process.stdout is not None and process.stdout.read() == "1\n"
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 300
         while group(process.pid) and time.monotonic() < give_up:
             time.sleep(0.05)
         assert group(process.pid) == []

@@ -30,7 +30,7 @@ def _packages() -> Path | str:
         folder.mkdir(parents=True)
         kept.write_bytes(wanted)
         install = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
-        subprocess.run(install, cwd=folder, check=True, capture_output=True, text=True, timeout=120)
+        subprocess.run(install, cwd=folder, check=True, capture_output=True, text=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         return f"npm install failed: {error}"
@@ -48,7 +48,7 @@ def read_by_speedscope(*files: Path) -> list[dict[str, Any]]:
     """Of each: name, profiles[] (name, unit, total, self {"function|file|line": weight}). Skips where npm fails."""
     (bundle,) = (_installed() / "node_modules" / "speedscope" / "dist" / "release").glob("speedscope-*.js")
     command = ["node", "--max-old-space-size=1024", HERE / "speedscope.mjs", bundle, *files]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     read: list[dict[str, Any]] = json.loads(done.stdout)
     return read

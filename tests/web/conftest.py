@@ -1,4 +1,4 @@
-"""One browser a module."""
+"""One browser for all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from reports.browser import Browser, browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     with browser() as opened:
         yield opened

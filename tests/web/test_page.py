@@ -364,7 +364,7 @@ def hostile(name: str) -> Profile:
     )
 
 
-@pytest.mark.parametrize("name", [HOSTILE, HOSTILE + "x" * 10_000_000], ids=["short", "10 MB"])
+@pytest.mark.parametrize("name", [HOSTILE, HOSTILE + "x" * 1_000_000], ids=["short", "1 MB"])
 def test_hostile_names_are_text_and_nothing_of_them_runs(chromium: Browser, tmp_path: Path, name: str) -> None:
     opened(chromium, hostile(name), tmp_path, before=hostile(name), width=400)
     walk(chromium)
@@ -447,7 +447,7 @@ def axe() -> str:
             pytest.skip("NO AXE: npm is not installed, accessibility is untested")
         kept.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [npm, "pack", AXE.replace("core-", "core@"), "--silent"], cwd=kept.parent, capture_output=True, timeout=60
+            [npm, "pack", AXE.replace("core-", "core@"), "--silent"], cwd=kept.parent, capture_output=True, timeout=300
         )
         package = kept.parent / f"{AXE}.tgz"
         if done.returncode or not package.exists():

@@ -179,7 +179,7 @@ subprocess.run([sys.executable, "-c", {SCRIPT!r}, "2", "1000", "1"], env=kept, c
 def gilprobe(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gilprobe", "profile", *map(str, words)],
-        env=os.environ | variables, capture_output=True, text=True, timeout=60, check=False,
+        env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_two_processes_by_turns(fake: Fake, tmp_path: Path, errors: str) -> None
         subprocess.Popen([sys.executable, "-c", TURNS, str(number), "1000000000000", fake.cupti], env=variables)
         for number in range(2)
     ]
-    assert [child.wait(30) for child in children] == [0, 0]
+    assert [child.wait(300) for child in children] == [0, 0]
     cuda = load(tmp_path).cuda
     assert [process["contexts"] for process in cuda["processes"]] == [1, 1]
     assert cuda["changes"] == 39 and cuda["gaps"]["count"] == 39
@@ -107,7 +107,7 @@ def test_where_one_process_gives_no_switches_those_of_the_others_are_not_the_who
     for number, script in ((0, TURNS), (1, TURNS.replace("switches(1", "(lambda *_: 0)(1"))):
         variables = fake.environment(tmp_path)
         command = [sys.executable, "-c", script, str(number), "1000000000000", fake.cupti]
-        subprocess.run(command, env=variables, check=True, timeout=30)
+        subprocess.run(command, env=variables, check=True, timeout=300)
     profile = load(tmp_path)
     assert profile.cuda["rung"] == "A" and profile.cuda["changes"] == 39, "by the work, in which both have a part"
     assert any("gave none of some contexts" in item.why for item in profile.not_observed)
@@ -117,7 +117,7 @@ def test_processes_under_mps_are_one_owner_to_the_gpu(fake: Fake, tmp_path: Path
     variables = fake.environment(tmp_path, FAKE_CUPTI_ERRORS="switches=27", FAKE_CUPTI_API_KIND="2")
     for number in range(2):
         command = [sys.executable, "-c", TURNS, str(number), "1000000000000", fake.cupti]
-        subprocess.run(command, env=variables, check=True, timeout=30)
+        subprocess.run(command, env=variables, check=True, timeout=300)
     cuda = load(tmp_path).cuda
     assert cuda["under_mps"] and len(cuda["processes"]) == 2 and cuda["changes"] == 0
     assert any("MPS serves these processes" in line for line in cuda_lines(cuda))
@@ -158,6 +158,6 @@ def record_raw(fake: Fake, folder: Path, script: str, *words: str, **variables: 
     folder.mkdir()
     options = Options(cuda=True, cupti=str(fake.cupti), cuda_raw=100)
     environ = environment(folder, options) | fake.environment(**variables)
-    subprocess.run([sys.executable, "-c", script, *words], env=environ, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script, *words], env=environ, check=True, timeout=300)
     (recording,) = read_folder(folder)
     return recording

@@ -19,8 +19,8 @@ def own_lines(stack: list[dict[str, object]]) -> list[object]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_planted_deadlock_is_told_with_its_threads_locks_and_lines(watched_python: Python, case: str) -> None:
-    outcome = run(watched_python, "planted.py", case, until="gilprobe: deadlock", timeout_s=10)
+def test_a_planted_deadlock_is_told_with_its_threads_locks_and_lines(every_watched_python: Python, case: str) -> None:
+    outcome = run(every_watched_python, "planted.py", case, until="gilprobe: deadlock")
     assert outcome.told_ns, outcome.stderr
     (deadlock,) = outcome.profile.deadlocks
     truth = marked("planted.py", case)
@@ -28,21 +28,26 @@ def test_a_planted_deadlock_is_told_with_its_threads_locks_and_lines(watched_pyt
     stuck = {name for name, marks in truth.items() if "waits" in marks}
     if case == "import_lock":
         stuck.add("importer")  # its line is in the module it imports
-    elif case == "gil_mutex" and not watched_python.free_threaded:
+    elif case == "gil_mutex" and not every_watched_python.free_threaded:
         stuck.add("holder")  # it waits for the GIL wherever it comes back from the sleep
     assert set(told) == stuck
     for name in set(truth) & stuck:
         if "waits" in truth[name] and not (
-            case == "gil_mutex" and name == "holder" and not watched_python.free_threaded
+            case == "gil_mutex" and name == "holder" and not every_watched_python.free_threaded
         ):
             assert own_lines(told[name]["stack"])[0] in truth[name]["waits"], name
         taken = [held["taken"] for held in told[name]["holds"] if held["taken"]]
         if case != "import_lock" and "holds" in truth[name]:
             assert any(own_lines(stack)[0] in truth[name]["holds"] for stack in taken), name
+    if case == "philosophers":  # five locks that one line takes
+        wanted = {str(thread["waits_for"]["name"]) for thread in told.values()}
+        assert wanted == {str(held["name"]) for thread in told.values() for held in thread["holds"]}
+        assert len(wanted) == 5 and all("forks in" in name and " of 5)" in name for name in wanted), wanted
+        assert "sort them" in outcome.profile.findings[0].cure
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_twin_without_the_fault_is_not_told(watched_python: Python, case: str) -> None:
-    outcome = run(watched_python, "planted.py", case, "fixed")
+def test_the_twin_without_the_fault_is_not_told(every_watched_python: Python, case: str) -> None:
+    outcome = run(every_watched_python, "planted.py", case, "fixed")
     assert (outcome.status, outcome.stderr) == (0, "")
     assert outcome.profile.deadlocks == outcome.profile.stalls == ()

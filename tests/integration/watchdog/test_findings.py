@@ -21,7 +21,7 @@ def kinds(found: tuple[Finding, ...]) -> set[str]:
 
 @pytest.mark.parametrize("case", ["abba", "join_cycle"])
 def test_the_deadlock_is_the_first_finding(watched_python: Python, case: str) -> None:
-    first, *rest = run(watched_python, "planted.py", case, until="gilprobe: deadlock", timeout_s=10).profile.findings
+    first, *rest = run(watched_python, "planted.py", case, until="gilprobe: deadlock").profile.findings
     assert first.kind == "deadlock" and first.evidence == "measured" and "none" not in kinds(tuple(rest))
     assert 0 < first.share <= 1
     waits = {line for marks in marked("planted.py", case).values() for line in marks.get("waits", ())}
@@ -44,8 +44,12 @@ def body(one, two):
         with two: pass  # stuck
 def first(): body(a, b)
 def second(): body(*(a, b) if "fixed" in sys.argv else (b, a))
-for target in (first, second): threading.Thread(target=target, daemon=True).start()
-time.sleep(1)
+threads = [threading.Thread(target=target, daemon=True) for target in (first, second)]
+for thread in threads: thread.start()
+def waits(thread):
+    with open(f"/proc/self/task/{thread.native_id}/syscall") as file: return file.read().split()[0] == "202"  # futex
+while "fixed" not in sys.argv and not all(map(waits, threads)): time.sleep(0.01)
+time.sleep(0.5)
 os.kill(os.getpid(), 9) if "kill" in sys.argv else os._exit(0)
 """
 
@@ -58,7 +62,7 @@ def test_without_the_watchdog_waits_that_never_ended_are_told(any_python: Python
         script = tmp_path / "hung.py"
         script.write_text(HUNG)
         variables = os.environ | environment(folder, Options(rate_hz=0))
-        subprocess.run([any_python.executable, str(script), *arguments], env=variables, timeout=20, check=False)
+        subprocess.run([any_python.executable, str(script), *arguments], env=variables, timeout=300, check=False)
         return load(folder).findings
 
     hung = found(end, "hung")
@@ -68,5 +72,6 @@ def test_without_the_watchdog_waits_that_never_ended_are_told(any_python: Python
         HUNG[: HUNG.index("# stuck")].count("\n") + 1
     }
     if end == "exit":
-        assert hung[0].kind == "open-wait" and hung[0].share > 0.2
+        first = next(finding for finding in hung if finding.kind != "runnable")  # other programs may have the cores
+        assert first.kind == "open-wait" and first.share > 0.1
     assert "open-wait" not in kinds(found(end, "fixed"))

@@ -43,7 +43,7 @@ def test_a_test_that_deadlocks_fails_and_the_next_one_runs(tmp_path: Path) -> No
     command = [sys.executable, "-m", "pytest", "-p", "gilprobe.pytest_plugin", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, "--strict-markers", "-rA", str(tmp_path / "test_it.py")],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert "1 failed, 1 passed" in done.stdout, done.stdout

@@ -16,7 +16,7 @@ from watchdog_runs import PROGRAMS, run
 
 def within(python: Python, case: str) -> tuple[Any, str]:
     command = [python.executable, str(PROGRAMS / "within.py"), case, str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return json.loads(done.stdout), done.stderr
 
 

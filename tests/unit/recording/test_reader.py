@@ -58,13 +58,13 @@ def salvage_or_refuse(folder: Path) -> None:
             assert profile.to_dict()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1))
 def test_truncated_anywhere(whole: bytes, tmp_path: Path, share: float) -> None:
     salvage_or_refuse(put(whole[: int(share * len(whole))], tmp_path))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 7)), min_size=1, max_size=8))
 def test_with_flipped_bits(whole: bytes, tmp_path: Path, flips: list[tuple[int, int]]) -> None:
     data = bytearray(whole)
@@ -81,6 +81,7 @@ def test_with_flipped_bits(whole: bytes, tmp_path: Path, flips: list[tuple[int, 
         (b"gilprobe", "ends within its header"),
         (b"gilprobe" + (99).to_bytes(4, "little") + bytes(5000), "has format 99"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_recording_is_refused_with_the_reason(tmp_path: Path, data: bytes, says: str) -> None:
     with pytest.raises(RecordingError, match=says):

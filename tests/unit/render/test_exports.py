@@ -36,7 +36,7 @@ from gilprobe.render.wording import plain
 HOSTILE = {
     "script": "</script><script>alert(1)</script>",
     "quotes": "\"'`\\${x}%s{0};|,&amp;<!--\n\r\t",
-    "ten megabytes": "x" * 10_000_000,
+    "a megabyte": "x" * 1_000_000,
     "bidi": "\u202eevil\u2066\u200f",
     "nul": "a\x00b\x1b[31m\x7f",
     "half a surrogate pair": "a\ud800b\udc00",

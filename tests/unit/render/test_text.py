@@ -63,7 +63,7 @@ NAMES = {
     "plain": "worker",
     "wide": "\u5de5" * 300,
     "hostile": "</script>\x1b[31m\u202e\n\x00\ud800",
-    "long": "x" * 10_000_000,
+    "long": "x" * 1_000_000,
 }
 
 

@@ -5,11 +5,13 @@ import sys
 import threading
 import time
 
-SPIN = "void planted_spin(volatile int *stop) { while (!*stop) ; }\n"
+SPIN = "void planted_spin(volatile int *flags) { flags[0] = 1; while (!flags[1]) ; }\n"
 
 
 def spinner():
-    """A C function that never ends, called without letting go of the GIL, or of the thread's state."""
+    """A C function that never ends, called without letting go of the GIL, or of the thread's state; and the flag that
+    says that it has begun.
+    """
     import subprocess
     import tempfile
 
@@ -17,15 +19,15 @@ def spinner():
     with open(f"{folder}/spin.c", "w") as file:
         file.write(SPIN)
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", f"{folder}/libspin.so", f"{folder}/spin.c"], check=True)
-    library, stop = ctypes.PyDLL(f"{folder}/libspin.so"), ctypes.c_int()
-    return lambda: library.planted_spin(ctypes.byref(stop))
+    library, flags = ctypes.PyDLL(f"{folder}/libspin.so"), (ctypes.c_int * 2)()
+    return lambda: library.planted_spin(flags), flags
 
 
 def gil_forever():
     """C code spins with the GIL; nothing but a native thread can say so."""
     import os
 
-    spin = spinner()
+    spin, _ = spinner()
 
     def spins():
         spin()
@@ -57,31 +59,36 @@ def world_stopped():
     """Free-threaded: one asks all to pause, and one never does."""
     import gc
 
-    spin = spinner()
+    spin, flags = spinner()
 
     def spins():
         spin()
 
     threading.Thread(target=spins, name="spins", daemon=True).start()
-    time.sleep(0.1)
+    while not flags[0]:
+        time.sleep(0.01)
     gc.collect()  # MainThread: waits
 
 
 def long_wait():
-    lock = threading.Lock()
+    lock, wanted = threading.Lock(), []
 
     def holder():
-        with lock:
+        with lock:  # holder: holds
+            while not wanted:
+                time.sleep(0.01)
             time.sleep(1.2)  # holder: holds
 
     def wants():
+        while not lock.locked():
+            time.sleep(0.01)
+        wanted.append(True)
         with lock:  # wants: waits
             pass
 
     threads = [threading.Thread(target=body, name=body.__name__) for body in (holder, wants)]
     for thread in threads:
         thread.start()
-        time.sleep(0.05)
     for thread in threads:
         thread.join()
 
@@ -94,7 +101,8 @@ def lost_wakeup(check=False, make=threading.RLock):
     condition, ready = threading.Condition(make()), []
 
     def waits():
-        time.sleep(0.1)
+        while not ready:
+            time.sleep(0.01)
         with condition:
             if not (check and ready):
                 condition.wait()  # waits: waits
@@ -127,6 +135,8 @@ def wakeup_after_a_wait():
 
     thread = threading.Thread(target=waits)
     thread.start()
+    while not condition._waiters:
+        time.sleep(0.01)
     time.sleep(0.1)
     with condition:
         condition.notify_all()
