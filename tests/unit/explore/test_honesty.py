@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
 import random
 import select
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +86,7 @@ def test_the_chosen_points_show_every_end_that_all_instructions_show(
             seen.add(repr((s.a, s.b, s.d, s.l, s.t)))
 
         result = run(
-            module.first,
-            module.second,
-            state=module.State,
-            final=note,
-            preemptions=1,
-            budget_s=60,
-            every_instruction=every,
+            module.first, module.second, state=module.State, final=note, preemptions=1, every_instruction=every
         )
         assert result.verdict == "EXHAUSTED" or result.oracle == "race"
     assert ends[True] <= ends[False], (tmp_path / f"program_{seed}.py").read_text()
@@ -105,8 +101,21 @@ def wait_in_select(_: Any) -> None:
     select.select([], [], [], 60)
 
 
+def in_another_process(_: Any) -> None:
+    with ProcessPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+
+
 def nothing(_: Any) -> None:
     pass
+
+
+def test_a_process_pool_is_told_at_the_line_that_uses_it_and_ends() -> None:
+    result = run(in_another_process, nothing, state=dict)
+    assert result.verdict == "UNCONTROLLED"
+    assert result.uncontrolled is not None and result.uncontrolled.file == __file__
+    assert 1 <= result.uncontrolled.line - in_another_process.__code__.co_firstlineno <= 2
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("body", [read_a_pipe, wait_in_select])
