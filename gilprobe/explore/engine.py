@@ -115,8 +115,10 @@ class Session:
         active.run = run
         processes = set(_processes())
         outcome: Outcome | None = None
+        lost = None
         try:
-            lost = None if run.start(0.2) else self._wait(run)
+            if not run.start(0.2):
+                lost = self._wait(run)
             outcome = self._judge(run, bodies, box, lost)
         finally:
             if any(not t.done for t in run.tasks):
@@ -128,6 +130,7 @@ class Session:
                             outcome.inconclusive = True  # and may still do something
                 finally:
                     _executors_log.disabled = False
+                    active.run = None
             active.run = None
             if len(_processes()) > len(processes):
                 _end(_processes() - processes)
