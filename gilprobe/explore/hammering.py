@@ -121,6 +121,8 @@ def _wait(child: int, reader: int, budget_s: float, calls: Callable[[], bytes]) 
             status = found
             continue
         looks += 1
+        if time.monotonic() < end - _HANG_S:
+            last = calls()
         if time.monotonic() > end and last != (last := calls()):  # a call began or ended: it is slow
             end, looks = time.monotonic() + _HANG_S, 0
         elif time.monotonic() > end and looks > _HANG_LOOKS:  # nor was the process stopped so long
