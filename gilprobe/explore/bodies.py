@@ -9,7 +9,7 @@ from typing import Any
 
 from gilprobe.errors import UsageError
 from gilprobe.explore import sane
-from gilprobe.explore.engine import STALL_S, Bodies, Outcome, Session, files_of
+from gilprobe.explore.engine import Bodies, Outcome, Session, files_of
 from gilprobe.explore.observe import Observer
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.replayfile import save
@@ -60,7 +60,7 @@ def run(
     target = {"kind": "run", "bodies": bodies, "state": state, "final": final, "invariant": invariant, "args": args}
     roots = [*bodies, state, final, args]
     with Session(files_of(*bodies, state, final), roots, every_instruction, restore_globals) as session:
-        session.busy_s = min(session.busy_s, max(budget_s, STALL_S))
+        session.busy_s = min(session.busy_s, max(budget_s, 1.0))
         try:
 
             def execute(strategy: Strategy, observer: Any = None) -> Outcome:

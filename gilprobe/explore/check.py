@@ -13,7 +13,7 @@ from typing import Any
 from gilprobe.errors import UsageError
 from gilprobe.explore import sane
 from gilprobe.explore.bodies import explore_schedules, finish, nondeterministic
-from gilprobe.explore.engine import STALL_S, Session, files_of
+from gilprobe.explore.engine import Session, files_of
 from gilprobe.explore.operations import Call, Operations, Scenario, hypothesis
 from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.result import Nondeterministic, Result
@@ -65,7 +65,7 @@ def check(
     started = cpu_s()
     deadline = raw_monotonic() + budget_s
     with Session(files_of(cls, model, invariant), [cls, model, invariant, args]) as session:
-        session.busy_s = min(session.busy_s, max(budget_s, STALL_S))
+        session.busy_s = min(session.busy_s, max(budget_s, 1.0))
         explorer = Explorer(session, setup, chosen, deadline)
         try:
             explorer.explore()

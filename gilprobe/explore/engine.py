@@ -9,22 +9,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gilprobe.errors import UsageError
 from gilprobe.explore.gates import Gate, make_gate
 from gilprobe.explore.instrument import Instrument
 from gilprobe.explore.patching import Patches
-from gilprobe.explore.points import UnderTest
+from gilprobe.explore.points import HERE, UnderTest
 from gilprobe.explore.pool import Pool, Task
 from gilprobe.explore.primitives import active
-from gilprobe.explore.real import raw_monotonic
 from gilprobe.explore.scheduler import Run, Strategy
+from gilprobe.explore.stalled import LOOK_S, Stillness
 from gilprobe.explore.timeouts import Unheeded
 
-STALL_S = 1.0  # no change point for so long with the running thread asleep in the kernel: a call that nobody controls
-BUSY_S = 20.0  # the same with the thread computing
+BUSY_S = 20.0  # of a thread's processor time without a change point: it goes on for ever
+SWITCH_INTERVAL_S = 1e-4  # after which a thread that nobody controls lets the GIL go, at each pass of the baton
+TURNS = 60  # times that a thread which waits for its turn may look stuck
 
 Site3 = tuple[str, str, int]  # file, qualified name, line
 
@@ -68,8 +68,8 @@ class Session:
         self, files: Iterable[str], roots: Iterable[Any], every: bool = False, restore_globals: bool = True
     ) -> None:
         self.under = UnderTest(set(files))
-        self.instrument = Instrument(self.under, every)
         self.patches = Patches(self.under, roots, restore_globals)
+        self.instrument = Instrument(self.under, self.patches.meet, every)
         self.pool = Pool()
         self.finished: Gate = make_gate()
         self.schedules = 0
@@ -77,6 +77,7 @@ class Session:
         self.early = False  # every timeout may end while other threads could go on
         self.unheeded = Unheeded(self.under)
         self._gc = gc.isenabled()
+        self._switch_interval_s = sys.getswitchinterval()
 
     def __enter__(self) -> Session:
         if active.run is not None or not _one_session.acquire(blocking=False):
@@ -85,6 +86,7 @@ class Session:
         self.patches.install()
         self.instrument.install()
         gc.disable()  # a collection at a random moment would run finalizers of earlier runs inside this one
+        sys.setswitchinterval(min(self._switch_interval_s, SWITCH_INTERVAL_S))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -94,6 +96,7 @@ class Session:
         self.pool.close()
         if self._gc:
             gc.enable()
+        sys.setswitchinterval(self._switch_interval_s)
         _one_session.release()
 
     def execute(self, bodies: Bodies, strategy: Strategy, observer: Any = None) -> Outcome:
@@ -106,11 +109,16 @@ class Session:
         run.locals = self.patches.locals
         run.early = self.early
         run.unheeded = self.unheeded
+        run.under = self.under
         box: dict[str, Any] = {}
         run.spawn("main", lambda: _main(run, bodies, box))
         active.run = run
+        processes = set(_processes())
+        outcome: Outcome | None = None
+        lost = None
         try:
-            lost = None if run.start(0.2) else self._wait(run)
+            if not run.start(0.2):
+                lost = self._wait(run)
             outcome = self._judge(run, bodies, box, lost)
         finally:
             if any(not t.done for t in run.tasks):
@@ -118,48 +126,53 @@ class Session:
                 try:
                     if run.abandon(None if lost is None else lost[0], lost is not None and lost[2]):
                         self.finished = make_gate()  # those left behind may open theirs at any time
+                        if lost is None and outcome is not None and not outcome.failed:
+                            outcome.inconclusive = True  # and may still do something
                 finally:
                     _executors_log.disabled = False
+                    active.run = None
             active.run = None
+            if len(_processes()) > len(processes):
+                _end(_processes() - processes)
         outcome.run = run
         if "state" in box:  # not .get(): see restoring.py
             outcome.state = box["state"]
         return outcome
 
     def _wait(self, run: Run) -> tuple[Task, Site3, bool] | None:
-        last = (-1, -1)
-        since = raw_monotonic()
-        asleep = busy = 0
-        while not run.finished.wait_for(0.05):
-            now = (run.points, run.index)
-            if now != last:
-                last, since, asleep, busy = now, raw_monotonic(), 0, 0
-                continue
+        last: Any = None
+        still: Stillness | None = None
+        turns = 0
+        while not run.finished.wait_for(LOOK_S):
             task = run.current
+            now = (run.points, run.index, task)
             if task is None:
                 continue
-            if _asleep(task.worker.native_id):
-                asleep += 1
-            else:
-                busy += 1
-            waited = raw_monotonic() - since
-            if (waited > STALL_S and asleep > 4 * busy) or waited > self.busy_s:
-                if run.finished.wait_for(0):
-                    return None
-                return task, self._where(task), asleep <= 4 * busy
+            if now != last:
+                last, still, turns = now, None, 0
+            if still is None:
+                still = Stillness(task.worker.native_id, self.busy_s)
+            elif still.look():
+                where, ours = self._where(task)
+                turns += 1
+                if (run.points, run.index, run.current) != last or (ours and still.asleep and turns < TURNS):
+                    still = None
+                    continue
+                return None if run.finished.wait_for(0) else (task, where, not still.asleep)
         return None
 
-    def _where(self, task: Task) -> Site3:
-        frame = sys._current_frames().get(task.ident)
-        innermost = None
-        while frame is not None:
-            site = (frame.f_code.co_filename, frame.f_code.co_qualname, frame.f_lineno or 0)
-            if self.under.has(site[0]):
-                return site
-            if innermost is None and "gilprobe" + "/explore" not in site[0]:
-                innermost = site
+    def _where(self, task: Task) -> tuple[Site3, bool]:
+        """Its innermost line under test, else where that started it; whether it is in a call of the explorer's own."""
+        innermost = frame = sys._current_frames().get(task.ident)
+        ours = innermost is not None and innermost.f_code.co_filename.startswith(HERE)
+        while frame is not None and not self.under.has(frame.f_code.co_filename):
             frame = frame.f_back
-        return innermost or ("?", "?", 0)
+        if frame is None and task.started_at is not None:
+            return task.started_at, ours
+        frame = frame or innermost
+        if frame is None:
+            return ("?", task.name, 0), ours
+        return (frame.f_code.co_filename, frame.f_code.co_qualname, frame.f_lineno or 0), ours
 
     def _judge(self, run: Run, bodies: Bodies, box: dict[str, Any], lost: tuple[Task, Site3, bool] | None) -> Outcome:
         if lost is not None:
@@ -229,12 +242,20 @@ def _bound(body: Callable[[Any, Task], Any], state: Any, task: Task) -> Callable
     return lambda: body(state, task)
 
 
-def _asleep(native_id: int) -> bool:
-    """Whether the kernel has the thread sleeping (/proc/self/task/TID/stat, third field; see proc_pid_stat(5))."""
-    with contextlib.suppress(OSError):
-        stat = Path(f"/proc/self/task/{native_id}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] in "SD"
-    return False
+def _processes() -> set[Any]:
+    """The child processes of multiprocessing that nobody joined yet."""
+    return getattr(sys.modules.get("multiprocessing.process"), "_children", _NONE)
+
+
+_NONE: set[Any] = set()
+
+
+def _end(processes: set[Any]) -> None:
+    """What outlives its schedule: the interpreter would wait for it when it ends."""
+    for process in processes:
+        with contextlib.suppress(AttributeError, ValueError, AssertionError):  # half started, closed, not ours
+            process.kill()
+            process.join()
 
 
 def files_of(*things: Any) -> Iterator[str]:

@@ -32,6 +32,7 @@ from gilprobe.explore.result import FAILED, NOT_FOUND, UNCONTROLLED, Result
 _LOG_BYTES = 1 << 16
 _SLOT = struct.Struct("=QQ")  # rounds finished, calls begun, per thread
 _HANG_S = 5.0  # without any progress after the budget has ended
+_HANG_LOOKS = 100  # of the parent, 5 ms apart at least
 
 
 def hammer(fn: Callable[..., Any], *, threads: int = 8, budget_s: float = 10.0, seed: int = 0) -> Result:
@@ -54,7 +55,7 @@ def hammer(fn: Callable[..., Any], *, threads: int = 8, budget_s: float = 10.0, 
         os.close(reader)
         _child(fn, takes_number, threads, budget_s, seed, shared, writer)
     os.close(writer)
-    status, text = _wait(child, reader, budget_s)
+    status, text = _wait(child, reader, budget_s, lambda: shared[_LOG_BYTES:])
     calls = sum(_SLOT.unpack_from(shared, _LOG_BYTES + _SLOT.size * n)[1] for n in range(threads))
     log = "\n".join(
         f"  thread {n}: call {begun}, {done} ended"
@@ -100,9 +101,10 @@ def _takes_one(fn: Callable[..., Any]) -> bool:
     return False
 
 
-def _wait(child: int, reader: int, budget_s: float) -> tuple[int | None, str]:
+def _wait(child: int, reader: int, budget_s: float, calls: Callable[[], bytes]) -> tuple[int | None, str]:
     """The child's wait status (None: it hung and was killed) and what it said."""
     end = time.monotonic() + budget_s + _HANG_S
+    looks, last = 0, calls()
     chunks: list[bytes] = []
     os.set_blocking(reader, False)
     status: int | None = None
@@ -118,7 +120,12 @@ def _wait(child: int, reader: int, budget_s: float) -> tuple[int | None, str]:
         if pid:
             status = found
             continue
-        if time.monotonic() > end:
+        looks += 1
+        if time.monotonic() < end - _HANG_S:
+            last = calls()
+        if time.monotonic() > end and last != (last := calls()):  # a call began or ended: it is slow
+            end, looks = time.monotonic() + _HANG_S, 0
+        elif time.monotonic() > end and looks > _HANG_LOOKS:  # nor was the process stopped so long
             os.kill(child, signal.SIGABRT)  # faulthandler writes every thread's stack
             time.sleep(0.2)
             os.kill(child, signal.SIGKILL)
@@ -175,7 +182,7 @@ def _rounds(
         begun = done = 0
         at = _LOG_BYTES + _SLOT.size * number
         tracer = _yielding(rng, under)
-        while not failed.is_set() and time.monotonic() < end:
+        while not failed.is_set() and (begun == 0 or time.monotonic() < end):
             try:
                 barrier.wait()
                 sys.settrace(tracer if rng.random() < 0.5 else None)

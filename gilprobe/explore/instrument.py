@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
@@ -17,8 +18,9 @@ _TOOL_IDS = (4, 3, 1)
 class Instrument:
     """On while a session lasts. A point's key is id(code) + offset: unique, as the bytecode is inside the object."""
 
-    def __init__(self, under: UnderTest, every: bool = False) -> None:
+    def __init__(self, under: UnderTest, meet: Callable[[CodeType], None], every: bool = False) -> None:
         self.under = under
+        self.meet = meet  # called with code that is about to run for the first time
         self.every = every
         self.sites: dict[int, Site] = {}
         self.codes: dict[int, CodeType] = {}
@@ -26,6 +28,7 @@ class Instrument:
         self.tool: int | None = None
 
     def learn(self, code: CodeType) -> None:
+        self.meet(code)
         self.codes[id(code)] = code
         for offset, site in points(code, self.under, self.every).items():
             self.sites[id(code) + offset] = site
@@ -53,6 +56,9 @@ class Instrument:
 
         def started(code: CodeType, _offset: int) -> Any:
             if id(code) not in codes and under.has(code.co_filename):
+                run = active.run
+                if run is None or run.current is None or run.current.ident != get_ident():
+                    return None  # a thread that nobody controls
                 self.learn(code)
                 monitoring.set_local_events(tool, code, events.INSTRUCTION)
             return disable

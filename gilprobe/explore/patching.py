@@ -1,7 +1,9 @@
 """Puts the models where the code under test looks for the real things, and takes them away again.
 
 Names imported earlier (`from threading import Lock`), locks made at import and default factories hold the originals, so
-what the modules under test can reach is walked; stdlib modules are patched by name.
+what the code under test can reach is walked: from the roots over globals, closures and imports, and any further module
+when its code first runs under control. All else in the process stays as it is: threads that nobody controls may use it,
+and each schedule would pay for putting it back. Stdlib modules are patched by name.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ import _random
 import _thread
 import collections
 import concurrent.futures.thread
+import dis
 import functools
 import queue
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -34,6 +37,7 @@ _start_new_thread = _thread.start_new_thread
 # random.seed's own, without what it does for seeds that are no integers.
 _generator: Any = random._inst
 _seed = _random.Random.seed
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 _MAX_NODES = 100_000
 _MAX_ITEMS = 2_000
 
@@ -100,6 +104,7 @@ class Patches:
         self.restorer = restoring.Restorer()
         self.locals: list[Any] = []
         self.seen: set[int] = set()
+        self.files: set[str] = set()  # whose modules are walked
         self._random_state = random.getstate()
         self.restoring = (
             True  # what modules, classes and synchronisers hold is put back before each run; closures are not
@@ -113,22 +118,36 @@ class Patches:
         pool_module = concurrent.futures.thread
         for name in ("_global_shutdown_lock",):
             self._set_attr(pool_module, name, getattr(pool_module, name), self._model(getattr(pool_module, name)))
-        # Its workers are not to be joined at the interpreter's end, when their session is long over.
-        self._restore_workers(pool_module._threads_queues)
+        self._restore_workers("concurrent.futures.thread", "_threads_queues")
+        self._restore_workers("concurrent.futures.process", "_threads_wakeups")
         PatchedThread.install()
         self.undo.append(PatchedThread.remove)
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if isinstance(module, ModuleType) and file and self.under.has(file):
-                self._walk_module(module)
+        for file in self.under.explicit:
+            self._walk_file(file)
         self.restoring = False
         for root in self.roots:
             self._walk(root)
 
-    def _restore_workers(self, workers: Any) -> None:
-        was = dict(workers)
+    def meet(self, code: CodeType) -> None:
+        """Before code that was not reached from the roots first runs under control."""
+        if code.co_filename not in self.files:
+            self._walk_file(code.co_filename)
+        self._walk_code(code, None)
+
+    def _walk_file(self, file: str) -> None:
+        self.files.add(file)
+        before, self.restoring = self.restoring, True
+        for module in list(sys.modules.values()):
+            if isinstance(module, ModuleType) and getattr(module, "__file__", None) == file:
+                self._walk_module(module)
+        self.restoring = before
+
+    def _restore_workers(self, module: str, name: str) -> None:
+        """An executor's workers are not to be joined at the interpreter's end, when their session is long over."""
+        was = dict(getattr(sys.modules.get(module), name, {}))
 
         def restore() -> None:
+            workers = getattr(sys.modules.get(module), name, was)
             if len(workers) != len(was):
                 workers.clear()
                 workers.update(was)
@@ -314,13 +333,14 @@ class Patches:
             self._walk(base)
 
     def _walk_function(self, function: FunctionType) -> None:
-        if not self.under.has(function.__code__.co_filename) and function.__code__.co_filename != "<string>":
-            return
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self._walk(wrapped)
         for cell in function.__closure__ or ():
             self._walk_cell(cell)
+        if not self.under.has(function.__code__.co_filename) and function.__code__.co_filename != "<string>":
+            return
+        self._walk_code(function.__code__, function.__globals__.get("__package__"))
         defaults = function.__defaults__
         if defaults:
             new = tuple(self._replacement(v) for v in defaults)
@@ -346,6 +366,20 @@ class Patches:
             before, self.restoring = self.restoring, False
             self._walk_dict(space)
             self.restoring = before
+
+    def _walk_code(self, code: CodeType, package: str | None) -> None:
+        """The modules that it imports when it runs."""
+        if id(code) in self.seen:
+            return
+        self.seen.add(id(code))
+        self.kept.append(code)
+        for name in imports(code, package):
+            module = sys.modules.get(name)
+            if isinstance(module, ModuleType):
+                self._walk(module)
+        for const in code.co_consts:
+            if isinstance(const, CodeType):
+                self._walk_code(const, package)
 
     def _walk_cell(self, cell: CellType) -> None:
         try:
@@ -378,6 +412,26 @@ class Patches:
             self.restorer.call(restoring.restore_deque, value, list(value))
         elif isinstance(value, set):
             self.restorer.call(restoring.restore_set, value, set(value))
+
+
+def imports(code: CodeType, package: str | None) -> Iterator[str]:
+    """The names of the modules that an import statement in `code` may load, those of a `from` included."""
+    if _IMPORT_NAME not in code.co_code[::2]:
+        return
+    instructions = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
+    module = ""
+    for position, instruction in enumerate(instructions):
+        if instruction.opname == "IMPORT_NAME":
+            level = instructions[position - 2].argval  # how many dots: pushed first, then what is imported from it
+            module = instruction.argval
+            if level:
+                parts = (package or "").split(".")
+                base = parts[: len(parts) - level + 1]
+                module = ".".join([*base, module] if module else base)
+            names = module.split(".")
+            yield from (".".join(names[:count]) for count in range(1, len(names) + 1))
+        elif instruction.opname == "IMPORT_FROM":
+            yield f"{module}.{instruction.argval}"
 
 
 _PLAIN = (int, float, str, bytes, bool, type(None), tuple)

@@ -38,7 +38,7 @@ _PURE = {"range", "isinstance", "issubclass", "print", "int", "float", "bool", "
 _CONSTRUCTORS = {"__init__", "__new__", "__post_init__", "__set_name__", "__init_subclass__", "<module>"}
 _INIT_CODE = ("<dataclass", "<attrs generated")
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STDLIB = tuple(
     {os.path.realpath(p) for p in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))}
     | {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
@@ -66,7 +66,7 @@ class UnderTest:
     """The files whose code has change points, and what their code stores."""
 
     def __init__(self, files: set[str]) -> None:
-        self.explicit = {f for f in files if not f.startswith(_HERE + os.sep)}
+        self.explicit = {f for f in files if not f.startswith(HERE)}
         self._known: dict[str, bool] = {}
         self._facts: dict[str, Facts] = {}
 
@@ -82,7 +82,7 @@ class UnderTest:
         if file.startswith("<"):
             return not file.startswith(("<frozen", "<string", "<attrs", "<decorator", "<lambdifygenerated", "<__array"))
         path = os.path.realpath(file)
-        if path.startswith(_HERE + os.sep) or os.path.basename(os.path.dirname(path)) == "gilprobe":
+        if path.startswith(HERE) or os.path.basename(os.path.dirname(path)) == "gilprobe":
             return False
         parts = path.split(os.sep)
         if "site-packages" in parts or "dist-packages" in parts:

@@ -65,6 +65,7 @@ class Task:
         "op",
         "priority",
         "sleeps",
+        "started_at",
         "steps",
         "thread",
         "timed_out",
@@ -91,6 +92,7 @@ class Task:
         self.priority = 0.0
         self.op = -1  # index of the operation it is in
         self.thread: threading.Thread | None = None
+        self.started_at: tuple[str, str, int] | None = None  # file, qualified name, line
         self.on_done: list[Task] = []
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from gilprobe.explore.gates import Gate
 from gilprobe.explore.pool import Abandon, Pool, Task, unwind
-from gilprobe.explore.real import get_ident
+from gilprobe.explore.stalled import LOOK_S, Stillness
 
 FREE: Final = (
     1 << 60
@@ -23,6 +23,7 @@ FREE: Final = (
 SPIN_LIMIT: Final = 1_000  # decisions in a row by one thread while others could run: it is spinning, let them
 STEP_LIMIT: Final = 60_000  # decisions in one run: taken for a livelock
 POINT_LIMIT: Final = 2_000_000  # change points in one run, decisions or not: an endless loop of a thread on its own
+UNWIND_S: Final = 1.0  # of processor time that a thread may take to end
 SELF_WAKES: Final = 3  # sleeps of a thread that may end at once while others could run; more would never end a poll
 
 
@@ -55,6 +56,7 @@ class Run:
         self.stuck: list[Task] = []
         self.locals: list[threading.local] = []  # made before the run: empty for each of its threads
         self.unheeded: Callable[[FrameType], bool] = _never_unheeded
+        self.under: Any = None
 
     # What a run begins with, made once: runs are many.
     current: Task | None = None
@@ -87,16 +89,23 @@ class Run:
         task.thread = thread
         self.tasks.append(task)
         self.enabled |= task.bit
+        if index:
+            task.started_at = self._under_test(sys._getframe(1))
         if self.observer is not None:
             self.observer.spawned(self, self.current, task)
         self.strategy_wants_a_look()
         return task
 
-    # -- called by the task that has the baton
+    def _under_test(self, frame: FrameType | None) -> tuple[str, str, int] | None:
+        under = self.under
+        while frame is not None and under is not None:
+            code = frame.f_code
+            if under.has(code.co_filename):
+                return code.co_filename, code.co_qualname, frame.f_lineno or 0
+            frame = frame.f_back
+        return None
 
-    def me(self) -> Task | None:
-        task = self.current
-        return task if task is not None and task.ident == get_ident() else None
+    # -- called by the task that has the baton
 
     def point(self, task: Task, site: Any) -> None:
         """A change point of `task`, which has the baton: another thread may go first."""
@@ -328,7 +337,7 @@ class Run:
         return self.finished.pass_for(first.worker.gate, seconds)
 
     def abandon(self, lost: Task | None = None, busy: bool = False) -> list[Task]:
-        """Unwinds what is left, one thread at a time; returns the tasks that did not end within a second.
+        """Unwinds what is left, one thread at a time; returns the tasks that got stuck on the way.
 
         `lost` sits in a call that nobody controls: it is left where it is.
         """
@@ -344,11 +353,20 @@ class Run:
                 continue
             self.current = task
             task.worker.gate.open()
-            if not self.finished.wait_for(1.0):
+            if not self._unwound(task):
                 left.append(task)
                 self.pool.forget(task.worker)
         self.current = None
         return left
+
+    def _unwound(self, task: Task) -> bool:
+        still = Stillness(task.worker.native_id, UNWIND_S)
+        while True:
+            if self.finished.wait_for(LOOK_S):
+                if task.worker.task is not task:  # else one that was given up has opened it
+                    return True
+            elif still.look():
+                return False
 
 
 def _never_unheeded(_frame: FrameType) -> bool:

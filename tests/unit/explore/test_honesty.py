@@ -6,8 +6,11 @@ import importlib.util
 import os
 import random
 import select
+import signal
+import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +87,7 @@ def test_the_chosen_points_show_every_end_that_all_instructions_show(
             seen.add(repr((s.a, s.b, s.d, s.l, s.t)))
 
         result = run(
-            module.first,
-            module.second,
-            state=module.State,
-            final=note,
-            preemptions=1,
-            budget_s=60,
-            every_instruction=every,
+            module.first, module.second, state=module.State, final=note, preemptions=1, every_instruction=every
         )
         assert result.verdict == "EXHAUSTED" or result.oracle == "race"
     assert ends[True] <= ends[False], (tmp_path / f"program_{seed}.py").read_text()
@@ -105,8 +102,39 @@ def wait_in_select(_: Any) -> None:
     select.select([], [], [], 60)
 
 
+def in_another_process(_: Any) -> None:
+    with ProcessPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+
+
 def nothing(_: Any) -> None:
     pass
+
+
+POOL = """
+import test_honesty as here
+result = here.run(here.in_another_process, here.nothing, state=dict)
+print(result.verdict, result.uncontrolled.line - here.in_another_process.__code__.co_firstlineno)
+"""
+
+
+def test_a_process_pool_is_told_at_the_line_that_uses_it_and_ends() -> None:
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[3])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", POOL], env=environment, capture_output=True, text=True)
+    assert done.stdout in ("UNCONTROLLED 1\n", "UNCONTROLLED 2\n"), done.stderr
+
+
+def interrupt(_: Any) -> None:
+    signal.raise_signal(signal.SIGINT)
+    while True:
+        pass
+
+
+def test_after_an_interrupt_another_exploration_begins() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupt, nothing, state=dict)
+    assert run(nothing, nothing, state=dict).verdict == "EXHAUSTED"
 
 
 @pytest.mark.parametrize("body", [read_a_pipe, wait_in_select])

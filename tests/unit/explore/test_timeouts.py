@@ -238,16 +238,23 @@ def real(bodies: tuple[list[Any], list[Any]], folder: Path, name: str) -> Any:
     return module
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_every_end_is_seen_before_exhausted_is_said(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# Each pair with one preemption and, where that takes under 800 schedules, with two; those that end in the most ways.
+DRAWN = [(126, 1), (31, 2), (49, 1), (6, 2), (108, 1), (82, 2), (111, 1), (8, 2), (45, 1), (60, 2), (71, 1), (36, 2),
+         (25, 1), (83, 1), (75, 1), (29, 2), (35, 1), (56, 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "bound"), DRAWN)
+def test_every_end_is_seen_before_exhausted_is_said(
+    seed: int, bound: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search, "FURTHER", 0)
     monkeypatch.setattr(search, "BEYOND", 0)
-    bound = 1 + seed % 2
     bodies = drawn(seed)
     module = real(bodies, tmp_path, f"timeouts_{seed}")
     seen: set[str] = set()
-    result = run(module.first, module.second, state=module.State, preemptions=bound, budget_s=60,
+    result = run(module.first, module.second, state=module.State, preemptions=bound,
                  final=lambda s: seen.add(repr((s.a, s.log))))  # fmt: skip
+    # Racing updates are looked for when all schedules were run.
     assert result.verdict == "EXHAUSTED" or result.oracle == "race", result.story
     expected = ends([in_turn(steps, number) for number, steps in enumerate(bodies)], bound)
     assert expected <= seen, (tmp_path / f"timeouts_{seed}.py").read_text()
