@@ -36,14 +36,14 @@ SAMPLE = "sample"
 NOTES = """A ratio of sets: three processes of one interpreter, recorded, not recorded and once more not recorded (the
 control, in summary.json), work in turn, 20 ms or so at a time. A set counts once, by the median of its slices. A ratio
 of pairs: whole runs in turn. Added: what recording makes an event dearer by. The hooks' rows are without the sampler,
-whose own rows say its rate. Starting and ending a recording is not in the slices; it has its own rows."""
+whose own rows say its rate. One core: threads that hold the GIL in turn; on two cores it matters more which of them
+sits where than what records them. Starting and ending a recording is not in the slices; it has its own rows. The demo
+is its own service in a pool of two threads, twelve pictures a slice."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """work: of workload.py. event: what a slice has so many of, and what its added time is given for; a sample has its
-    own number of them.
-    """
+    """work: of workload.py. event: what the added time is given for. two_threads: those of a GIL build share a core."""
 
     title: str
     bar: float
@@ -52,18 +52,25 @@ class Case:
     measures: tuple[str, ...] = ("CPU",)
     builds: str = "all"
     rate_hz: int = 0
+    two_threads: bool = False
 
 
 BOTH = ("CPU", "wall")
 CASES = {
     "uncontended": Case("`with lock:` uncontended", 1.03, "uncontended", "with"),
-    "tiny_lock": Case("two threads on a tiny lock", 1.05, "tiny_lock", "with", BOTH),
-    "list_append": Case("two threads on list.append", 1.05, "list_append", "append", BOTH, "free-threaded"),
-    "queues": Case("two threads on queue.Queue", 1.05, "queues", "put and get", BOTH),
+    "tiny_lock": Case("two threads on a tiny lock", 1.05, "tiny_lock", "with", BOTH, two_threads=True),
+    "list_append": Case(
+        "two threads on list.append", 1.05, "list_append", "append", BOTH, "free-threaded", two_threads=True
+    ),
+    "queues": Case("two threads on queue.Queue", 1.05, "queues", "put and get", BOTH, two_threads=True),
     "fstat": Case("GIL release and retake (os.fstat)", 1.05, "fstat", "call", builds="gil"),
     "threads": Case("thread create and join, sampler at 100 Hz", 1.10, "threads", "thread", BOTH, rate_hz=100),
-    "cpu_bound": Case("two CPU-bound threads, sampler at 100 Hz", 1.03, "cpu_bound", SAMPLE, rate_hz=100),
-    "cpu_bound_1000": Case("two CPU-bound threads, sampler at 1 kHz", 1.10, "cpu_bound", SAMPLE, rate_hz=1000),
+    "cpu_bound": Case(
+        "two CPU-bound threads, sampler at 100 Hz", 1.03, "cpu_bound", SAMPLE, rate_hz=100, two_threads=True
+    ),
+    "cpu_bound_1000": Case(
+        "two CPU-bound threads, sampler at 1 kHz", 1.10, "cpu_bound", SAMPLE, rate_hz=1000, two_threads=True
+    ),
     "demo": Case("the demo, sampler at 100 Hz", 1.02, "thumbnails", "picture", BOTH, rate_hz=100),
 }
 
@@ -92,13 +99,15 @@ def environments() -> list[dict[str, Any]]:
 
 def _compared(case: Case, item: dict[str, Any], least: int, seconds: float) -> list[dict[str, Any]]:
     rows = []
-    taken = lockstep.measure(item["executable"], case.work, Options(rate_hz=case.rate_hz), seconds=seconds, least=least)
+    one_core = case.two_threads and not item["free_threaded"]
+    options = Options(rate_hz=case.rate_hz)
+    taken = lockstep.measure(item["executable"], case.work, options, one_core=one_core, seconds=seconds, least=least)
     for measure in case.measures:
         compared = lockstep.compare(taken[measure])
         events = float(OPERATIONS[case.work])
         if case.event == SAMPLE:
             events = case.rate_hz * float(np.median(taken["CPU"][:, lockstep.ON]))
-        title, found = f"{case.title}, {measure}", compared.verdict(case.bar)
+        title, found = f"{case.title}, {measure}{', one core' * one_core}", compared.verdict(case.bar)
         row = _row(title, item["label"], case.bar, compared.ratio, compared.control, found)
         row |= {
             "sums": compared.sums.to_dict(),

@@ -10,6 +10,10 @@ next; slices resampled as if each were news would give bounds around the luck of
 holds both kinds of chance. The processes of a set have the same hash seed, which recording cannot change; each set has
 its own.
 
+Threads that hold the GIL in turn are kept on one core, where at most one of them can run anyway. Where they have two,
+which thread sits where, and what else runs on the sibling of its core, makes a process up to twice as slow as its
+neighbour for a second at a time, recorded or not: no number of slices evens that out.
+
 A cost that comes in fewer than half of the slices is not in their median. So the ratio of the sums over all slices
 stands beside it: where that is above the bar for certain, the bar is not met.
 """
@@ -20,8 +24,8 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,7 +70,14 @@ def compare(taken: NDArray[Any]) -> Comparison:
 
 
 def measure(
-    python: str, case: str, options: Options, *, seconds: float = 0.0, least: int = PAIRS, rounds: int = ROUNDS
+    python: str,
+    case: str,
+    options: Options,
+    *,
+    one_core: bool = False,
+    seconds: float = 0.0,
+    least: int = PAIRS,
+    rounds: int = ROUNDS,
 ) -> dict[str, NDArray[Any]]:
     """For each of MEASURES what `compare` takes.
 
@@ -74,10 +85,22 @@ def measure(
     """
     sets: list[list[list[tuple[float, float]]]] = []
     end = time.monotonic() + seconds
-    while len(sets) < least or time.monotonic() < end:
-        sets.append(_one_set(python, case, options, rounds, len(sets)))
+    with _on_one_core() if one_core else nullcontext():
+        while len(sets) < least or time.monotonic() < end:
+            sets.append(_one_set(python, case, options, rounds, len(sets)))
     taken = np.array(sets)
     return {name: taken[..., at] for name, at in MEASURES.items()}
+
+
+@contextmanager
+def _on_one_core() -> Iterator[None]:
+    """Child processes inherit it."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:1])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _one_set(python: str, case: str, options: Options, rounds: int, number: int) -> list[list[tuple[float, float]]]:
