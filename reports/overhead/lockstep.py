@@ -125,6 +125,7 @@ class Worker:
     """A process that works a slice when told to, and blocks otherwise."""
 
     def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        self._command = command
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, env=variables, stdin=pipe, stdout=pipe, bufsize=0)
 
@@ -142,6 +143,9 @@ class Worker:
         self._process.stdin.write(b".")
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._process.args!r} ended with {self._process.wait()}")
+            raise SystemExit(
+                f"the work ended early, with status {self._process.wait()}\n"
+                f"Run it by hand and type a line: {' '.join(self._command)}"
+            )
         cpu_s, wall_s = map(float, line.split())
         return cpu_s, wall_s

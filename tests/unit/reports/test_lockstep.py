@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reports.overhead.lockstep import compare
+from gilprobe.launch.target import Options
+from reports.overhead.lockstep import MEASURES, Worker, compare, measure
 from reports.statistics import Median, median_of, verdict
 
 SETS, ROUNDS, SLICE_S = 31, 10, 0.02
@@ -79,3 +82,15 @@ def test_a_bar_within_the_bounds_or_the_noise_is_undecided() -> None:
 
 def test_the_median_of_equal_values_has_no_spread() -> None:
     assert median_of([2.0] * 31) == Median(2.0, 2.0, 2.0, 31)
+
+
+def test_a_set_has_a_figure_of_each_process_round_and_measure() -> None:
+    taken = measure(sys.executable, "cpu_bound", Options(rate_hz=100), one_core=True, least=1, rounds=2)
+    assert taken.keys() == MEASURES.keys()
+    assert all(values.shape == (1, 3, 2) and (values > 0).all() for values in taken.values())
+
+
+def test_work_that_ends_early_says_so_and_how_to_see_why() -> None:
+    with Worker([sys.executable, "-c", "raise SystemExit(3)"], os.environ) as worker:
+        with pytest.raises(SystemExit, match=r"status 3\n.*raise SystemExit"):
+            worker.slice()
