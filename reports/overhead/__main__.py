@@ -1,6 +1,6 @@
 """python -m reports.overhead [--quick] [--only PART] [--python PATH] [--seconds N].
 
-A ratio is of 31 pairs at least, and of as many as fit into --seconds.
+A ratio is of 31 sets (lockstep.py) or pairs at least, and of as many as fit into --seconds.
 Whole runs write summary.json and README.md beside this file; --quick, --only and --python print only.
 """
 
@@ -14,58 +14,108 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gilprobe.analysis import load
 from gilprobe.launch import py_spy
 from gilprobe.launch.target import Options, environment
 from gilprobe.recording import schema
 from reports.demo import pictures
-from reports.environment import interpreters, write_summary
-from reports.statistics import PAIRS, interleaved, ratio_of, taken_in_turn, verdict
+from reports.environment import ROOT, interpreters, write_summary
+from reports.overhead import lockstep
+from reports.overhead.workload import OPERATIONS
+from reports.statistics import PAIRS, Median, interleaved, verdict
 
 HERE = Path(__file__).parent
-WORKLOAD = HERE / "workload.py"
-# case: (what the row is called, bar, builds, sampling rate)
-CASES: dict[str, tuple[str, float, str, int]] = {
-    "uncontended": ("`with lock:` uncontended, CPU", 1.03, "all", 0),
-    "tiny_lock": ("two threads on a tiny lock", 1.05, "all", 0),
-    "list_append": ("two threads on list.append", 1.05, "free-threaded", 0),
-    "queues": ("two threads on queue.Queue", 1.05, "all", 0),
-    "fstat": ("GIL release and retake (os.fstat), CPU", 1.05, "gil", 0),
-    "threads": ("thread create and join, sampler at 100 Hz", 1.10, "all", 100),
-    "cpu_bound": ("sampler at 100 Hz, CPU of two CPU-bound threads", 1.03, "all", 100),
-    "cpu_bound_1000": ("sampler at 1 kHz, CPU of two CPU-bound threads", 1.10, "all", 1000),
+SAMPLE = "sample"
+NOTES = """A ratio of sets: three processes of one interpreter, recorded, not recorded and once more not recorded (the
+control, in summary.json), work in turn, 20 ms or so at a time. A set counts once, by the median of its slices. A ratio
+of pairs: whole runs in turn. Added: what recording makes an event dearer by. The hooks' rows are without the sampler,
+whose own rows say its rate. One core: threads that hold the GIL in turn; on two cores it matters more which of them
+sits where than what records them. Starting and ending a recording is not in the slices; it has its own rows. The demo
+is its own service in a pool of two threads, twelve pictures a slice."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """work: of workload.py. event: what the added time is given for. two_threads: those of a GIL build share a core."""
+
+    title: str
+    bar: float
+    work: str
+    event: str
+    measures: tuple[str, ...] = ("CPU",)
+    builds: str = "all"
+    rate_hz: int = 0
+    two_threads: bool = False
+
+
+BOTH = ("CPU", "wall")
+CASES = {
+    "uncontended": Case("`with lock:` uncontended", 1.03, "uncontended", "with"),
+    "tiny_lock": Case("two threads on a tiny lock", 1.05, "tiny_lock", "with", BOTH, two_threads=True),
+    "list_append": Case(
+        "two threads on list.append", 1.05, "list_append", "append", BOTH, "free-threaded", two_threads=True
+    ),
+    "queues": Case("two threads on queue.Queue", 1.05, "queues", "put and get", BOTH, two_threads=True),
+    "fstat": Case("GIL release and retake (os.fstat)", 1.05, "fstat", "call", builds="gil"),
+    "threads": Case("thread create and join, sampler at 100 Hz", 1.10, "threads", "thread", BOTH, rate_hz=100),
+    "cpu_bound": Case(
+        "two CPU-bound threads, sampler at 100 Hz", 1.03, "cpu_bound", SAMPLE, rate_hz=100, two_threads=True
+    ),
+    "cpu_bound_1000": Case(
+        "two CPU-bound threads, sampler at 1 kHz", 1.10, "cpu_bound", SAMPLE, rate_hz=1000, two_threads=True
+    ),
+    "demo": Case("the demo, sampler at 100 Hz", 1.02, "thumbnails", "picture", BOTH, rate_hz=100),
 }
 
 
-def run(python: str, arguments: list[str], folder: Path | None, rate_hz: int = 0) -> float:
-    variables = environment(folder, Options(rate_hz=rate_hz)) if folder else dict(os.environ)
-    done = subprocess.run([python, *arguments], env=variables, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+def loops(least: int, seconds: float, only: str | None, python: str | None) -> list[dict[str, Any]]:
+    return [
+        row
+        for name, case in CASES.items()
+        for item in (environments() if name == "demo" else interpreters())
+        if only in (None, name)
+        and (case.builds == "all" or (case.builds == "free-threaded") == item["free_threaded"])
+        and (python is None or Path(python).resolve() == Path(item["executable"]).resolve())
+        for row in _compared(case, item, least, seconds)
+    ]
 
 
-def loops(pairs: int, seconds: float, only: str | None, python: str | None) -> list[dict[str, Any]]:
+def environments() -> list[dict[str, Any]]:
+    """Those of this project, which have Pillow; the demo's photographs are made if need be."""
+    pictures.make()
+    found: list[dict[str, Any]] = [
+        {"executable": sys.executable, "free_threaded": False, "label": "GIL"},
+        {"executable": str(ROOT / ".venv-t/bin/python"), "free_threaded": True, "label": "free-threaded"},
+    ]
+    return [item for item in found if Path(item["executable"]).exists()]
+
+
+def _compared(case: Case, item: dict[str, Any], least: int, seconds: float) -> list[dict[str, Any]]:
     rows = []
-    for case, (title, bar, builds, rate_hz) in CASES.items():
-        if only and only != case:
-            continue
-        for item in interpreters():
-            if builds != "all" and (builds == "free-threaded") != item["free_threaded"]:
-                continue
-            if python and Path(python).resolve() != Path(item["executable"]).resolve():
-                continue
-            executable, arguments = item["executable"], [str(WORKLOAD), case.removesuffix("_1000")]
-            with tempfile.TemporaryDirectory() as name:
-                ratio, control = interleaved(
-                    partial(run, executable, arguments, Path(name), rate_hz),
-                    partial(run, executable, arguments, None),
-                    pairs,
-                    seconds,
-                )
-            rows.append(_row(title, item["label"], bar, ratio, control))
+    one_core = case.two_threads and not item["free_threaded"]
+    options = Options(rate_hz=case.rate_hz)
+    taken = lockstep.measure(item["executable"], case.work, options, one_core=one_core, seconds=seconds, least=least)
+    for measure in case.measures:
+        compared = lockstep.compare(taken[measure])
+        events = float(OPERATIONS[case.work])
+        if case.event == SAMPLE:
+            events = case.rate_hz * float(np.median(taken["CPU"][:, lockstep.ON]))
+        title, found = f"{case.title}, {measure}{', one core' * one_core}", compared.verdict(case.bar)
+        row = _row(title, item["label"], case.bar, compared.ratio, compared.control, found)
+        row |= {
+            "sums": compared.sums.to_dict(),
+            "event": case.event,
+            "added_us": {key: 1e6 * getattr(compared.added_s, key) / events for key in ("median", "low", "high")},
+        }
+        print(f"{'':4} added {_added(row)}; all slices together {_between(row['sums'])}", flush=True)
+        rows.append(row)
     return rows
 
 
@@ -77,10 +127,10 @@ def py_spy_beside(pairs: int, seconds: float, python: str | None) -> list[dict[s
         if item["free_threaded"] or not wanted:
             continue
         ratio, control = interleaved(
-            partial(_beside, item["executable"]), partial(run, item["executable"], [str(WORKLOAD), "cpu_bound"], None),
-            pairs, seconds,
-        )  # fmt: skip
-        rows.append(_row("py-spy at 100 Hz, CPU of two CPU-bound threads", item["label"], 1.03, ratio, control))
+            partial(_beside, item["executable"]), partial(_slices, [item["executable"]]), pairs, seconds
+        )
+        title, found = "two CPU-bound threads, py-spy at 100 Hz, CPU", verdict(ratio, control, 1.03)
+        rows.append(_row(title, item["label"], 1.03, ratio, control, found))
         own = sorted(_own_share(item["executable"]) for _ in range(3 if pairs == PAIRS else 1))
         rows.append(_figure("py-spy unasked beside four threads, % of a core", own, 2.0))
     return rows
@@ -102,34 +152,14 @@ def _own_share(python: str) -> float:
 def _beside(python: str) -> float:
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, "-m", "gilprobe", "profile", "-q", "-o", f"{name}/r", "--sampler", "py-spy"]
-        return run(sys.executable, [*command[1:], "--python", python, str(WORKLOAD), "cpu_bound"], None)
+        return _slices([*command, "--python", python])
 
 
-def demo(pairs: int, seconds: float) -> list[dict[str, Any]]:
-    """The demo on gilprobe's own interpreter and on the free-threaded environment, CPU and wall of the same runs."""
-    pictures.make()
-    rows = []
-    script = str(HERE.parent / "demo" / "thumbnails.py")
-    for python, label in ((sys.executable, "GIL"), (str(HERE.parent.parent / ".venv-t/bin/python"), "free-threaded")):
-        if not Path(python).exists():
-            continue
-        with tempfile.TemporaryDirectory() as name:
-            on, off = partial(_timed, python, script, Path(name)), partial(_timed, python, script, None)
-            taken = taken_in_turn(on, off, pairs, 4 * seconds)
-        for number, measure in enumerate(("CPU", "wall")):
-            ons, offs, controls = ([values[number] for values in runs] for runs in taken)
-            ratio, control = ratio_of(ons, offs), ratio_of(controls, offs)
-            rows.append(_row(f"the demo, {measure}, sampler at 100 Hz", label, 1.02, ratio, control))
-    return rows
-
-
-def _timed(python: str, script: str, folder: Path | None) -> tuple[float, float]:
-    """Seconds of CPU and wall."""
-    variables = environment(folder, Options(rate_hz=100)) if folder else dict(os.environ)
-    before, start = os.times(), time.perf_counter()
-    subprocess.run([python, script, "--rounds", "1", "--threads", "2"], env=variables, capture_output=True, check=True)
-    wall, after = time.perf_counter() - start, os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system, wall
+def _slices(command: list[str], count: int = 15) -> float:
+    """CPU seconds of so many. py-spy works beside its program all the time: it would work into another's slice, too."""
+    command = [*command, str(lockstep.WORKLOAD), "cpu_bound"]
+    done = subprocess.run(command, input="." * count, capture_output=True, text=True, check=True)
+    return sum(float(line.split()[0]) for line in done.stdout.splitlines())
 
 
 def start_up(pairs: int) -> list[dict[str, Any]]:
@@ -210,21 +240,16 @@ def long_run(seconds: int, rate_hz: int = 1000, threads: int = 8) -> list[dict[s
     ]
 
 
-def _row(title: str, build: str, bar: float, ratio: Any, control: Any) -> dict[str, Any]:
-    row = {
-        "what": title,
-        "build": build,
-        "bar": bar,
-        "ratio": ratio.to_dict(),
-        "control": control.to_dict(),
-        "verdict": verdict(ratio, control, bar),
-    }
-    print(
-        f"{title:52} {build:14} {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), control "
-        f"{control.median:.3f} ({control.low:.3f} to {control.high:.3f}), {ratio.pairs} pairs: {row['verdict']}",
-        flush=True,
-    )
+def _row(title: str, build: str, bar: float, ratio: Median, control: Median, found: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"what": title, "build": build, "bar": bar}
+    row |= {"ratio": ratio.to_dict(), "control": control.to_dict(), "verdict": found}
+    shown = f"{_between(row['ratio'])}, control {_between(row['control'])}"
+    print(f"{title:52} {build:14} {shown}, of {ratio.pairs}: {found}", flush=True)
     return row
+
+
+def _between(median: dict[str, Any]) -> str:
+    return f"{median['median']:.3f} ({median['low']:.3f} to {median['high']:.3f})"
 
 
 def _figure(title: str, values: list[float], bar: float) -> dict[str, Any]:
@@ -243,19 +268,18 @@ def _figure(title: str, values: list[float], bar: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few pairs, 6 s, a million events: no verdict to quote")
+    parser.add_argument("--quick", action="store_true", help="few sets, 6 s, a million events: no verdict to quote")
     parts: dict[str, Callable[[int], list[dict[str, Any]]]] = {
         "py_spy": lambda pairs: py_spy_beside(pairs, seconds, arguments.python),
         "start_up": start_up,
         "size": lambda pairs: size(60 if pairs == PAIRS else 6),
         "events": lambda pairs: events(10_000_000 if pairs == PAIRS else 1_000_000),
         "long_run": lambda pairs: long_run(600 if pairs == PAIRS else 60),
-        "demo": lambda pairs: demo(pairs, seconds),
         "in_code": in_code,
     }
-    parser.add_argument("--only", choices=[*CASES, "py_spy", *parts])
+    parser.add_argument("--only", choices=[*CASES, *parts])
     parser.add_argument("--python", help="of the loops, only those on this interpreter")
-    parser.add_argument("--seconds", type=float, default=45.0, help="for each ratio, four times that for the demo's")
+    parser.add_argument("--seconds", type=float, default=0.0, help="for each ratio, where more than its 31 take")
     arguments = parser.parse_args()
     pairs, seconds = (5, 0.0) if arguments.quick else (PAIRS, arguments.seconds)
     rows = loops(pairs, seconds, arguments.only, arguments.python) if arguments.only not in parts else []
@@ -264,17 +288,25 @@ def main() -> None:
             rows += part(pairs)
     if not (arguments.quick or arguments.only or arguments.python):
         summary = {"command": "make bench", "pairs_at_least": pairs, "rows": rows}
-        shown = [[r["what"], r["build"], _shown(r), str(r["bar"]), r["verdict"]] for r in rows]
+        shown = [[r["what"], r["build"], _shown(r), _added(r), str(r["bar"]), r["verdict"]] for r in rows]
         write_summary(
-            HERE, summary, "What recording costs", shown, ["what", "build", "median (95 % bounds)", "bar", "verdict"]
-        )
+            HERE, summary, "What recording costs", shown,
+            ["what", "build", "median (95 % bounds)", "added (95 % bounds)", "bar", "verdict"], NOTES,
+        )  # fmt: skip
 
 
 def _shown(row: dict[str, Any]) -> str:
     if "ratio" in row:
-        ratio = row["ratio"]
-        return f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {ratio['pairs']} pairs"
+        return f"{_between(row['ratio'])}, {row['ratio']['pairs']} {'sets' if 'sums' in row else 'pairs'}"
     return f"{row['median']:.3g} ({row['range'][0]:.3g} to {row['range'][1]:.3g})"
+
+
+def _added(row: dict[str, Any]) -> str:
+    if "added_us" not in row:
+        return ""
+    factor, unit = (1e3, "ns") if abs(row["added_us"]["median"]) < 0.5 else (1.0, "us")
+    median, low, high = (factor * row["added_us"][key] for key in ("median", "low", "high"))
+    return f"{median:.3g} {unit} a {row['event']} ({low:.3g} to {high:.3g})"
 
 
 if __name__ == "__main__":

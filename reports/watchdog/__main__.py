@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,12 @@ from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment
 from reports.cpython.suites import compared, in_words, suites
 from reports.environment import ROOT, interpreters, write_summary
-from reports.statistics import PAIRS, interleaved, verdict
+from reports.overhead import lockstep
+from reports.statistics import PAIRS
 
 HERE = Path(__file__).parent
 PROGRAMS = ROOT / "tests" / "integration" / "watchdog" / "programs"
 ZOO = ROOT / "reports" / "zoo"
-WORKLOAD = ROOT / "reports" / "overhead" / "workload.py"
 PLANTED = ["abba", "ring", "rlock_mix", "condition", "join_cycle", "import_lock", "executor", "full_queue", "gil_mutex"]
 PLANTED += ["fork", "semaphore", "philosophers"]
 MODULES = ("test_thread", "test_threading_local", "test_queue", "test_threading", "test_concurrent_futures")
@@ -45,30 +44,22 @@ def watched(executable: str, arguments: list[str], folder: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
-def plain(executable: str, arguments: list[str]) -> float:
-    done = subprocess.run([executable, *arguments], env=dict(os.environ), capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
-
-
 def uncontended(quick: bool) -> list[dict[str, Any]]:
     rows = []
     for item in interpreters():
-        with tempfile.TemporaryDirectory() as name:
-            ratio, control = interleaved(
-                partial(watched, item["executable"], [str(WORKLOAD), "uncontended"], Path(name)),
-                partial(plain, item["executable"], [str(WORKLOAD), "uncontended"]),
-                5 if quick else PAIRS,
-            )
-        shown = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        options = Options(rate_hz=0, watchdog_s=10.0)
+        taken = lockstep.measure(item["executable"], "uncontended", options, least=5 if quick else PAIRS)
+        found = lockstep.compare(taken["CPU"])
+        ratio = found.ratio
         rows.append(
             _row(
                 "`with lock:` uncontended, CPU, watchdog on / off",
                 item["label"],
-                shown,
+                f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})",
                 1.25,
-                verdict(ratio, control, 1.25),
+                found.verdict(1.25),
             )
-            | {"ratio": ratio.to_dict(), "control": control.to_dict()}
+            | {"ratio": ratio.to_dict(), "control": found.control.to_dict()}
         )
     return rows
 
