@@ -73,10 +73,13 @@ def test_threads_with_their_own_locks_do_not_contend(any_python: Python, case: s
 )
 def test_waiting_for_work_is_idle_and_never_contention(any_python: Python, case: str) -> None:
     recorded = record(any_python.executable, "idle.py", case)
-    # On a busy machine a thread may lose its core while it has the GIL: others then do wait for it.
-    contended_s = sum(wait.contended_s for wait in recorded.profile.waits if not wait.idle and wait.kind != "gil")
-    assert contended_s < NO_CONTENTION_SHARE * recorded.thread_seconds(), recorded.profile.waits[:3]
-    assert recorded.contention_s() < 0.1 * recorded.thread_seconds(), recorded.profile.waits[:3]
+    # On a busy machine a thread may lose its core while it has the GIL, or a queue's mutex with which it has just woken
+    # another: that one then does wait for it, as long as it is ready without a core.
+    contending = [wait for wait in recorded.profile.waits if not wait.idle]
+    contended_s = sum(wait.contended_s for wait in contending if wait.kind != "gil")
+    ready_s = sum(thread.runnable_s for thread in recorded.profile.threads)
+    assert contended_s < NO_CONTENTION_SHARE * recorded.thread_seconds() + ready_s, contending
+    assert recorded.contention_s() < 0.1 * recorded.thread_seconds() + ready_s, contending
     for kind in ("condition", "queue", "join"):
         if kind in recorded.truth["seconds"]:
             assert agree(recorded, kind), (kind, recorded.truth, recorded.total_s(kind))
