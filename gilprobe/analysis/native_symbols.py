@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath
 
+from gilprobe.elf import opened, symbol_table
 from gilprobe.recording.contents import Image
 
 UNKNOWN = "native function unknown"
@@ -16,24 +17,14 @@ def symbols(path: Path, sections: Sequence[str]) -> dict[int, tuple[int, str]]:
     """Virtual address of a function -> (its bytes, its name); a later section's names win. Raises OSError or ValueError
     for what is no ELF file, ImportError without pyelftools.
     """
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import SymbolTableSection
-
     found: dict[int, tuple[int, str]] = {}
-    try:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            for section in sections:
-                table = elf.get_section_by_name(section)
-                if not isinstance(table, SymbolTableSection):
-                    continue
-                for symbol in table.iter_symbols():
-                    entry = symbol.entry
-                    if entry.st_info.type in ("STT_FUNC", "STT_GNU_IFUNC") and entry.st_size and symbol.name:
-                        found[entry.st_value] = (entry.st_size, symbol.name)
-    except (ELFError, UnicodeDecodeError) as error:
-        raise ValueError(str(error)) from error
+    with opened(path) as elf:
+        for section in sections:
+            table = symbol_table(elf, section)
+            for symbol in table.iter_symbols() if table else ():
+                entry = symbol.entry
+                if entry.st_info.type in ("STT_FUNC", "STT_GNU_IFUNC") and entry.st_size and symbol.name:
+                    found[entry.st_value] = (entry.st_size, symbol.name)
     return found
 
 

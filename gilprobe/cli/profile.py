@@ -17,8 +17,8 @@ from gilprobe.launch import Options, Target, inspect, py_spy, run, target_of
 from gilprobe.launch.cuda import plan, under_torch_profiler
 from gilprobe.launch.nvml import NvmlSampler
 from gilprobe.record.folder import default_name, make_folder
+from gilprobe.record.inside import DEFAULT_HZ, MOST_HZ
 
-MOST_HZ = 5000
 LEAST_LIMIT_S, USUAL_LIMIT_S, MOST_LIMIT_S = 0.2, 10.0, 86400.0
 
 
@@ -76,7 +76,11 @@ class ProfileCommand(click.Command):
 @click.option("--open", "open_page", is_flag=True, help="Write a report page and open it.")
 @click.option("--events", is_flag=True, help="Keep every single wait, for the timeline.")
 @click.option(
-    "--rate", default=100, show_default=True, type=click.IntRange(0, MOST_HZ), help="CPU samples a second; 0 = none."
+    "--rate",
+    default=DEFAULT_HZ,
+    show_default=True,
+    type=click.IntRange(0, MOST_HZ),
+    help="CPU samples a second; 0 = none.",
 )
 @click.option(
     "--sampler",

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from gilprobe.elf import opened, symbol_table
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +29,17 @@ class ElfImage:
 
     def functions(self, *names: str) -> dict[str, tuple[int, int]]:
         """Of those that it exports: name -> (address in the process, bytes). Raises OSError; ValueError for no ELF."""
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-        from elftools.elf.sections import SymbolTableSection
-
-        try:
-            with self.readable.open("rb") as file:
-                elf = ELFFile(file)
-                table = elf.get_section_by_name(".dynsym")
-                if not isinstance(table, SymbolTableSection):
-                    return {}
-                base = self.start - _first_address(elf)
-                return {
-                    name: (base + symbol["st_value"], symbol["st_size"])
-                    for name in names
-                    for symbol in table.get_symbol_by_name(name) or ()
-                    if symbol["st_value"]
-                }
-        except ELFError as error:
-            raise ValueError(f"{self.path}: {error}") from error
+        with opened(self.readable) as elf:
+            table = symbol_table(elf, ".dynsym")
+            if table is None:
+                return {}
+            base = self.start - _first_address(elf)
+            return {
+                name: (base + symbol["st_value"], symbol["st_size"])
+                for name in names
+                for symbol in table.get_symbol_by_name(name) or ()
+                if symbol["st_value"]
+            }
 
 
 def images(pid: int) -> list[ElfImage]:
@@ -55,7 +52,7 @@ def images(pid: int) -> list[ElfImage]:
     return [ElfImage(path, start, Path(f"/proc/{pid}/root{path}")) for path, start in found.items()]
 
 
-def _first_address(elf: Any) -> int:
+def _first_address(elf: ELFFile) -> int:
     """Where the file says that it wants to lie: 0 but for programs at a fixed place."""
     starts = [segment["p_vaddr"] - segment["p_offset"] for segment in elf.iter_segments("PT_LOAD")]
     return min(starts, default=0) & -os.sysconf("SC_PAGESIZE")

@@ -41,9 +41,10 @@ typedef struct {
 } Cursor;
 
 typedef struct {
-    uint64_t start_ns; /* 0 = no burst */
-    uint64_t last_ns;
-    uint64_t ready_ns; /* of which another thread had the core */
+    uint64_t start_ns;                /* 0 = no burst */
+    uint64_t start_ticks, last_ticks; /* a yield is too short to read the slower clock around it */
+    uint64_t ready_ticks;             /* of which another thread had the core */
+    uint64_t gap_ticks, yield_ticks;  /* BURST_GAP_NS, YIELD_NS (waits.c) */
     uint64_t caller;
     uint64_t address; /* of the PyMutex, 0 = not known */
     uint32_t yields;
@@ -344,6 +345,7 @@ uint32_t gp_stack_of_frame(Slot *slot, uint64_t code, uint32_t offset);
 void gp_name_thread(Slot *slot, const char *frame);
 void gp_name_other_thread(Slot *slot);
 uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]);
+uint32_t gp_name_of_started(char text[GP_NAME_BYTES]);
 
 /* edges.c: who ended the wait */
 #define GP_POSTS_KEPT 12
@@ -380,7 +382,8 @@ void gp_wait_cancel(Slot *slot, const OpenWait *wait);
 void gp_wait_drop(const OpenWait *wait);
 void gp_wait_add(Slot *slot, const OpenWait *wait, uint64_t end_ns, uint64_t posted_ns, uint64_t releaser);
 void gp_spin_close(Slot *slot);
-void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers);
+void gp_spin_take_over(Slot *slot, OpenWait *wait);
+void gp_spin_yielded(Slot *slot, uint64_t start_ticks, uint64_t end_ticks, void *caller, const uint64_t *registers);
 
 /* looks.c: what the kernel says of some waits */
 void gp_look_begin(Slot *slot, OpenWait *wait);

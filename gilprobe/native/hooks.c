@@ -8,23 +8,7 @@
 #include "python.h"
 #include "real.h"
 
-#define BURST_GAP_NS 3000u
 #define CALLER __builtin_return_address(0)
-
-static void take_over_burst(Slot *slot, OpenWait *wait) {
-    SpinBurst *spin = &slot->spin;
-    if (!spin->start_ns)
-        return;
-    if (wait->start_ns - spin->last_ns > BURST_GAP_NS || wait->op != GP_OP_SEM) {
-        gp_spin_close(slot);
-        return;
-    }
-    wait->spin_ns = spin->last_ns - spin->start_ns - spin->ready_ns;
-    wait->ready_ns = spin->ready_ns;
-    wait->yields = spin->yields;
-    wait->start_ns = spin->start_ns;
-    spin->start_ns = 0;
-}
 
 static void begin(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, const void *address, void *caller) {
     slot->busy = 1;
@@ -32,7 +16,8 @@ static void begin(Slot *slot, OpenWait *wait, enum Op op, enum Subject subject, 
     wait->op = (uint8_t)op;
     wait->address = (uint64_t)address;
     wait->start_ns = gp_now();
-    take_over_burst(slot, wait);
+    if (slot->spin.start_ns)
+        gp_spin_take_over(slot, wait);
     if (op == GP_OP_SEM && gp_from_python(caller)) {
         /* The word before a parking-lot semaphore is wait_entry.addr: the PyMutex or PyEvent this thread parks on
          * (CPython Python/parking_lot.c, struct wait_entry; the same in 3.13 to 3.15). Before a semaphore of its own,
@@ -337,10 +322,10 @@ __attribute__((used, visibility("hidden"))) int gp_sched_yield(const uint64_t *r
     Slot *slot = gp_slot();
     if (!slot)
         return gp_real.sched_yield();
-    uint64_t start_ns = gp_now();
+    uint64_t start_ticks = gp_ticks();
     int result = gp_real.sched_yield();
     slot->busy = 1;
-    gp_spin_yielded(slot, start_ns, gp_now(), caller, registers);
+    gp_spin_yielded(slot, start_ticks, gp_ticks(), caller, registers);
     slot->busy = 0;
     return result;
 }

@@ -7,7 +7,7 @@
 
 /* Every wait of a thread that is usually half so long without a core, or whose waits are four times so long. */
 #define ALWAYS_NS 512000u
-/* Of shorter ones there are many, such as joins of short threads: looked at four times less often. */
+/* Of shorter ones there are many, such as joins of short threads: looked at eight times less often. */
 #define SHORT_NS 100000u
 /* One long wait among short ones: so much more often are the next ones looked at. */
 #define MOST_NS (16 * ALWAYS_NS)
@@ -34,7 +34,7 @@ void gp_look_begin(Slot *slot, OpenWait *wait) {
     if (wait->start_ns - slot->record->start_ns < YOUNG_NS)
         return;
     const Usual *usual = &slot->usual[gp_is_io(wait->op)];
-    uint32_t worth_ns = 2 * usual->delay_ns + usual->wait_ns / (usual->wait_ns < SHORT_NS ? 16 : 4), weight = 1;
+    uint32_t worth_ns = 2 * usual->delay_ns + usual->wait_ns / (usual->wait_ns < SHORT_NS ? 32 : 4), weight = 1;
     if (worth_ns < ALWAYS_NS) {
         weight = ALWAYS_NS / (worth_ns + 1);
         if (weight > 1 && next_random(slot) % weight)

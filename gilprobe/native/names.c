@@ -111,19 +111,37 @@ void gp_name_other_thread(Slot *slot) {
     size_t bytes;
     if (slot->tid == gp_header->pid)
         set_name(slot, "MainThread", 10);
-    else if ((bytes = gp_read_task(slot->tid, "/comm", text, sizeof text)) > 1)
+    else if (!slot->record->name_bytes && (bytes = gp_read_task(slot->tid, "/comm", text, sizeof text)) > 1)
         set_name(slot, text, (uint32_t)bytes - 1); /* without its line's end */
+}
+
+static uint32_t name_of_self(const char *frame, char text[GP_NAME_BYTES]) {
+    uint64_t object = GP_AT(uint64_t, frame, gp_python.frame_locals) & ~7ull;
+    uint64_t name = object ? name_of_thread_object(object) : 0;
+    return name ? gp_text((const char *)name, text, GP_NAME_BYTES) : 0;
+}
+
+static uint32_t qualname_of(const char *frame, char text[GP_NAME_BYTES]) {
+    const char *code = (const char *)(GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull);
+    return code ? gp_text(GP_AT(const char *, code, gp_python.code_qualname), text, GP_NAME_BYTES) : 0;
 }
 
 /* By a thread's outermost Python frame: its Thread's name, else the function; 0 where a Thread's name is not found. */
 uint32_t gp_name_by_frame(const char *frame, char text[GP_NAME_BYTES]) {
-    const char *code = (const char *)(GP_AT(uint64_t, frame, gp_python.frame_code) & ~7ull);
-    uint32_t bytes = gp_text(GP_AT(const char *, code, gp_python.code_qualname), text, GP_NAME_BYTES);
-    if (bytes != 17 || memcmp(text, "Thread._bootstrap", 17))
-        return bytes;
-    uint64_t object = GP_AT(uint64_t, frame, gp_python.frame_locals) & ~7ull;
-    uint64_t name = object ? name_of_thread_object(object) : 0;
-    return name ? gp_text((const char *)name, text, GP_NAME_BYTES) : 0;
+    uint32_t bytes = qualname_of(frame, text);
+    bool is_thread = bytes == 17 && !memcmp(text, "Thread._bootstrap", 17);
+    return is_thread ? name_of_self(frame, text) : bytes;
+}
+
+/* Of the thread that the calling one is about to make, if by Thread.start; else 0. It may get another name before it
+ * first waits, which counts; one that never waits has none but this. */
+uint32_t gp_name_of_started(char text[GP_NAME_BYTES]) {
+    const char *state = gp_python.known ? gp_python.thread_state() : NULL;
+    const char *frame = state ? gp_current_frame(state) : NULL;
+    if (!frame || GP_AT(uint8_t, frame, gp_python.frame_owner) >= gp_python.first_hidden_owner)
+        return 0;
+    bool starts = qualname_of(frame, text) == 12 && !memcmp(text, "Thread.start", 12);
+    return starts ? name_of_self(frame, text) : 0;
 }
 
 /* `frame`: the thread's outermost Python frame, or NULL where there is none. */
@@ -132,6 +150,8 @@ void gp_name_thread(Slot *slot, const char *frame) {
         set_name(slot, "MainThread", 10);
         return;
     }
+    if (!frame && slot->record->name_bytes)
+        return; /* by its start */
     if (!frame) {
         name_from_kernel(slot);
         return;
@@ -140,6 +160,6 @@ void gp_name_thread(Slot *slot, const char *frame) {
     uint32_t bytes = gp_name_by_frame(frame, text);
     if (bytes)
         set_name(slot, text, bytes);
-    else
+    else if (!slot->record->name_bytes)
         name_from_kernel(slot);
 }

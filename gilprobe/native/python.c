@@ -199,6 +199,11 @@ bool gp_read_safely(void *out, uint64_t address, uint32_t bytes) {
     return gp_syscall6(SYS_process_vm_readv, (long)gp_header->pid, (long)&to, 1, (long)&from, 1, 0) == (long)bytes;
 }
 
+/* The cheapest call that reads the 8 bytes around an address, and fails for its first argument only then. */
+bool gp_is_readable(uint64_t address) {
+    return gp_syscall6(SYS_rt_sigprocmask, -1, (long)(address & ~7ull), 0, sizeof(uint64_t), 0, 0) != -EFAULT;
+}
+
 /* Bytes a character, ASCII or not. The width of `interned` before these bits differs: 2 bits, or 8, or 16. */
 static uint32_t text_kind(uint32_t state, bool *ascii) {
     static const uint8_t shifts[] = {2, 8, 16};

@@ -49,6 +49,7 @@ uint32_t gp_text_bytes(const char *object, uint32_t most);
 
 /* Memory that may be gone: false instead of a fault. */
 bool gp_read_safely(void *out, uint64_t address, uint32_t bytes);
+bool gp_is_readable(uint64_t address);
 struct iovec;
 uint64_t gp_read_elements(const struct iovec *to, const struct iovec *from, int count);
 

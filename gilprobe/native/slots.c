@@ -447,17 +447,24 @@ typedef struct {
     void *(*function)(void *);
     void *argument;
     uint32_t parent_thread;
+    uint32_t name_bytes;
+    char name[GP_NAME_BYTES];
 } ThreadStart;
 
 static void *run_thread(void *argument) {
-    ThreadStart start = *(ThreadStart *)argument;
-    free(argument);
+    ThreadStart *start = argument;
+    void *(*function)(void *) = start->function;
+    argument = start->argument;
     if (!gp_slot_here && !gp_slot_gone && atomic_load_explicit(&gp_active, memory_order_relaxed))
         gp_slot_new(GP_SEEN_AT_BIRTH);
     Slot *slot = gp_slot();
-    if (slot)
-        slot->record->parent_thread = start.parent_thread;
-    return start.function(start.argument);
+    if (slot) {
+        slot->record->parent_thread = start->parent_thread;
+        memcpy(slot->record->name, start->name, start->name_bytes);
+        slot->record->name_bytes = start->name_bytes;
+    }
+    free(start);
+    return function(argument);
 }
 
 GP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *),
@@ -468,7 +475,10 @@ GP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
     if (!atomic_load_explicit(&gp_active, memory_order_relaxed) || !(start = malloc(sizeof *start)))
         return gp_real.pthread_create(thread, attributes, function, argument);
     Slot *slot = gp_slot();
-    *start = (ThreadStart){function, argument, slot ? slot->thread : 0};
+    start->function = function;
+    start->argument = argument;
+    start->parent_thread = slot ? slot->thread : 0;
+    start->name_bytes = slot ? gp_name_of_started(start->name) : 0;
     int result = gp_real.pthread_create(thread, attributes, run_thread, start);
     if (result)
         free(start);

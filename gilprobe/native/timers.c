@@ -101,12 +101,13 @@ void gp_census(void) {
                 call_census();
             return;
         }
-        uint32_t tid = slot->tid;
         /* An own word for each: the slot may be another thread's by then, and wait for its own. */
         static _Atomic uint64_t attempts;
         uint64_t mine = GP_SAMPLER_STARTS | atomic_fetch_add(&attempts, 1) << 8;
         if (!atomic_compare_exchange_strong(&slot->sampler, &expected, mine))
             continue;
+        /* Not before the exchange, which is with the thread that waits now, maybe not with the one seen above. */
+        uint32_t tid = slot->tid;
         int id = start_timer(tid, clock_of(tid), true);
         /* Whoever ended meanwhile has left another word: the timer is nobody's. */
         if (!atomic_compare_exchange_strong(&slot->sampler, &mine, id < 0 ? GP_SAMPLER_NONE : gp_timer_word(id)) &&

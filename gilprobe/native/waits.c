@@ -9,6 +9,8 @@
 #define BURST_GAP_NS 3000u
 /* A yield that found nobody else takes 0.8 us; what goes beyond this was another thread's turn. */
 #define YIELD_NS 2000u
+/* By then the two clocks, read a tenth of a microsecond apart, tell their ratio well enough. */
+#define SCALE_AFTER_NS 1000000u
 #define REFRESH_NS 200000000u
 #define MOST_WITH_THREADS 256
 #define SAVED_REGISTERS 6u
@@ -154,25 +156,55 @@ void gp_wait_close(Slot *slot, OpenWait *wait) {
     gp_wait_add(slot, wait, end_ns, wait == &slot->gil_wait ? 0 : posted_ns, releaser);
 }
 
+/* In 2^-24 ns. The recording's begin and now: the further apart they are, the more exact it is. */
+static uint64_t ticks_scale(void) {
+    static _Atomic uint64_t known;
+    uint64_t scale = atomic_load_explicit(&known, memory_order_relaxed), now_ns, now_ticks;
+    if (scale)
+        return scale;
+    gp_clock_pair(&now_ns, &now_ticks);
+    uint64_t ns = now_ns - gp_header->start_ns, ticks = now_ticks - gp_header->start_ticks;
+    scale = ticks ? (uint64_t)((double)ns / (double)ticks * (1 << 24)) : 1 << 24;
+    if (ns > SCALE_AFTER_NS)
+        atomic_store_explicit(&known, scale, memory_order_relaxed);
+    return scale;
+}
+
+static uint64_t ns_of(uint64_t ticks, uint64_t scale) { return (uint64_t)((unsigned __int128)ticks * scale >> 24); }
+
+static void spin_of(const SpinBurst *spin, OpenWait *wait) {
+    uint64_t scale = ticks_scale();
+    wait->start_ns = spin->start_ns;
+    wait->spin_ns = ns_of(spin->last_ticks - spin->start_ticks - spin->ready_ticks, scale);
+    wait->ready_ns = ns_of(spin->ready_ticks, scale);
+    wait->yields = spin->yields;
+}
+
+/* The burst before a thread parked belongs to that wait. */
+void gp_spin_take_over(Slot *slot, OpenWait *wait) {
+    SpinBurst *spin = &slot->spin;
+    if (gp_ticks() - spin->last_ticks > spin->gap_ticks || wait->op != GP_OP_SEM) {
+        gp_spin_close(slot);
+        return;
+    }
+    spin_of(spin, wait);
+    spin->start_ns = 0;
+}
+
 /* A burst that ended without parking is a wait of its own. */
 void gp_spin_close(Slot *slot) {
     SpinBurst *spin = &slot->spin;
     if (!spin->start_ns)
         return;
-    OpenWait wait = {.start_ns = spin->start_ns,
-                     .address = spin->address,
-                     .op = GP_OP_YIELD,
-                     .yields = spin->yields,
-                     .spin_ns = spin->last_ns - spin->start_ns - spin->ready_ns,
-                     .ready_ns = spin->ready_ns,
-                     .stack_id = spin->stack_id};
+    OpenWait wait = {.address = spin->address, .op = GP_OP_YIELD, .stack_id = spin->stack_id};
+    spin_of(spin, &wait);
     if (spin->address)
         wait.subject = (uint8_t)gp_parked_on(slot, spin->address, false, &wait.type_id);
     spin->start_ns = 0;
     /* Alone, a thread can only have spun on a mutex that it holds itself: a method of an object that calls another
      * of the same object (CPython _PyCriticalSection_BeginSlow). It waits for nobody. */
     if (atomic_load_explicit(&gp_live_threads, memory_order_relaxed) > 1)
-        gp_wait_add(slot, &wait, spin->last_ns, 0, 0);
+        gp_wait_add(slot, &wait, wait.start_ns + wait.spin_ns + wait.ready_ns, 0, 0);
 }
 
 /* A PyMutex spins with its address in a callee-saved register: the byte there is locked (bit 0) and it is an object's
@@ -186,7 +218,7 @@ static uint64_t spinning_on(Slot *slot, const uint64_t *registers) {
         bool on_stack = address - ((uint64_t)&bits - STACK_NEAR) < 2 * STACK_NEAR;
         if (address < 65536 || address >> 47 || on_stack || ((address & 7) != 2 && (address & 7) != 0))
             continue;
-        if (!gp_read_safely(&bits, address, 1) || bits > 3)
+        if (!gp_is_readable(address) || (bits = *(const volatile uint8_t *)address) > 3)
             continue;
         enum Subject subject = gp_parked_on(slot, address, false, &type_id);
         if (subject == GP_SUBJECT_OBJECT || subject == GP_SUBJECT_LOCK_OBJECT) {
@@ -198,17 +230,23 @@ static uint64_t spinning_on(Slot *slot, const uint64_t *registers) {
 }
 
 /* registers: rbx, rbp, r12, r13, r14, r15 at the call. */
-void gp_spin_yielded(Slot *slot, uint64_t start_ns, uint64_t end_ns, void *caller, const uint64_t *registers) {
+void gp_spin_yielded(Slot *slot, uint64_t start_ticks, uint64_t end_ticks, void *caller, const uint64_t *registers) {
     SpinBurst *spin = &slot->spin;
-    if (spin->start_ns && (start_ns - spin->last_ns > BURST_GAP_NS || spin->caller != (uint64_t)caller))
+    if (spin->start_ns && (start_ticks - spin->last_ticks > spin->gap_ticks || spin->caller != (uint64_t)caller))
         gp_spin_close(slot);
     if (!spin->start_ns) {
-        *spin = (SpinBurst){.start_ns = start_ns, .caller = (uint64_t)caller, .stack_id = gp_stack_here(slot, caller)};
+        uint64_t scale = ticks_scale();
+        *spin = (SpinBurst){.start_ns = gp_now() - ns_of(gp_ticks() - start_ticks, scale),
+                            .start_ticks = start_ticks,
+                            .gap_ticks = ((uint64_t)BURST_GAP_NS << 24) / scale,
+                            .yield_ticks = ((uint64_t)YIELD_NS << 24) / scale,
+                            .caller = (uint64_t)caller,
+                            .stack_id = gp_stack_here(slot, caller)};
         if (gp_python.free_threaded && gp_from_python(caller))
             spin->address = spinning_on(slot, registers);
     }
     spin->yields++;
-    spin->last_ns = end_ns;
-    if (end_ns - start_ns > YIELD_NS)
-        spin->ready_ns += end_ns - start_ns - YIELD_NS;
+    spin->last_ticks = end_ticks;
+    if (end_ticks - start_ticks > spin->yield_ticks)
+        spin->ready_ticks += end_ticks - start_ticks - spin->yield_ticks;
 }

@@ -26,18 +26,16 @@ print(time.process_time() - start)
 SPINNERS = """
 #include <pthread.h>
 #include <time.h>
-static long least_ms;
 static void *spin(void *argument) {
     struct timespec now;
     volatile unsigned long turns = 0;
     do {
         for (int i = 0; i < 100000; i++) turns++;
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    } while (now.tv_sec * 1000 + now.tv_nsec / 1000000 < least_ms);
+    } while (now.tv_sec * 1000 + now.tv_nsec / 1000000 < 30);
     return argument;
 }
-void spin_all(int count, long milliseconds) {
-    least_ms = milliseconds;
+void spin_all(int count) {
     pthread_t threads[200];
     for (int i = 0; i < count; i++) pthread_create(&threads[i], 0, spin, 0);
     for (int i = 0; i < count; i++) pthread_join(threads[i], 0);
@@ -83,21 +81,21 @@ def test_a_short_thread_has_no_timer_of_its_own(any_python: Python, tmp_path: Pa
         assert recorded[name] - plain[name] <= cpu_s / CENSUS_S + 20, (name, recorded[name], plain[name], cpu_s)
 
 
-def test_each_thread_that_computes_is_sampled(any_python: Python, spinners: Path, tmp_path: Path) -> None:
-    # 45 ms of CPU at 100 Hz are 4 samples: none where the kernel's own tick finds other threads on the cores.
-    for milliseconds in (45, 300):
-        folder = tmp_path / f"r{milliseconds}"
-        folder.mkdir()
-        code = f"import ctypes; ctypes.CDLL({str(spinners)!r}).spin_all(70, {milliseconds})"
-        variables = environment(folder, Options(rate_hz=100))
-        subprocess.run([any_python.executable, "-c", code], env=variables, timeout=300, check=True)
-        (recording,) = read_folder(folder)
-        counts = collections.Counter(recording.samples["thread"].tolist())
-        threads = [t for t in recording.threads.values() if t["tid"] != recording.header["pid"]]
-        assert len(threads) == 70
-        if all(counts[thread["thread"]] for thread in threads):
-            return
-    raise AssertionError(counts)
+def test_threads_that_compute_are_sampled_whoever_made_them(any_python: Python, spinners: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    subprocess.run(
+        [any_python.executable, "-c", f"import ctypes; ctypes.CDLL({str(spinners)!r}).spin_all(110)"],
+        env=environment(tmp_path / "r", Options(rate_hz=100)), timeout=300, check=True,
+    )  # fmt: skip
+    (recording,) = read_folder(tmp_path / "r")
+    samples = recording.samples
+    counts = collections.Counter(samples["thread"].tolist())
+    spun = [t for t in recording.threads.values() if t["cpu_ns"] > 25_000_000 and t["tid"] != recording.header["pid"]]
+    assert len(spun) == 110
+    # 30 ms of CPU at 100 Hz are 3 samples, less where a thread runs for less than the kernel's own tick at a time: on a
+    # busy machine that tick now and then finds one never.
+    found = [counts[thread["thread"]] for thread in spun]
+    assert found.count(0) < len(spun) / 4 and sum(found) >= len(spun), found
 
 
 def test_the_recorded_id_of_a_thread_is_the_kernels(any_python: Python, tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_the_script_gets_a_signal_once(
     assert (out, process.returncode) == ("1\n", 0)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+def test_a_signal_to_gilprobe_alone_ends_the_script_and_the_recording_is_whole(
+    any_python: Python, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    code = "import os, time; print('up', os.getpid(), flush=True); time.sleep(600)"
+    with started(tmp_path / "r", any_python.executable, code) as (process, script):
+        os.kill(process.pid, number)
+        process.communicate(timeout=120)
+    assert process.returncode == status
+    profile = load(tmp_path / "r")
+    assert [p.pid for p in profile.processes] == [script]
+    (thread,) = profile.threads
+    assert thread.open_wait or thread.sleep_io_s
+
+
 def test_ctrl_c_on_a_terminal_reaches_the_script_once_and_leaves_a_recording(
     any_python: Python, tmp_path: Path
 ) -> None:

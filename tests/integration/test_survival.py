@@ -124,6 +124,55 @@ contend()
     assert lock_waits(profile) >= 6
 
 
+# What a child of vfork does until it ends, in its parent's memory: calls that are hooked, some of which wait.
+VFORKS = """
+#include <pthread.h>
+#include <semaphore.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/wait.h>
+int vfork_waits(void) {
+    sem_t never;
+    sem_init(&never, 0, 0);
+    pid_t child = vfork();
+    if (child == 0) {
+        struct timespec until, little = {0, 20000000};
+        for (int i = 0; i < 5; i++) {
+            clock_gettime(CLOCK_REALTIME, &until);
+            until.tv_nsec += until.tv_nsec < 980000000 ? 20000000 : 0;
+            sem_timedwait(&never, &until);
+            nanosleep(&little, 0);
+        }
+        sem_post(&never);
+        _exit(7);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    return WEXITSTATUS(status);
+}
+"""
+
+
+def test_a_vfork_child_writes_nothing_into_its_parents_recording(any_python: Python, tmp_path: Path) -> None:
+    (tmp_path / "v.c").write_text(VFORKS)
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", tmp_path / "v.so", tmp_path / "v.c"], check=True)
+    code = f"""
+library = ctypes.PyDLL({str(tmp_path / "v.so")!r})
+assert [library.vfork_waits() for _ in range(3)] == [7] * 3
+subprocess.run([sys.executable, "-c", "import time; time.sleep(0.01)"], check=True, close_fds=False)
+child = os.posix_spawn(sys.executable, [sys.executable, "-c", "import time; time.sleep(0.01)"], os.environ)
+os.waitpid(child, 0)
+contend()
+"""
+    profile, _ = profile_of(any_python, code, tmp_path / "r")
+    assert len(profile.processes) == 3  # those that vfork made and that became another program have their own
+    waited = [wait for wait in profile.waits if any(site.function == "<module>" for site in wait.waiter)]
+    assert not [wait for wait in waited if "vfork_waits" in str(wait) or wait.kind == "native"], waited
+    assert lock_waits(profile) >= 2  # the parent is recorded on
+    ended = [process.end for process in profile.processes]
+    assert len(set(ended)) == 1, ended
+
+
 def test_fork_from_a_worker_thread(every_python: Python, tmp_path: Path) -> None:
     code = """
 import warnings; warnings.simplefilter("ignore")
