@@ -144,6 +144,13 @@ def of_busy_cores(got: float) -> str:
     return "More threads want to run than there are free cores: use fewer, or look for what else runs here."
 
 
+def of_stolen() -> str:
+    return (
+        "This is a virtual machine, and its host was busy with others (steal time): measure again when it is quieter, "
+        "or on cores of your own. No change to the program helps."
+    )
+
+
 def of_gil(free_threaded: bool) -> str:
     if free_threaded:
         return "The GIL is on in this free-threaded build: gilprobe doctor MODULE names the import that turned it on."
