@@ -1,7 +1,8 @@
 """Where each thread's seconds went, from two independent sources.
 
-The kernel's: wall = CPU + run delay (schedstat) + stolen (stolen.py) + blocked. The hooks': every blocking interval, less the CPU used in
-it and the delay after the releaser's post. Their difference is `unaccounted_s`; no class is a remainder.
+The kernel's: wall = CPU + run delay (schedstat) + what the host stole (stolen.py) + blocked. The hooks': every
+blocking interval, less the CPU used in it and the delay after the releaser's post. Their difference is
+`unaccounted_s`; no class is a remainder.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def kernel_counts(threads: Sequence[Thread]) -> str:
     stolen = sum(thread.stolen_s for thread in threads) / wall_s if wall_s > 0 else 0.0
     taken = f"stolen by the host {percent(stolen)}; " if stolen >= LEAST_STOLEN else ""
     return (
-        f"unaccounted {percent(unaccounted)}; {taken}page faults {faults} ({major} from disk); context switches {waits} to "
-        f"wait, {forced} forced"
+        f"unaccounted {percent(unaccounted)}; {taken}page faults {faults} ({major} from disk); context switches "
+        f"{waits} to wait, {forced} forced"
     )
 
 
