@@ -165,7 +165,7 @@ def of_hot_object(hot: HotObject, python: str) -> str:
     """On 3.13 reading a local counts too; from 3.14 on the interpreter borrows most locals (LOAD_FAST_BORROW)."""
     if hot.kind == IMPORTED:
         return (
-            "An import statement looks its module up again each time it runs, and counts references to objects that all "
+            "An import statement looks its module up each time it runs, and counts references to objects that all "
             "threads share (sys.modules, the module, its spec): import at the top of the file, outside the function."
         )
     why = "Every access changes its reference count, which all threads share: "

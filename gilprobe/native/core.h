@@ -162,8 +162,8 @@ typedef struct Slot {
     uint64_t gil_condition;  /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
-    uint64_t gave_way;             /* voluntary context switches, after its last long I/O call */
-    Usual usual[2]; /* waits for another thread, for I/O */
+    uint64_t gave_way; /* voluntary context switches, after its last long I/O call */
+    Usual usual[2];    /* waits for another thread, for I/O */
     uint32_t look_random;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     GilSlice gil_slice;

@@ -14,7 +14,7 @@ typedef struct {
     OpenWait wait;
     uint64_t cpu_ns;
     uint64_t gave_way; /* how often the thread had slept before */
-    uint64_t due_ns; /* when its time is over; 0 = it has none, or another clock's */
+    uint64_t due_ns;   /* when its time is over; 0 = it has none, or another clock's */
     void *caller;
     uint64_t waited_ns; /* until when the time limit below has been spent */
     struct timespec left;
