@@ -1,7 +1,8 @@
 """Where each thread's seconds went, from two independent sources.
 
-The kernel's: wall = CPU + run delay (schedstat) + blocked. The hooks': every blocking interval, less the CPU used in
-it and the delay after the releaser's post. Their difference is `unaccounted_s`; no class is a remainder.
+The kernel's: wall = CPU + run delay (schedstat) + what the host stole (stolen.py) + blocked. The hooks': every
+blocking interval, less the CPU used in it and the delay after the releaser's post. Their difference is
+`unaccounted_s`; no class is a remainder.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections.abc import Sequence
 from gilprobe.analysis.classify import classify
 from gilprobe.analysis.contention import ClassifiedWait, name_of
 from gilprobe.analysis.frames import Stacks
+from gilprobe.analysis.stolen import with_stolen
 from gilprobe.model import SLEEP_IO, Accounting, Evidence, Loss, OpenWait, Thread
 from gilprobe.recording import RecordedThread, Recording
 from gilprobe.recording.schema import WaitFlag
+
+ESTIMATED = frozenset({"atomic-stall", "stolen"})
 
 
 def threads_of(recording: Recording, waits: Sequence[ClassifiedWait], origin_ns: int) -> list[Thread]:
@@ -23,10 +27,11 @@ def threads_of(recording: Recording, waits: Sequence[ClassifiedWait], origin_ns:
     for wait in waits:
         by_thread[wait.thread].append(wait)
     stacks = Stacks(recording)
-    return [
+    threads = [
         _thread(recording, stacks, thread, by_thread[number], origin_ns)
         for number, thread in sorted(recording.threads.items())
     ]
+    return with_stolen(threads, recording)
 
 
 def _thread(
@@ -123,11 +128,12 @@ def account(threads: Sequence[Thread], wall_s: float) -> Accounting:
         seconds["spin"] += thread.spin_s
         seconds["atomic-stall"] += thread.atomic_stall_s
         seconds["runnable"] += thread.runnable_s
+        seconds["stolen"] += thread.stolen_s
         seconds["unaccounted"] += thread.unaccounted_s
     lost_cpu_s = seconds["spin"] + seconds["atomic-stall"]
     useful_s = max(0.0, sum(t.cpu_s for t in threads) - lost_cpu_s)
     losses = [
-        Loss(name, value, value / wanted_s, Evidence.ESTIMATED if name == "atomic-stall" else Evidence.MEASURED)
+        Loss(name, value, value / wanted_s, Evidence.ESTIMATED if name in ESTIMATED else Evidence.MEASURED)
         for name, value in seconds.items()
         if value > 0 and wanted_s > 0
     ]

@@ -11,6 +11,7 @@ from gilprobe.analysis.stuck import deadlock_findings, open_findings
 from gilprobe.model import Accounting, Evidence, Finding, Frame, HotObject, Process, Thread, Wait, WaitKind, own_frame
 
 LEAST_SHARE = 0.01
+LEAST_WITHOUT_CORE = 0.05
 NOTHING_RECORDED = Finding(
     "No thread was recorded, so nothing can be said of its waits",
     0.0,
@@ -50,6 +51,7 @@ def findings(
     found += open_findings(processes, threads, deadlocks, wanted_s, watched)
     none = [] if found or stuck else [_nothing(accounting, free_threaded, samples)]
     found += _too_few_cores(threads, wanted_s, accounting)
+    found += _stolen(threads, wanted_s)
     found.sort(key=lambda finding: -finding.share)
     return (*stuck, *found, *none)
 
@@ -131,7 +133,7 @@ def _hot(hot: HotObject, threads: Sequence[Thread], wanted_s: float, python: str
 
 def _too_few_cores(threads: Sequence[Thread], wanted_s: float, accounting: Accounting) -> list[Finding]:
     share = sum(thread.runnable_s for thread in threads) / wanted_s
-    if share < 0.05:
+    if share < LEAST_WITHOUT_CORE:
         return []
     got = sum(thread.cpu_s for thread in threads) / wanted_s * accounting.ideal
     return [
@@ -147,9 +149,17 @@ def _too_few_cores(threads: Sequence[Thread], wanted_s: float, accounting: Accou
     ]
 
 
+def _stolen(threads: Sequence[Thread], wanted_s: float) -> list[Finding]:
+    share = sum(thread.stolen_s for thread in threads) / wanted_s
+    if share < LEAST_WITHOUT_CORE:
+        return []
+    title = "The machine's host took cores away from running threads"
+    return [Finding(title, share, Evidence.ESTIMATED, (), cures.of_stolen(), kind="stolen")]
+
+
 def _nothing(accounting: Accounting, free_threaded: bool, samples: int) -> Finding:
     """With how much could have hidden: what was seen below the limit, what no class explains, what sampling missed."""
-    seen = sum(loss.share for loss in accounting.losses if loss.name not in ("runnable", "unaccounted"))
+    seen = sum(loss.share for loss in accounting.losses if loss.name not in ("runnable", "stolen", "unaccounted"))
     unaccounted = sum(loss.share for loss in accounting.losses if loss.name == "unaccounted")
     hidden = [f"causes below {LEAST_SHARE:.0%} each, {seen:.2%} together", f"{unaccounted:.2%} unaccounted for"]
     if free_threaded:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gilprobe.analysis import cures
 from gilprobe.analysis.frames import Stacks
 from gilprobe.analysis.native_symbols import symbols
+from gilprobe.analysis.stolen import hole_s
 from gilprobe.model import Evidence, Finding, Frame, Thread, own_frame
 from gilprobe.recording import Image, Recording
 
@@ -32,7 +33,7 @@ FAMILY = {
 def allocator_findings(recordings: Sequence[Recording], threads: Sequence[Thread]) -> list[Finding]:
     wanted_s = sum(thread.wanted_s for thread in threads)
     # First what costs nothing: reading libc's symbols takes longer than the whole report of a short run.
-    if sum(unseen_blocked_s(thread) >= LEAST_UNSEEN_S for thread in threads) < 2:
+    if sum(hole_s(thread) >= LEAST_UNSEEN_S for thread in threads) < 2:
         return []
     unseen_s, blocked, switches, allocating, samples_seen = 0.0, 0, 0, 0, 0
     sites: dict[Frame, int] = {}
@@ -48,10 +49,10 @@ def allocator_findings(recordings: Sequence[Recording], threads: Sequence[Thread
             own = samples["thread"] == number
             if thread is None or own.sum() < LEAST_SAMPLES or (inside & own).sum() < LEAST_ALLOCATING * own.sum():
                 continue
-            if unseen_blocked_s(thread) < LEAST_UNSEEN_S:
+            if hole_s(thread) < LEAST_UNSEEN_S:
                 continue
             blocked += 1
-            unseen_s += unseen_blocked_s(thread)
+            unseen_s += hole_s(thread)
             switches += thread.voluntary_switches
             allocating += int((inside & own).sum())
             samples_seen += int(own.sum())
@@ -74,13 +75,6 @@ def allocator_findings(recordings: Sequence[Recording], threads: Sequence[Thread
             f"to wait); {allocating / samples_seen:.0%} of their CPU is in malloc and free",
         )
     ]
-
-
-def unseen_blocked_s(thread: Thread) -> float:
-    """What the kernel has as blocked beyond what the hooks have; 0 where they have more."""
-    kernel_s = thread.wall_s - thread.cpu_s - thread.runnable_s
-    hooked_s = sum(thread.wait_s.values()) + sum(thread.idle_s.values()) + thread.sleep_io_s
-    return max(0.0, kernel_s - hooked_s) if thread.unaccounted_s else 0.0
 
 
 def _in_allocator(recording: Recording) -> NDArray[np.bool_]:

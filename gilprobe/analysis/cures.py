@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from gilprobe.analysis.object_names import IMPORTED
 from gilprobe.model import HotObject, Wait, WaitKind
 
 CONTAINERS = frozenset({"list", "dict", "set", "collections.deque", "bytearray", "collections.defaultdict"})
@@ -154,6 +155,13 @@ def of_busy_cores(got: float) -> str:
     return "More threads want to run than there are free cores: use fewer, or look for what else runs here."
 
 
+def of_stolen() -> str:
+    return (
+        "This is a virtual machine, and its host was busy with others (steal time): measure again when it is quieter, "
+        "or on cores of your own. No change to the program helps."
+    )
+
+
 def of_gil(free_threaded: bool) -> str:
     if free_threaded:
         return "The GIL is on in this free-threaded build: gilprobe doctor MODULE names the import that turned it on."
@@ -165,6 +173,11 @@ def of_gil(free_threaded: bool) -> str:
 
 def of_hot_object(hot: HotObject, python: str) -> str:
     """On 3.13 reading a local counts too; from 3.14 on the interpreter borrows most locals (LOAD_FAST_BORROW)."""
+    if hot.kind == IMPORTED:
+        return (
+            "An import statement looks its module up each time it runs, and counts references to objects that all "
+            "threads share (sys.modules, the module, its spec): import at the top of the file, outside the function."
+        )
     why = "Every access changes its reference count, which all threads share: "
     kind = hot.object_type
     if kind == "cell":

@@ -17,6 +17,7 @@ from gilprobe.analysis.sources import source_lines
 from gilprobe.recording.linetable import Position
 
 MOST_NAME = 80
+IMPORTED = "used by an import statement"
 MOST_SOURCE = 2_000_000
 # Of an object's samples: below this a site may be another object's that shares the cache line.
 LEAST_NAME_SHARE = 0.05
@@ -39,6 +40,8 @@ class ObjectName:
 
 def name_object(object_type: str, sites: Sequence[tuple[Site, float]]) -> ObjectName | None:
     """sites: positions with their share (0-1) of the object's samples, by falling share. None without the source."""
+    if sites and (statement := _import_at(sites[0][0])):
+        return ObjectName(statement, IMPORTED, sites[0][0].function)
     found = [(site, weight, _Place.of(site)) for site, weight in sites]
     known = [(site, weight, place) for site, weight, place in found if place is not None]
     loads = [
@@ -51,6 +54,14 @@ def name_object(object_type: str, sites: Sequence[tuple[Site, float]]) -> Object
         if name is not None and len(name.text) <= MOST_NAME:
             return name
     return _from_segment(object_type, sites)
+
+
+def _import_at(site: Site) -> str:
+    """The import statement on its line. It names none of what it works on: sys.modules, the module and its spec."""
+    source = source_lines(site.file)
+    line = site.position.line
+    text = source[line - 1].decode(errors="replace").strip() if 1 <= line <= len(source) else ""
+    return text[:MOST_NAME] if text.startswith(("import ", "from ")) else ""
 
 
 def self_of(method: ObjectName, name: ObjectName) -> ObjectName:

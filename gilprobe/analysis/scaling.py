@@ -39,7 +39,7 @@ def waterfall(profile: Profile, baseline: Profile, *, work: float = 1.0) -> Wate
     here, alone = _classes(profile, ideal), _classes(baseline, 1)
     # A class that neither run met is no step; the residual is always one.
     names = [name for name in here | alone if here[name] or alone[name] or name == "unaccounted"]
-    estimated = {"atomic-stall", "cpu"} if here["atomic-stall"] else set()
+    estimated = {"atomic-stall", "cpu", "stolen"} if here["atomic-stall"] else {"stolen"}
     steps = [
         WaterfallStep(
             name,
@@ -136,6 +136,7 @@ def _classes(profile: Profile, lanes: int) -> defaultdict[str, float]:
     idle_s = (lanes - len(profile.threads)) * wall_s
     for thread in profile.threads:
         own: dict[str, float] = {**thread.wait_s, "runnable": thread.runnable_s, "spin": thread.spin_s}
+        own["stolen"] = thread.stolen_s
         own["atomic-stall"] = thread.atomic_stall_s
         own["cpu"] = thread.cpu_s - thread.spin_s - thread.atomic_stall_s
         watches = thread is main and len(profile.threads) > 1

@@ -9,7 +9,7 @@ from gilprobe.model.waits import OpenWait
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """One thread's life. wall_s = cpu_s + runnable_s + waits + idle + sleep_io_s, up to unaccounted_s."""
+    """One thread's life. wall_s = cpu_s + runnable_s + stolen_s + waits + idle + sleep_io_s, up to unaccounted_s."""
 
     name: str
     tid: int
@@ -34,6 +34,7 @@ class Thread:
     open_wait: OpenWait | None = None
     gc_s: float = 0.0  # within cpu_s: estimated from the samples that fell in a garbage collection
     gc_samples: int = 0
+    stolen_s: float = 0.0  # by the hypervisor, while it ran: estimated
 
     @property
     def wanted_s(self) -> float:
@@ -41,7 +42,7 @@ class Thread:
 
         Never less than it is known to have had: what the hooks took for idling may in part have been run delay.
         """
-        known_s = self.cpu_s + self.runnable_s + sum(self.wait_s.values())
+        known_s = self.cpu_s + self.runnable_s + self.stolen_s + sum(self.wait_s.values())
         return max(self.wall_s - sum(self.idle_s.values()) - self.sleep_io_s, min(known_s, self.wall_s))
 
 

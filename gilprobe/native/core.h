@@ -163,7 +163,8 @@ typedef struct Slot {
     uint64_t gil_condition;  /* address of the GIL's `cond`; its switch_cond is 88 bytes on (GIL_SWITCH_OFFSET) */
     uint64_t unknown_signal; /* last condition signalled from the interpreter that was no known GIL's */
     uint64_t unknown_signal_ticks;
-    Usual usual[2]; /* waits for another thread, for I/O */
+    uint64_t gave_way; /* voluntary context switches, after its last long I/O call */
+    Usual usual[2];    /* waits for another thread, for I/O */
     uint32_t look_random;
     OpenWait gil_wait; /* start_ns 0 = not waiting */
     GilSlice gil_slice;
@@ -282,6 +283,9 @@ void gp_meta(Slot *slot, const char *key, const char *value, size_t value_bytes)
 void gp_index_clear(Index *index);
 IndexEntry *gp_index_find(Index *index, uint64_t hash);
 IndexEntry *gp_index_insert(Index *index, uint64_t hash); /* NULL when it cannot grow */
+
+/* machine.c */
+void gp_machine_read(uint64_t *busy_ns, uint64_t *stolen_ns);
 
 /* slots.c: threads */
 enum FirstSeen { GP_SEEN_AT_BIRTH, GP_SEEN_LATER, GP_SEEN_IN_SIGNAL };
@@ -432,8 +436,13 @@ static inline void gp_gil_taken(Slot *slot, uint64_t ticks) {
 static inline void gp_gil_dropped(Slot *slot, uint64_t ticks, void *caller) {
     ThreadRecord *record = slot->record;
     uint64_t since = record->gil_since_ticks;
-    if (GP_RARE(!since))
+    if (GP_RARE(!since)) {
+        /* It waited for a GIL that was turned off meanwhile, which free-threaded builds do after each import of a C
+         * extension: it passes the signal on and goes its way without (CPython Python/ceval_gil.c, take_gil). */
+        if (slot->gil_wait.start_ns)
+            gp_gil_waited(slot);
         return;
+    }
     record->gil_held_ticks += ticks - since;
     record->gil_holds++;
     record->gil_since_ticks = 0;

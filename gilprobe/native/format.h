@@ -156,6 +156,12 @@ typedef struct {
     uint64_t counter_config;
     uint64_t counter_flags; /* CounterFlags, 0 = not tried */
     uint64_t counter_errno; /* why it could not be had */
+    /* of the whole machine, at the start and at the end (0 = not read): what all programs used of its cores, and what
+     * its hypervisor took from them (/proc/stat) */
+    uint64_t start_busy_ns;
+    uint64_t start_stolen_ns;
+    uint64_t busy_ns;
+    uint64_t stolen_ns;
 } FileHeader;
 
 typedef struct {
@@ -252,7 +258,7 @@ typedef struct {
     uint64_t gil_held_ticks; /* finished holds */
     uint64_t gil_holds;
     uint64_t gil_since_ticks; /* start of the hold that goes on, 0 = not held */
-    uint64_t quick_io_count;  /* hooked I/O calls too short to be given a WAIT record */
+    uint64_t quick_io_count;  /* hooked I/O calls too short to be given a WAIT record, or that did not block */
     uint64_t quick_io_ns;
     uint64_t io_cpu_ns; /* CPU used inside hooked I/O calls that have WAIT records, where measured */
     uint64_t samples;

@@ -2,22 +2,31 @@
 #define _GNU_SOURCE
 #include "core.h"
 
+#include <sys/resource.h>
+
 #include "real.h"
 
-/* A call shorter than this is counted, not given a record with a stack. */
+/* A call shorter than this, or that did not block, is counted, not given a record with a stack. */
 #define QUICK_NS 20000u
 #define CALLER __builtin_return_address(0)
 
 typedef struct {
     OpenWait wait;
     uint64_t cpu_ns;
-    uint64_t due_ns; /* when its time is over; 0 = it has none, or another clock's */
+    uint64_t gave_way; /* how often the thread had slept before */
+    uint64_t due_ns;   /* when its time is over; 0 = it has none, or another clock's */
     void *caller;
     uint64_t waited_ns; /* until when the time limit below has been spent */
     struct timespec left;
     int64_t limit_ns; /* of one in milliseconds: what is left is rounded up each time */
     bool measured;
 } IoCall;
+
+/* How often the calling thread has given up its core of its own accord: it cannot have been blocked without. */
+static uint64_t times_given_way(void) {
+    struct rusage usage;
+    return gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0) ? 0 : (uint64_t)usage.ru_nvcsw;
+}
 
 /* A thread whose last call blocked gets its next one published with its stack, and the CPU it uses measured; one whose
  * calls return at once pays for two clock readings only. */
@@ -34,10 +43,12 @@ static void begin(Slot *slot, IoCall *call, enum Op op, int fd, void *caller) {
         int error = errno;
         /* Next to the clock, as at the end: what lies between the two is neither taken for blocked nor for CPU. */
         call->cpu_ns = gp_thread_cpu_ns();
+        slot->gave_way = times_given_way();
         call->wait.stack_id = gp_stack_here(slot, caller);
         errno = error;
         gp_look_begin(slot, &call->wait);
     }
+    call->gave_way = slot->gave_way;
     ThreadRecord *record = slot->record;
     record->open_address = call->wait.address;
     record->open_stack_id = call->wait.stack_id;
@@ -68,6 +79,16 @@ static void end_due(IoCall *call, uint64_t end_ns) {
         call->wait.ready_ns = end_ns - from_ns - TIMER_SLACK_NS;
 }
 
+/* A call that took long without ever giving up its core computed (a copy from the page cache), or another program had
+ * the core: the kernel counts it as CPU and as run delay. */
+static bool blocked(Slot *slot, const IoCall *call) {
+    static _Atomic bool counts; /* some kernels do not */
+    slot->gave_way = times_given_way();
+    if (slot->gave_way && GP_RARE(!atomic_load_explicit(&counts, memory_order_relaxed)))
+        atomic_store_explicit(&counts, true, memory_order_relaxed);
+    return slot->gave_way != call->gave_way || !atomic_load_explicit(&counts, memory_order_relaxed);
+}
+
 static void end(Slot *slot, IoCall *call) {
     int error = errno;
     slot->busy = 1;
@@ -80,7 +101,7 @@ static void end(Slot *slot, IoCall *call) {
         return;
     }
     record->open_start_ns = 0;
-    slot->io_slow = duration_ns >= QUICK_NS;
+    slot->io_slow = duration_ns >= QUICK_NS && blocked(slot, call);
     if (!slot->io_slow) {
         record->quick_io_count++;
         record->quick_io_ns += duration_ns;
@@ -106,7 +127,7 @@ static bool overtaken(Slot *slot, const IoCall *call, HandledSignals before) {
         return false;
     slot->blocked = 0;
     slot->record->open_start_ns = 0;
-    return true;
+    return !slot->gave_way || slot->gave_way != call->gave_way;
 }
 
 #define MINUS_ONE (errno = EINTR, -1)

@@ -134,6 +134,7 @@ static void thread_begin(Slot *slot, uint32_t tid, uint64_t start_cpu_ns, uint64
     slot->thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     slot->named = 0;
     slot->io_slow = 0;
+    slot->gave_way = 0;
     slot->usual[0] = slot->usual[1] = (Usual){.wait_ns = 1000000};
     slot->blocked = slot->vforked = slot->over = 0;
     slot->session = gp_session;

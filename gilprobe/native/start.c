@@ -132,6 +132,7 @@ static void write_start(Slot *slot) {
 
 static void begin_file(bool forked) {
     gp_file_open(forked);
+    gp_machine_read(&gp_header->start_busy_ns, &gp_header->start_stolen_ns);
     gp_header->python_hex = gp_python.hex;
     gp_header->runtime_address = gp_python.runtime;
     gp_header->runtime_bytes = gp_python.runtime_bytes;
@@ -254,6 +255,7 @@ void gp_finish(enum EndKind kind) {
     struct timespec cpu;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     gp_header->process_cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
+    gp_machine_read(&gp_header->busy_ns, &gp_header->stolen_ns);
     gp_header->end_ns = now_ns;
     gp_header->end_ticks = now_ticks;
     /* Release: a reader that sees the end must see the final figures. */

@@ -173,6 +173,10 @@ FILE_HEADER = np.dtype(
             "counter_config",
             "counter_flags",
             "counter_errno",
+            "start_busy_ns",
+            "start_stolen_ns",
+            "busy_ns",
+            "stolen_ns",
         )
     ]
 )

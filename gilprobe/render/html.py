@@ -30,8 +30,8 @@ LEAST_STEP = 0.005
 NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz": 0, "samples": 0, "sampler": "off"}
 # The view that shows what a finding of a kind rests on.
 EVIDENCE = {
-    "gil": "gil", "runnable": "threads", "atomic-stall": "objects", "lock": "objects", "object": "objects",
-    "import": "objects", "native": "objects", "stop-the-world": "objects", "deadlock": "orders",
+    "gil": "gil", "runnable": "threads", "stolen": "threads", "atomic-stall": "objects", "lock": "objects",
+    "object": "objects", "import": "objects", "native": "objects", "stop-the-world": "objects", "deadlock": "orders",
 }  # fmt: skip
 NAMES = {"gil": "the GIL", "threads": "the threads", "objects": "locks and objects", "orders": "deadlocks"}
 IMPORT = re.compile(r"^import .*\n", re.MULTILINE)

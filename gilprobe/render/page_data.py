@@ -37,6 +37,7 @@ MOST_RELEASERS = 8
 DIGITS = 9
 LOSSES = {
     "runnable": "ready to run, but no core free",
+    "stolen": "stolen by the machine's host",
     "gil": "waiting for the GIL",
     "lock": "waiting for locks",
     "object": "waiting for objects",
@@ -173,6 +174,7 @@ def _thread(texts: Texts, thread: Thread) -> dict[str, Any]:
         "spin": round(thread.spin_s, DIGITS),
         "stall": round(thread.atomic_stall_s, DIGITS),
         "runnable": round(thread.runnable_s, DIGITS),
+        "stolen": round(thread.stolen_s, DIGITS),
         "wait": clean(thread.wait_s),
         "idle": clean(thread.idle_s),
         "sleep": round(thread.sleep_io_s, DIGITS),

@@ -66,6 +66,7 @@ def _totals(thread: Thread) -> dict[str, float]:
         "CPU s": thread.cpu_s, "spinning s": thread.spin_s, "ready, no core s": thread.runnable_s,
         "GIL held s": thread.gil_held_s, "sleep and I/O s": thread.sleep_io_s,
     }  # fmt: skip
+    totals |= {"stolen by the host s": thread.stolen_s} if thread.stolen_s else {}
     totals |= {f"wait: {kind} s": value for kind, value in thread.wait_s.items()}
     return totals | {f"idle: {kind} s": value for kind, value in thread.idle_s.items()}
 

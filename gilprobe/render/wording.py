@@ -61,9 +61,11 @@ def kernel_counts(threads: Sequence[Thread]) -> str:
     forced = sum(thread.involuntary_switches for thread in threads)
     wall_s = sum(thread.wall_s for thread in threads)
     unaccounted = sum(thread.unaccounted_s for thread in threads) / wall_s if wall_s > 0 else 0.0
+    stolen = sum(thread.stolen_s for thread in threads) / wall_s if wall_s > 0 else 0.0
+    taken = f"stolen by the host {percent(stolen)}; " if stolen >= LEAST_STOLEN else ""
     return (
-        f"unaccounted {percent(unaccounted)}; page faults {faults} ({major} from disk); context switches {waits} to "
-        f"wait, {forced} forced"
+        f"unaccounted {percent(unaccounted)}; {taken}page faults {faults} ({major} from disk); context switches "
+        f"{waits} to wait, {forced} forced"
     )
 
 
@@ -77,12 +79,14 @@ STEPS = {
     "spin": "spinning",
     "atomic-stall": "fighting over cache lines",
     "runnable": "ready, but no core was free",
+    "stolen": "stolen by the machine's host",
     "cpu": "more CPU for the same work",
     "sleep-io": "more sleep and I/O",
     "idle": "workers without work (serial parts)",
     "unaccounted": "unaccounted",
 }
 LEAST_STEP = 0.005
+LEAST_STOLEN = 0.001  # below it, saying so is not worth a line
 
 
 def waterfall_rows(waterfall: Waterfall) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@ import { LABELS } from "./words.js";
 
 /**
  * @typedef {{name: number, tid: number, pid: number, start: number, wall: number, cpu: number, spin: number, stall: number,
- *   runnable: number, wait: Record<string, number>, idle: Record<string, number>, sleep: number, gil: number,
+ *   runnable: number, stolen: number, wait: Record<string, number>, idle: Record<string, number>, sleep: number, gil: number,
  *   gc: number, gcSamples: number, unaccounted: number, faults: number, switches: number, open: any}} ThreadData
  * @typedef {Record<string, any[]>} Columns
  * @typedef {{start: Float64Array, duration: Float64Array, wake: Float64Array, spin: Float64Array, thread: Float64Array,
@@ -127,6 +127,6 @@ export const partsOf = (thread) => {
   /** @type {[string, number][]} */
   const parts = [["cpu", Math.max(0, thread.cpu - thread.gc - thread.spin - thread.stall)], ["gc", thread.gc], ["stall", thread.stall], ["spin", thread.spin]];
   for (const kind of ["gil", "lock", "object", "stop-the-world", "import", "native"]) parts.push([kind, thread.wait[kind] ?? 0]);
-  parts.push(["runnable", thread.runnable], ["idle", sum(thread.idle)], ["sleep-io", thread.sleep]);
+  parts.push(["runnable", thread.runnable], ["stolen", thread.stolen], ["idle", sum(thread.idle)], ["sleep-io", thread.sleep]);
   return parts.filter(([kind, value]) => value > 0 && kind in LABELS);
 };

@@ -51,7 +51,7 @@ export const threadsView = (recording) => {
   parts.push(new Table("Threads: every second in one class; unaccounted is where the kernel's and the hooks' sums differ", [
     { label: "thread", value: name }, { label: "process", value: (thread) => thread.pid, number: true },
     time("wall", (thread) => thread.wall), time("CPU", (thread) => thread.cpu), ...(kinds.has("gc") ? [time("GC", (thread) => thread.gc)] : []), time("spin", (thread) => thread.spin), time("stall", (thread) => thread.stall),
-    time("ready", (thread) => thread.runnable), ...["gil", "lock", "object", "stop-the-world", "import", "native"].filter((kind) => kinds.has(kind)).map((kind) => time(kind, (thread) => thread.wait[kind] ?? 0)),
+    time("ready", (thread) => thread.runnable), ...(kinds.has("stolen") ? [time("stolen", (thread) => thread.stolen)] : []), ...["gil", "lock", "object", "stop-the-world", "import", "native"].filter((kind) => kinds.has(kind)).map((kind) => time(kind, (thread) => thread.wait[kind] ?? 0)),
     time("idle", (thread) => Object.values(thread.idle).reduce((/** @type {any} */ a, /** @type {any} */ b) => a + b, 0)), time("sleep, I/O", (thread) => thread.sleep), time("unaccounted", (thread) => thread.unaccounted),
     { label: "faults", value: (thread) => thread.faults, number: true }, { label: "switches", value: (thread) => thread.switches, number: true },
   ], threads).root);

@@ -20,7 +20,7 @@ export const whole = (value) => value.toLocaleString("en");
 export const LABELS = {
   cpu: "useful CPU", gc: "collects garbage", stall: "atomic stall", spin: "spinning", gil: "waits for the GIL", lock: "waits for a lock",
   object: "waits for an object", "stop-the-world": "world stopped", import: "waits for an import",
-  native: "waits in a native library", runnable: "ready, no core", idle: "idle", join: "idle: join",
+  native: "waits in a native library", runnable: "ready, no core", stolen: "stolen by the host", idle: "idle", join: "idle: join",
   condition: "idle: condition", queue: "idle: queue", "sleep-io": "sleep and I/O", running: "running, or ready for a core",
   faults: "page faults", other: "other, in the kernel",
   kernel: "GPU: kernels", copy: "GPU: copies", resident: "GPU: context resident",
@@ -40,6 +40,7 @@ export const EXPLAINED = {
   import: "Imports a module that another thread is just importing.",
   native: "Wants a lock inside a C or C++ library that another thread has.",
   runnable: "Could run, but all cores are taken: by the program's other threads, or by other programs.",
+  stolen: "This is a virtual machine, and its host gave the core to another one while the thread ran. Known for the whole machine only, so each thread's part is estimated.",
   idle: "Has no work: waits at an empty queue, for a condition or for another thread's end. Nobody's fault, and in no share.",
   "sleep-io": "Asleep by its own wish, or waiting for a disk, a network or a process.",
   running: "Between two waits. How much of it was running and how much ready is known only as a sum.",

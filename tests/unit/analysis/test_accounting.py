@@ -45,6 +45,32 @@ def test_a_wait_nobody_hooked_is_unaccounted_and_in_no_class(tmp_path: Path) -> 
     assert only.unaccounted_s == pytest.approx(3.0)
 
 
+# Two threads with holes of 2 and 1 seconds, and 8 seconds of CPU.
+HOLES = (thread(1, cpu_ns=8 * SECOND), thread(2, cpu_ns=0, run_delay_ns=9 * SECOND))
+
+
+@pytest.mark.parametrize(("taken", "stolen"), [(1.5, (0.5, 0.25)), (60, (2.0, 1.0)), (0, (0.0, 0.0))])
+def test_what_the_host_took_is_named_up_to_the_process_s_part_of_it(
+    tmp_path: Path, taken: float, stolen: tuple[float, float]
+) -> None:
+    machine = {"start_busy_ns": 100 * SECOND, "busy_ns": 116 * SECOND}
+    machine |= {"start_stolen_ns": 7 * SECOND, "stolen_ns": 7 * SECOND + int(taken * SECOND)}
+    made = profile(tmp_path, *HOLES, **machine)
+    assert tuple(each.stolen_s for each in made.threads) == pytest.approx(stolen)
+    assert sum(each.unaccounted_s for each in made.threads) == pytest.approx(3 - sum(stolen))
+    assert ("stolen" in [loss.name for loss in made.accounting.losses]) == (taken > 0)
+    assert ("stolen" in [finding.kind for finding in made.findings]) == (sum(stolen) > 1)
+
+
+def test_a_host_that_took_nothing_the_threads_lack_or_was_not_read_is_not_blamed(tmp_path: Path) -> None:
+    whole = thread(1, cpu_ns=10 * SECOND)
+    taken = {"start_busy_ns": SECOND, "busy_ns": 11 * SECOND, "stolen_ns": 9 * SECOND}
+    for number, (records, machine) in enumerate([((whole,), taken), (HOLES, {**taken, "busy_ns": 0})]):
+        (tmp_path / str(number)).mkdir()
+        made = profile(tmp_path / str(number), *records, **machine)
+        assert not any(each.stolen_s for each in made.threads)
+
+
 def test_the_wait_that_never_ended_is_reported_open(tmp_path: Path) -> None:
     (only,) = profile(
         tmp_path,

@@ -46,6 +46,8 @@ def outer(shared):
     [
         ("config = object()", "", ["x = «config»"], "Config", "config in load (module global)"),
         ("import config", "", ["x = «config».a"], "module", "config in load (module global)"),
+        ("", "", ["«import json»"], "dict", "import json in load (used by an import statement)"),
+        ("", "", ["«from json import a»"], "ModuleSpec", "from json import a in load (used by an import statement)"),
         ("", "", ["x = «shared»"], "Config", "shared in load (closure variable)"),
         ("", "", ["x = «given»"], "Config", "given in load (argument)"),
         ("", "own = shared", ["x = «own»"], "Config", "shared in load (closure variable)"),
