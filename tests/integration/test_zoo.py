@@ -200,6 +200,10 @@ def test_the_object_two_threads_fight_over_is_named_with_its_line(free_threaded_
     assert any(hot.object_type in recorded.truth["types"] for hot in hottest), hottest
     assert hottest[0].site[0].function == recorded.truth["line_function"]
     names = recorded.truth["names"]
+    if case == "bound_method" and free_threaded_python.minor >= 14:
+        # The local variable is borrowed (LOAD_FAST_BORROW), so that the method has no hot count to be known by.
+        function = recorded.truth["line_function"]
+        names["Element"] = f"shared() in {function} (touched by the call of closure variable shared)"
     assert all(hot.name == names[hot.object_type] for hot in hottest if hot.object_type in names), hottest
 
 
