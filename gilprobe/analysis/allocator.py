@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gilprobe.analysis import cures
 from gilprobe.analysis.frames import Stacks
-from gilprobe.analysis.native_symbols import symbols
+from gilprobe.analysis.native_symbols import Functions
 from gilprobe.analysis.stolen import hole_s
 from gilprobe.model import Evidence, Finding, Frame, Thread, own_frame
 from gilprobe.recording import Image, Recording
@@ -97,12 +97,12 @@ def allocator_range(path: str) -> tuple[int, int]:
     one before that. (0, 0) where it cannot be told.
     """
     try:
-        exported = symbols(Path(path), (".dynsym",))
+        exported = list(Functions(Path(path), (".dynsym",)))
     except (ImportError, OSError, ValueError):
         return 0, 0
-    family = [(value, size) for value, (size, name) in exported.items() if name in FAMILY]
+    family = [(value, size) for value, size, name in exported if name in FAMILY]
     if not family:
         return 0, 0
     first = min(value for value, _ in family)
-    before = max((value + size for value, (size, _) in exported.items() if value + size <= first), default=first)
+    before = max((value + size for value, size, _ in exported if value + size <= first), default=first)
     return before, max(value + size for value, size in family)

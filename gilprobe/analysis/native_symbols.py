@@ -1,47 +1,76 @@
-"""The functions of a program's libraries by program counter: from the ELF file's .symtab, or else its .dynsym."""
+"""The functions of a program's libraries by program counter: from the ELF file's .symtab, or else its .dynsym.
+
+A library may have a million symbols (libtorch_cpu has 200,000): only those that are asked for get a name.
+"""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath
+
+import numpy as np
 
 from gilprobe.elf import opened, symbol_table
 from gilprobe.recording.contents import Image
 
 UNKNOWN = "native function unknown"
 
-
-def symbols(path: Path, sections: Sequence[str]) -> dict[int, tuple[int, str]]:
-    """Virtual address of a function -> (its bytes, its name); a later section's names win. Raises OSError or ValueError
-    for what is no ELF file, ImportError without pyelftools.
-    """
-    found: dict[int, tuple[int, str]] = {}
-    with opened(path) as elf:
-        for section in sections:
-            table = symbol_table(elf, section)
-            for symbol in table.iter_symbols() if table else ():
-                entry = symbol.entry
-                if entry.st_info.type in ("STT_FUNC", "STT_GNU_IFUNC") and entry.st_size and symbol.name:
-                    found[entry.st_value] = (entry.st_size, symbol.name)
-    return found
+# Elf64_Sym of elf(5)
+SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+STT_FUNC, STT_GNU_IFUNC = 2, 10
 
 
 class Functions:
-    """Of one ELF file, by virtual address. Raises what `symbols` does."""
+    """Of one ELF file, by virtual address; of two at one address the later section's. Raises OSError; ValueError for
+    what is no ELF file of 64 bits; ImportError without pyelftools.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self._names = symbols(path, (".dynsym", ".symtab"))  # .symtab has local functions too
-        self._starts = sorted(self._names)
+    def __init__(self, path: Path, sections: Sequence[str] = (".dynsym", ".symtab")) -> None:
+        # .symtab has local functions too
+        tables = [np.empty(0, SYMBOL)]
+        self._texts: list[bytes] = [b""]
+        with opened(path) as elf:
+            for section in sections:
+                table = symbol_table(elf, section)
+                if table is None:
+                    continue
+                data = table.data()
+                if table["sh_entsize"] != SYMBOL.itemsize or len(data) % SYMBOL.itemsize:
+                    raise ValueError(f"{path} has no symbols of 64 bits")
+                tables.append(np.frombuffer(data, SYMBOL))
+                self._texts.append(table.stringtable.data())
+        found = np.concatenate(tables)
+        text = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+        kind = found["info"] & 15
+        functions = ((kind == STT_FUNC) | (kind == STT_GNU_IFUNC)) & (found["size"] > 0) & (found["name"] > 0)
+        found, text = found[functions], text[functions]
+        order = np.argsort(found["value"], kind="stable")
+        found, text = found[order], text[order]
+        last = np.append(found["value"][1:] != found["value"][:-1], True) if len(found) else np.empty(0, bool)
+        self._found, self._text = found[last], text[last]
+        self._starts = self._found["value"]
+
+    def __iter__(self) -> Iterator[tuple[int, int, str]]:
+        """(virtual address, bytes, name)"""
+        for at, symbol in enumerate(self._found):
+            yield int(symbol["value"]), int(symbol["size"]), self._name(at)
 
     def name(self, address: int) -> str:
         """Empty where the file has no symbol there (it is stripped)."""
-        at = bisect.bisect_right(self._starts, address) - 1
-        if at < 0:
+        at = int(np.searchsorted(self._starts, np.uint64(address), "right")) - 1 if address >= 0 else -1
+        if at < 0 or address >= int(self._starts[at]) + int(self._found["size"][at]):
             return ""
-        size, name = self._names[self._starts[at]]
-        return name if address < self._starts[at] + size else ""
+        return self._name(at)
+
+    def _name(self, at: int) -> str:
+        text: bytes = self._texts[self._text[at]]
+        start = int(self._found["name"][at])
+        end = text.find(b"\0", start)
+        return text[start : end if end >= 0 else None].decode(errors="replace")
 
 
 @lru_cache(maxsize=64)
