@@ -166,7 +166,10 @@ typedef struct Slot {
     uint64_t gave_way; /* voluntary context switches, after its last long I/O call */
     Usual usual[2];    /* waits for another thread, for I/O */
     uint32_t look_random;
-    OpenWait gil_wait; /* start_ns 0 = not waiting */
+    uint32_t run_delay_asked;
+    _Atomic int run_delay_fd; /* plus one; 0 = none */
+    uint64_t run_delay_file;  /* which file that is */
+    OpenWait gil_wait;        /* start_ns 0 = not waiting */
     GilSlice gil_slice;
     LongHolds long_holds;
     SpinBurst spin;
@@ -295,8 +298,17 @@ void gp_slots_forked(void);
 void gp_slots_finish(uint64_t now_ns);
 void gp_slots_setup(void);
 void gp_read_kernel(Slot *slot, uint64_t now_ns);
-uint64_t gp_run_delay(const Slot *slot);
+
+/* Numbers of files that stay open begin here: the program's own keep theirs. */
+#define GP_HIGH_DESCRIPTOR 200
+
+/* run_delay.c */
+uint64_t gp_run_delay(Slot *slot);
+void gp_run_delay_close(Slot *slot);
+void gp_run_delay_close_all(void);
+bool gp_read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_ns);
 size_t gp_read_task(uint32_t tid, const char *file, char *text, size_t room);
+uint64_t gp_number(const char **text);
 
 Slot *gp_slots_all(void);
 uint64_t gp_slots_changed(void);

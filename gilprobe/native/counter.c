@@ -16,7 +16,6 @@
 #define MODIFIED_ELSEWHERE 0x04d2u
 static const uint8_t models[] = {0x4e, 0x5e, 0x8e, 0x9e, 0xa5, 0xa6, 0x55, 0x7d,
                                  0x7e, 0xa7, 0x6a, 0x6c, 0x8c, 0x8d, 0x8f, 0xcf};
-#define HIGH_DESCRIPTOR 200
 
 static bool on;
 
@@ -72,7 +71,7 @@ void gp_counter_start(Slot *slot) {
     long fd = open_counter((uint32_t)gp_header->counter_type, gp_header->counter_config);
     if (fd < 0)
         return;
-    long high = gp_syscall3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    long high = gp_syscall3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, GP_HIGH_DESCRIPTOR);
     gp_syscall3(SYS_close, fd, 0, 0);
     atomic_store(&slot->counter_fd, high < 0 ? 0 : (int)high + 1);
 }

@@ -75,6 +75,7 @@ GP_EXPORT int gilprobe_stop(void) {
     gp_sampler_stop_all();
     note_unseen();
     gp_finish(GP_END_STOP);
+    gp_run_delay_close_all();
     wait_for_hooks();
     errno = error;
     return (int)left;

@@ -65,51 +65,6 @@ static Slot *pop_free(void) {
     return slot;
 }
 
-static uint64_t number(const char **text) {
-    uint64_t value = 0;
-    while (**text >= '0' && **text <= '9')
-        value = value * 10 + (uint64_t)(*(*text)++ - '0');
-    while (**text == ' ')
-        (*text)++;
-    return value;
-}
-
-/* What /proc says of a thread in `file`, ended by a 0; bytes read, 0 for nothing. */
-size_t gp_read_task(uint32_t tid, const char *file, char *text, size_t room) {
-    char path[64] = "/proc/self/task/", *end = path + 16, digits[12];
-    int n = 0;
-    do
-        digits[n++] = (char)('0' + tid % 10);
-    while (tid /= 10);
-    while (n)
-        *end++ = digits[--n];
-    strcpy(end, file);
-    long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
-    if (fd < 0)
-        return 0;
-    long got = gp_syscall3(SYS_read, fd, text, room - 1);
-    gp_syscall3(SYS_close, fd, 0, 0);
-    text[got > 0 ? got : 0] = 0;
-    return got > 0 ? (size_t)got : 0;
-}
-
-/* cpu_ns and run_delay_ns of a thread: "RUN_NS DELAY_NS TIMESLICES". */
-static bool read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_ns) {
-    char text[96];
-    if (!gp_read_task(tid, "/schedstat", text, sizeof text))
-        return false;
-    const char *at = text;
-    *cpu_ns = number(&at);
-    *run_delay_ns = number(&at);
-    return true;
-}
-
-/* Nanoseconds that the thread was runnable without a core; 0 where that cannot be read. */
-uint64_t gp_run_delay(const Slot *slot) {
-    uint64_t cpu_ns, run_delay_ns;
-    return read_schedstat(slot->tid, &cpu_ns, &run_delay_ns) ? run_delay_ns : 0;
-}
-
 /* Of the calling thread. */
 void gp_read_kernel(Slot *slot, uint64_t now_ns) {
     ThreadRecord *record = slot->record;
@@ -121,7 +76,7 @@ void gp_read_kernel(Slot *slot, uint64_t now_ns) {
         record->involuntary_switches = (uint64_t)usage.ru_nivcsw - slot->past.involuntary_switches;
     }
     uint64_t cpu_ns, run_delay_ns;
-    if (now_ns - record->start_ns > LONG_ENOUGH_NS && read_schedstat(slot->tid, &cpu_ns, &run_delay_ns)) {
+    if (now_ns - record->start_ns > LONG_ENOUGH_NS && gp_read_schedstat(slot->tid, &cpu_ns, &run_delay_ns)) {
         record->run_delay_ns = run_delay_ns;
         record->run_delay_read_ns = now_ns;
     }
@@ -219,7 +174,7 @@ static void begin_with_a_past(Slot *slot) {
     /* A thread that ran before we saw it (the main thread, one made before we were loaded) has a past. */
     bool past = cpu_ns > LONG_ENOUGH_NS / 4;
     if (past)
-        read_schedstat(tid, &ignored, &run_delay_ns);
+        gp_read_schedstat(tid, &ignored, &run_delay_ns);
     thread_begin(slot, tid, cpu_ns, run_delay_ns);
     struct rusage usage;
     if (past && !gp_syscall3(SYS_getrusage, RUSAGE_THREAD, &usage, 0)) {
@@ -305,6 +260,7 @@ void gp_slot_release(void *argument) {
     gp_slot_gone = true;
     slot->busy = 1;
     gp_sampler_stop(slot);
+    gp_run_delay_close(slot);
     if (atomic_load_explicit(&gp_active, memory_order_relaxed) && slot->session == gp_session)
         thread_end(slot, gp_now());
     slot->record = &slot->scratch;
@@ -373,7 +329,7 @@ uint32_t gp_tasks(uint32_t *tids, uint32_t room) {
             if (*name == '.')
                 continue;
             if (count < room)
-                tids[count] = (uint32_t)number(&name);
+                tids[count] = (uint32_t)gp_number(&name);
             count++;
         }
     if (fd >= 0)
@@ -427,7 +383,7 @@ void gp_slots_finish(uint64_t now_ns) {
         }
         ThreadRecord *record = slot->record;
         uint64_t cpu_ns, run_delay_ns;
-        if (read_schedstat(slot->tid, &cpu_ns, &run_delay_ns)) {
+        if (gp_read_schedstat(slot->tid, &cpu_ns, &run_delay_ns)) {
             record->cpu_ns = cpu_ns;
             record->run_delay_ns = run_delay_ns;
             record->read_ns = record->run_delay_read_ns = now_ns;

@@ -149,6 +149,7 @@ static void forked_child(void) {
     gp_frames_forked();
     gp_gc_forget();
     gp_sampler_forked();
+    gp_run_delay_close_all();
     begin_file(true);
     gp_counter_setup();
     gp_slots_forked();
