@@ -127,7 +127,7 @@ static bool overtaken(Slot *slot, const IoCall *call, HandledSignals before) {
         return false;
     slot->blocked = 0;
     slot->record->open_start_ns = 0;
-    return !slot->gave_way || slot->gave_way != call->gave_way;
+    return true;
 }
 
 #define MINUS_ONE (errno = EINTR, -1)
