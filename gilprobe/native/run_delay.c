@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 
 /* Questions of a thread before its file is kept. */
-#define OFTEN 8
+#define OFTEN 64
 /* Files kept in a process, of those that it may have open at least. */
 #define MOST_KEPT 64
 #define ROOM 1024
