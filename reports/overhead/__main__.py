@@ -1,12 +1,14 @@
 """python -m reports.overhead [--quick] [--only PART] [--python PATH] [--seconds N].
 
 A ratio is of 31 sets (lockstep.py) or pairs at least, and of as many as fit into --seconds.
-Whole runs write summary.json and README.md beside this file; --quick, --only and --python print only.
+summary.json and README.md beside this file are written after each part; --only replaces the rows of its part there.
+--quick and --python print only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import subprocess
@@ -15,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,13 +78,12 @@ CASES = {
 }
 
 
-def loops(least: int, seconds: float, only: str | None, python: str | None) -> list[dict[str, Any]]:
+def loops(name: str, least: int, seconds: float, python: str | None) -> list[dict[str, Any]]:
+    case = CASES[name]
     return [
         row
-        for name, case in CASES.items()
         for item in (environments() if name == "demo" else interpreters())
-        if only in (None, name)
-        and (case.builds == "all" or (case.builds == "free-threaded") == item["free_threaded"])
+        if (case.builds == "all" or (case.builds == "free-threaded") == item["free_threaded"])
         and (python is None or Path(python).resolve() == Path(item["executable"]).resolve())
         for row in _compared(case, item, least, seconds)
     ]
@@ -282,17 +284,35 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.0, help="for each ratio, where more than its 31 take")
     arguments = parser.parse_args()
     pairs, seconds = (5, 0.0) if arguments.quick else (PAIRS, arguments.seconds)
-    rows = loops(pairs, seconds, arguments.only, arguments.python) if arguments.only not in parts else []
+    parts = {name: partial(_looped, name, seconds, arguments.python) for name in CASES} | parts
+    summary = json.loads((HERE / "summary.json").read_text())
     for name, part in parts.items():
-        if arguments.only == name or not (arguments.only or arguments.python):
-            rows += part(pairs)
-    if not (arguments.quick or arguments.only or arguments.python):
-        summary = {"command": "make bench", "pairs_at_least": pairs, "rows": rows}
-        shown = [[r["what"], r["build"], _shown(r), _added(r), str(r["bar"]), r["verdict"]] for r in rows]
-        write_summary(
-            HERE, summary, "What recording costs", shown,
-            ["what", "build", "median (95 % bounds)", "added (95 % bounds)", "bar", "verdict"], NOTES,
-        )  # fmt: skip
+        if arguments.only not in (None, name) or (arguments.python and name not in (*CASES, "py_spy")):
+            continue
+        about = {"part": name, "begun": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "load": round(os.getloadavg()[0], 1)}
+        found = [row | about for row in part(pairs)]
+        if not (arguments.quick or arguments.python):
+            _write(sorted(
+                [*found, *(row for row in summary["rows"] if row.get("part") in {*parts} - {name})],
+                key=lambda row: [*parts].index(row["part"]),
+            ), summary, pairs)  # fmt: skip
+
+
+def _looped(name: str, seconds: float, python: str | None, pairs: int) -> list[dict[str, Any]]:
+    return loops(name, pairs, seconds, python)
+
+
+def _write(rows: list[dict[str, Any]], summary: dict[str, Any], pairs: int) -> None:
+    summary |= {"command": "make bench", "pairs_at_least": pairs, "rows": rows}
+    shown = [
+        [r["what"], r["build"], _shown(r), _added(r), str(r["bar"]), r["verdict"], f"{r['begun']}, {r['load']}"]
+        for r in rows
+    ]
+    write_summary(
+        HERE, {key: summary[key] for key in ("command", "pairs_at_least", "rows")}, "What recording costs", shown,
+        ["what", "build", "median (95 % bounds)", "added (95 % bounds)", "bar", "verdict", "begun (UTC), load then"],
+        NOTES,
+    )  # fmt: skip
 
 
 def _shown(row: dict[str, Any]) -> str:
