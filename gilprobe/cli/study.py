@@ -81,7 +81,7 @@ def _study(
 
     builds = find_builds(pythons)
     matrix = cells(builds, workers, scope)  # type: ignore[arg-type]
-    folder = work or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gilprobe" / (f"study-{scope}")
+    folder = work or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe" / (f"study-{scope}")
     measured = Study(builds, matrix, folder)
     known = len(measured.answers)
     if known:

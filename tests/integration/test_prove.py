@@ -19,7 +19,7 @@ import gc, sys, threading, time
 class Config:
     pass
 def work(config):
-    end = time.thread_time() + (1.5 if FIGHT else 0.5)
+    end = time.thread_time() + (3 if FIGHT else 1)
     while time.thread_time() < end:
         for number in range(2000):
             x = config
@@ -59,7 +59,8 @@ def test_the_hot_object_is_made_immortal_in_the_last_of_three_runs(
     ready_s, cpu_s = (sum(getattr(thread, name) for thread in profile.threads) for name in ("runnable_s", "cpu_s"))
     if max(counts) < IMMORTAL and ready_s > 0.5 * cpu_s:
         pytest.skip("NO SECOND CORE: the threads hardly ever ran at once, so that nothing was hot in the rerun")
-    assert [count > IMMORTAL for count in counts] == [False, False, True], done.stderr
+    tries = len(counts) // 2  # both reruns are made again where the control's rate of work changed by itself
+    assert [count > IMMORTAL for count in counts] == [False, *[False, True] * tries], done.stderr
     proof = profile.proof
     assert proof is not None
     outcome = "its count deferred" if free_threaded_python.minor >= 14 else "frozen"

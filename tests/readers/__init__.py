@@ -21,7 +21,7 @@ def _packages() -> Path | str:
     if not (shutil.which("node") and shutil.which("npm")):
         return "node or npm is not there"
     wanted = (HERE / "package.json").read_bytes()
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gilprobe" / "readers"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe" / "readers"
     kept = folder / "package.json"
     if kept.exists() and kept.read_bytes() == wanted and (folder / "node_modules").is_dir():
         return folder

@@ -17,7 +17,7 @@ from gilprobe.launch.interpreter import inspect
 from gilprobe.launch.target import Options, environment
 from gilprobe.recording import read_folder
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gilprobe" / "cupti"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe" / "cupti"
 # As the driver would at the first CUDA call.
 SCRIPT = """
 import ctypes, os

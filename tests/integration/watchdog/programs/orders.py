@@ -261,9 +261,11 @@ def alike():
     for first in range(12001, 12150):
         seen, pairs = {}, []
         for number in unused:
-            same = seen.setdefault(id(locks[number]) ^ (first + number), number)
-            if same != number:
-                pairs.append((same, number))
+            alike = id(locks[number]) ^ (first + number)
+            if alike in seen:
+                pairs.append((seen.pop(alike), number))
+            else:
+                seen[alike] = number
         if len(pairs) < 2:
             continue
         (a, other_a), (b, other_b) = pairs[:2]
