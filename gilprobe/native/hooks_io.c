@@ -101,13 +101,15 @@ static void end(Slot *slot, IoCall *call) {
         return;
     }
     record->open_start_ns = 0;
+    /* Next to the clock, as in begin. */
+    uint64_t cpu_ns = call->measured && duration_ns >= QUICK_NS ? gp_thread_cpu_ns() : 0;
     slot->io_slow = duration_ns >= QUICK_NS && blocked(slot, call);
     if (!slot->io_slow) {
         record->quick_io_count++;
         record->quick_io_ns += duration_ns;
     } else {
         if (call->measured)
-            record->io_cpu_ns += gp_thread_cpu_ns() - call->cpu_ns;
+            record->io_cpu_ns += cpu_ns - call->cpu_ns;
         else
             call->wait.stack_id = gp_stack_here(slot, call->caller);
         gp_look_end(slot, &call->wait, duration_ns);
