@@ -306,9 +306,16 @@ void gp_read_kernel(Slot *slot, uint64_t now_ns);
 uint64_t gp_run_delay(Slot *slot);
 void gp_run_delay_close(Slot *slot);
 void gp_run_delay_close_all(void);
-bool gp_read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_ns);
+
+/* proc.c */
+long gp_open_task(uint32_t tid, const char *file);
+uint64_t gp_task_file(uint32_t tid, const char *file);
+uint64_t gp_file_of(long fd);
+size_t gp_read_text(long fd, char *text, size_t room);
 size_t gp_read_task(uint32_t tid, const char *file, char *text, size_t room);
 uint64_t gp_number(const char **text);
+void gp_schedstat(const char *text, uint64_t *cpu_ns, uint64_t *run_delay_ns);
+bool gp_read_schedstat(uint32_t tid, uint64_t *cpu_ns, uint64_t *run_delay_ns);
 
 Slot *gp_slots_all(void);
 uint64_t gp_slots_changed(void);

@@ -101,9 +101,12 @@ static void end(Slot *slot, IoCall *call) {
         return;
     }
     record->open_start_ns = 0;
-    /* Next to the clock, as in begin. */
-    uint64_t cpu_ns = call->measured && duration_ns >= QUICK_NS ? gp_thread_cpu_ns() : 0;
-    slot->io_slow = duration_ns >= QUICK_NS && blocked(slot, call);
+    bool slow = duration_ns >= QUICK_NS;
+    /* Next to the clock, as in begin; the run delay after it, before any more work in which a core could be lost. */
+    uint64_t cpu_ns = slow && call->measured ? gp_thread_cpu_ns() : 0;
+    if (slow)
+        gp_look_end(slot, &call->wait, duration_ns);
+    slot->io_slow = slow && blocked(slot, call);
     if (!slot->io_slow) {
         record->quick_io_count++;
         record->quick_io_ns += duration_ns;
@@ -112,7 +115,6 @@ static void end(Slot *slot, IoCall *call) {
             record->io_cpu_ns += cpu_ns - call->cpu_ns;
         else
             call->wait.stack_id = gp_stack_here(slot, call->caller);
-        gp_look_end(slot, &call->wait, duration_ns);
         end_due(call, end_ns);
         gp_wait_add(slot, &call->wait, end_ns, 0, 0);
     }

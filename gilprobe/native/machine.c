@@ -16,21 +16,14 @@ void gp_machine_read(uint64_t *busy_ns, uint64_t *stolen_ns) {
     long fd = gp_syscall6(SYS_openat, AT_FDCWD, (long)"/proc/stat", O_RDONLY | O_CLOEXEC, 0, 0, 0);
     if (fd < 0)
         return;
-    long got = gp_syscall3(SYS_read, fd, text, sizeof text - 1);
+    size_t got = gp_read_text(fd, text, sizeof text);
     gp_syscall3(SYS_close, fd, 0, 0);
-    if (got < 4)
+    if (got < 5)
         return;
-    text[got] = 0;
-    const char *at = text + 4;
-    uint64_t ticks[COLUMNS] = {0};
-    for (int column = 0; column < COLUMNS; column++) {
-        while (*at == ' ')
-            at++;
-        if (*at < '0' || *at > '9')
-            return;
-        while (*at >= '0' && *at <= '9')
-            ticks[column] = ticks[column] * 10 + (uint64_t)(*at++ - '0');
-    }
+    const char *at = text + 5; /* "cpu", and two spaces */
+    uint64_t ticks[COLUMNS];
+    for (int column = 0; column < COLUMNS; column++)
+        ticks[column] = gp_number(&at);
     *busy_ns = *stolen_ns = 0;
     for (int column = 0; column < STEAL; column++)
         *busy_ns += column == IDLE || column == IOWAIT ? 0 : ticks[column] * TICK_NS;

@@ -41,6 +41,7 @@ void *gp_memory(size_t bytes) { return calloc(1, bytes); }
 /* For the twin whose posters do not take the bucket. */
 #define taken(...) true
 #include "edges.c"
+#include "proc.c"
 #include "run_delay.c"
 #include "slots.c"
 #undef pthread_create

@@ -78,11 +78,18 @@ def test_their_numbers_are_high_and_free_again_when_the_thread_ends(any_python: 
 def test_what_the_script_opens_by_their_numbers_is_neither_read_nor_closed(any_python: Python, tmp_path: Path) -> None:
     """Also a pipe, which a read would empty."""
     between = """
+lock.acquire()
+asleep = 0  # until both wait for it: in the middle of a look, a file of ours is open by a low number, too
+while asleep < 20:
+    time.sleep(0.001)
+    states = [open(f"/proc/self/task/{thread.native_id}/stat").read().rsplit(") ")[1][0] for thread in threads]
+    asleep = asleep + 1 if states == ["S", "S"] else 0
 os.closerange(3, 1024)
 reads, writes = os.pipe()
 os.write(writes, b"mine")
 for number in kept:
     os.dup2(reads, number)
+lock.release()
 """
     end = "said['mine'] = [os.readlink(f'/proc/self/fd/{n}').startswith('pipe:') for n in kept]\n" + (
         "said['text'] = os.read(reads, 9).decode()"
