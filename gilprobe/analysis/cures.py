@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from gilprobe.analysis.contention import MANAGERS_LOCK
 from gilprobe.analysis.object_names import IMPORTED
 from gilprobe.model import HotObject, Wait, WaitKind
 
@@ -83,7 +84,7 @@ def _of_native(name: str) -> str:
 
 
 def _of_lock(waits: Sequence[Wait]) -> str:
-    if any("manager's lock" in wait.name for wait in waits):
+    if any(wait.name.startswith(MANAGERS_LOCK) for wait in waits):
         return (
             "A thread of the manager waits here for a process that has asked for the lock: hold it for less, and "
             "prefer multiprocessing.Lock, which needs no messages and is named by the lines that take it."

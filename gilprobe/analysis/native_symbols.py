@@ -1,6 +1,6 @@
 """The functions of a program's libraries by program counter: from the ELF file's .symtab, or else its .dynsym.
 
-A library may have a million symbols (libtorch_cpu has 200,000): only those that are asked for get a name.
+A library may have hundreds of thousands (torch's has): only those that are asked for get a name.
 """
 
 from __future__ import annotations

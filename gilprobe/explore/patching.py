@@ -9,85 +9,27 @@ and each schedule would pay for putting it back. Stdlib modules are patched by n
 from __future__ import annotations
 
 import _random
-import _thread
 import collections
 import concurrent.futures.thread
-import dis
 import functools
-import queue
 import random
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from gilprobe.explore import primitives, restoring
+from gilprobe.explore import restoring
+from gilprobe.explore.imported import imports
 from gilprobe.explore.points import UnderTest
-from gilprobe.explore.primitives import ModelLock, ModelRLock, PatchedThread, current
+from gilprobe.explore.primitives import ModelLock, ModelRLock, PatchedThread
+from gilprobe.explore.stand_ins import BY_ORIGINAL, REAL_LOCK, REAL_RLOCK, STDLIB_NAMES, PySimpleQueue, RealSimpleQueue
 
-_REAL_LOCK = type(_thread.allocate_lock())
-_REAL_RLOCK = _thread.RLock
-_make_lock = _thread.allocate_lock
-_make_rlock = _thread.RLock
-_SimpleQueue = queue.SimpleQueue
-_PySimpleQueue = queue._PySimpleQueue  # type: ignore[attr-defined]
-_start_new_thread = _thread.start_new_thread
 # random.seed's own, without what it does for seeds that are no integers.
 _generator: Any = random._inst
 _seed = _random.Random.seed
-_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 _MAX_NODES = 100_000
 _MAX_ITEMS = 2_000
-
-
-class _LockType(type):
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, (_REAL_LOCK, ModelLock))
-
-
-class Lock(metaclass=_LockType):
-    def __new__(cls) -> Any:
-        return ModelLock() if current() is not None else _make_lock()
-
-
-class RLock(metaclass=_LockType):
-    def __new__(cls, *args: Any) -> Any:
-        return ModelRLock() if current() is not None else _make_rlock()
-
-
-class SimpleQueue:
-    def __new__(cls) -> Any:
-        return _PySimpleQueue() if current() is not None else _SimpleQueue()
-
-    def __class_getitem__(cls, item: Any) -> Any:
-        return cls
-
-
-def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> int:
-    here = current()
-    if here is None:
-        return _start_new_thread(function, args, kwargs or {})
-    child = here[0].spawn(f"thread-{len(here[0].tasks)}", lambda: function(*args, **(kwargs or {})))
-    return child.ident
-
-
-_BY_ORIGINAL: dict[int, Any] = {
-    id(_make_lock): Lock,
-    id(_REAL_LOCK): Lock,
-    id(_make_rlock): RLock,
-    id(_SimpleQueue): SimpleQueue,
-    id(_start_new_thread): start_new_thread,
-    id(time.sleep): primitives.sleep,
-    **{id(getattr(time, name)): clock for name, clock in primitives.clocks.items()},
-}
-_STDLIB_NAMES: list[tuple[ModuleType, str]] = [
-    (threading, "Lock"), (threading, "_allocate_lock"), (threading, "_CRLock"), (threading, "_time"),
-    (threading, "_start_new_thread"), (_thread, "allocate_lock"), (_thread, "RLock"), (_thread, "start_new_thread"),
-    (queue, "SimpleQueue"), (queue, "time"), (time, "sleep"),
-    *((time, name) for name in primitives.clocks),
-]  # fmt: skip
 
 
 class Patches:
@@ -111,13 +53,13 @@ class Patches:
         )
 
     def install(self) -> None:
-        for module, name in _STDLIB_NAMES:
+        for module, name in STDLIB_NAMES:
             value = getattr(module, name, None)
-            if id(value) in _BY_ORIGINAL:
-                self._set_attr(module, name, value, _BY_ORIGINAL[id(value)])
+            if id(value) in BY_ORIGINAL:
+                self._set_attr(module, name, value, BY_ORIGINAL[id(value)])
         pool_module = concurrent.futures.thread
-        for name in ("_global_shutdown_lock",):
-            self._set_attr(pool_module, name, getattr(pool_module, name), self._model(getattr(pool_module, name)))
+        shutdown: Any = pool_module._global_shutdown_lock
+        self._set_attr(pool_module, "_global_shutdown_lock", shutdown, self._model(shutdown))
         self._restore_workers("concurrent.futures.thread", "_threads_queues")
         self._restore_workers("concurrent.futures.process", "_threads_wakeups")
         PatchedThread.install()
@@ -187,21 +129,21 @@ class Patches:
 
     def _replacement(self, value: Any) -> Any:
         """What stands for `value`; itself where it stays."""
-        new = _BY_ORIGINAL.get(id(value))
+        new = BY_ORIGINAL.get(id(value))
         if new is not None:
             return new
         kind = type(value)
-        if kind is _REAL_LOCK or kind is _REAL_RLOCK or kind is _SimpleQueue:
+        if kind is REAL_LOCK or kind is REAL_RLOCK or kind is RealSimpleQueue:
             return self._model(value)
-        if kind is BuiltinMethodType and isinstance(value.__self__, (_REAL_LOCK, _REAL_RLOCK)):
+        if kind is BuiltinMethodType and isinstance(value.__self__, (REAL_LOCK, REAL_RLOCK)):
             return getattr(self._model(value.__self__), value.__name__)
         return value
 
     def _model(self, real: Any) -> Any:
         model = self.models.get(id(real))
         if model is None:
-            if isinstance(real, _SimpleQueue):
-                model = _PySimpleQueue.__new__(_PySimpleQueue)
+            if isinstance(real, RealSimpleQueue):
+                model = PySimpleQueue.__new__(PySimpleQueue)
                 model._queue = collections.deque()
                 count = threading.Semaphore.__new__(threading.Semaphore)
                 lock = ModelLock()
@@ -213,8 +155,8 @@ class Patches:
                 self._restore_later(count.__dict__)
                 self._restore_later(count._cond._waiters)  # type: ignore[attr-defined]
             else:
-                model = ModelRLock() if isinstance(real, _REAL_RLOCK) else ModelLock()
-                locked = isinstance(real, _REAL_LOCK) and real.locked()
+                model = ModelRLock() if isinstance(real, REAL_RLOCK) else ModelLock()
+                locked = isinstance(real, REAL_LOCK) and real.locked()
                 model.count = int(locked)
                 self.initial.append((model, model.count))
             self.models[id(real)] = model
@@ -412,26 +354,6 @@ class Patches:
             self.restorer.call(restoring.restore_deque, value, list(value))
         elif isinstance(value, set):
             self.restorer.call(restoring.restore_set, value, set(value))
-
-
-def imports(code: CodeType, package: str | None) -> Iterator[str]:
-    """The names of the modules that an import statement in `code` may load, those of a `from` included."""
-    if _IMPORT_NAME not in code.co_code[::2]:
-        return
-    instructions = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
-    module = ""
-    for position, instruction in enumerate(instructions):
-        if instruction.opname == "IMPORT_NAME":
-            level = instructions[position - 2].argval  # how many dots: pushed first, then what is imported from it
-            module = instruction.argval
-            if level:
-                parts = (package or "").split(".")
-                base = parts[: len(parts) - level + 1]
-                module = ".".join([*base, module] if module else base)
-            names = module.split(".")
-            yield from (".".join(names[:count]) for count in range(1, len(names) + 1))
-        elif instruction.opname == "IMPORT_FROM":
-            yield f"{module}.{instruction.argval}"
 
 
 _PLAIN = (int, float, str, bytes, bool, type(None), tuple)

@@ -77,7 +77,7 @@ def _tensors(batch: Any, *, collate_fn_map: Any = None) -> Any:
 
 
 def _arrays(batch: Any, *, collate_fn_map: Any = None) -> Any:
-    """Arrays alike are copied to their places at once: torch makes a tensor of each first, 3 us apiece on 3.11."""
+    """Arrays alike are copied to their places at once: torch makes a tensor of each first."""
     if (
         current_info() is not None
         and collate_fn_map is not None

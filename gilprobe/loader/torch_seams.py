@@ -110,8 +110,8 @@ def is_datapipe(dataset: Any) -> bool:
 def log_range(name: str) -> Any:
     """The range that torch.profiler shows around each batch of its own loader.
 
-    record_function goes through torch's dispatcher, 8 to 18 us a batch, also where nobody profiles: the other one,
-    a microsecond, then still serves observers that are no profiler.
+    record_function goes through torch's dispatcher, also where nobody profiles: the cheaper one then still serves
+    observers that are no profiler.
     """
     enabled = getattr(torch.autograd, "_profiler_enabled", None)
     if enabled is not None and not enabled():

@@ -25,7 +25,7 @@ import random
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -140,7 +140,8 @@ class Worker:
     def slice(self) -> tuple[float, float]:
         """Seconds of CPU, of the whole process, and of wall."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(b".")
+        with suppress(BrokenPipeError):  # it has ended: what it said, nothing, tells
+            self._process.stdin.write(b".")
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from compiled import shared_library
 from pythons import Python
 
 from gilprobe.analysis import load
@@ -52,11 +53,7 @@ LINE = PROGRAM[: PROGRAM.index("# here")].count("\n") + 1
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planted")
-    (folder / "planted.c").write_text(LIBRARY)
-    built = folder / "libplanted.so"
-    subprocess.run(["gcc", "-O1", "-fPIC", "-shared", "-o", built, folder / "planted.c"], check=True)
-    return built
+    return shared_library(LIBRARY, tmp_path_factory.mktemp("planted"))
 
 
 def holds(python: Python, folder: Path, library: Path, kind: str, function: str) -> tuple[GilHold, ...]:
@@ -84,7 +81,7 @@ def test_a_call_that_keeps_the_gil_is_named(
     longest = holds(gil_python, tmp_path, library, "PyDLL", function)[:2]
     for hold in longest:
         assert hold.held_s >= (HELD_MS - 2) / 1000 and hold.waiters >= 1 and not hold.open
-        assert hold.native[0].library == "libplanted.so" and hold.native[0].name in found
+        assert hold.native[0].library == "library.so" and hold.native[0].name in found
         assert (hold.stack[0].function, hold.stack[0].line) == ("holder", LINE)
     assert len(longest) == 2
 
@@ -92,7 +89,7 @@ def test_a_call_that_keeps_the_gil_is_named(
 @pytest.mark.parametrize("function", ["planted_spin", "planted_sleep"])
 def test_the_twin_that_releases_it_is_not(gil_python: Python, tmp_path: Path, library: Path, function: str) -> None:
     for hold in holds(gil_python, tmp_path, library, "CDLL", function):
-        assert all(part.library != "libplanted.so" for part in hold.native)
+        assert all(part.library != "library.so" for part in hold.native)
 
 
 def test_a_stripped_library_is_named_without_its_function(gil_python: Python, tmp_path: Path, library: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compiled import shared_library
 from pythons import Python, pythons
 
 from gilprobe.analysis import load
@@ -43,9 +44,7 @@ print("went on")
 
 @pytest.mark.parametrize("python", WITH_CFRAME, ids=str)
 def test_what_only_looks_like_a_frame_is_not_read_as_one(python: Python, tmp_path: Path) -> None:
-    (tmp_path / "burn.c").write_text(BURN)
-    library = tmp_path / "burn.so"
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, tmp_path / "burn.c"], check=True)
+    library = shared_library(BURN, tmp_path)
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "gilprobe", "profile", "-q", "--rate", "500", "-o", tmp_path / "r"]
     numbers = [str(FRAME_AT[python.minor]), str(CODE_AT[python.minor])]

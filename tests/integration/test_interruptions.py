@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from compiled import shared_library
 from pythons import Python
 
 from gilprobe.analysis import load
@@ -79,10 +80,7 @@ print(json.dumps([list((ctypes.c_int * 8).in_dll(library, "interrupted")),
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calls")
-    (folder / "calls.c").write_text(CALLS)
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "calls.so", folder / "calls.c"], check=True)
-    return folder / "calls.so"
+    return shared_library(CALLS, tmp_path_factory.mktemp("calls"))
 
 
 def test_the_sampler_ends_no_call(gil_python: Python, calls: Path, tmp_path: Path) -> None:

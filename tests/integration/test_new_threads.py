@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from compiled import shared_library
 from pythons import Python
 
 from gilprobe.launch.target import Options, environment
@@ -45,10 +46,7 @@ void spin_all(int count) {
 
 @pytest.fixture(scope="module")
 def spinners(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("spinners")
-    (folder / "spin.c").write_text(SPINNERS)
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "spin.so", folder / "spin.c"], check=True)
-    return folder / "spin.so"
+    return shared_library(SPINNERS, tmp_path_factory.mktemp("spinners"))
 
 
 def system_calls(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from compiled import shared_library
 from pythons import Python
 
 from gilprobe.analysis import load
@@ -154,10 +155,8 @@ int vfork_waits(void) {
 
 
 def test_a_vfork_child_writes_nothing_into_its_parents_recording(any_python: Python, tmp_path: Path) -> None:
-    (tmp_path / "v.c").write_text(VFORKS)
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", tmp_path / "v.so", tmp_path / "v.c"], check=True)
     code = f"""
-library = ctypes.PyDLL({str(tmp_path / "v.so")!r})
+library = ctypes.PyDLL({str(shared_library(VFORKS, tmp_path))!r})
 assert [library.vfork_waits() for _ in range(3)] == [7] * 3
 subprocess.run([sys.executable, "-c", "import time; time.sleep(0.01)"], check=True, close_fds=False)
 child = os.posix_spawn(sys.executable, [sys.executable, "-c", "import time; time.sleep(0.01)"], os.environ)

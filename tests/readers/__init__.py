@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pythons import CACHE
 
 HERE = Path(__file__).parent
 
@@ -21,7 +21,7 @@ def _packages() -> Path | str:
     if not (shutil.which("node") and shutil.which("npm")):
         return "node or npm is not there"
     wanted = (HERE / "package.json").read_bytes()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe" / "readers"
+    folder = CACHE / "readers"
     kept = folder / "package.json"
     if kept.exists() and kept.read_bytes() == wanted and (folder / "node_modules").is_dir():
         return folder

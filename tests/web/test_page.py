@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from pages import opened, record, silent, views, walk
-from pythons import Python, pythons
+from pythons import CACHE, Python, pythons
 
 from gilprobe.model import (
     Accounting,
@@ -49,7 +48,6 @@ from reports.browser import CHROMIUM, Browser
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: chromium is not installed, the page is untested")
 
 AXE = "axe-core-4.10.3"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe"
 PROGRAM = """
 import threading, time
 lock, turn = threading.Lock(), threading.Semaphore(0)

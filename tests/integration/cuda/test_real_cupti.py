@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cuda import build
+from pythons import CACHE
 
 from gilprobe.analysis import load
 from gilprobe.launch.cuda import plan
@@ -17,7 +18,7 @@ from gilprobe.launch.interpreter import inspect
 from gilprobe.launch.target import Options, environment
 from gilprobe.recording import read_folder
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe" / "cupti"
+CUPTI = CACHE / "cupti"
 # As the driver would at the first CUDA call.
 SCRIPT = """
 import ctypes, os
@@ -27,7 +28,7 @@ print(ctypes.CDLL(os.environ["CUDA_INJECTION64_PATH"]).InitializeInjection())
 
 def library(requirement: str, name: str = "libcupti") -> Path:
     """Downloaded once into the user's cache. Skips where it cannot be had."""
-    folder = CACHE / requirement
+    folder = CUPTI / requirement
     if not any(folder.glob(f"**/{name}.so.1?")):
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), requirement]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pythons import CACHE
 
 pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[loader]")
 
@@ -15,7 +16,6 @@ from gilprobe.analysis.loader import fault_cost_s, loader_of
 from reports.loader.ranking import is_less, is_ranked_first, is_silent
 from reports.loader.ranking import loader_of as profiled
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gilprobe"
 FREE_THREADED = Path(os.environ.get("GILPROBE_LOADER_PYTHON", CACHE / "loader-t/bin/python"))
 
 WITH_GIL = Path(os.environ.get("GILPROBE_LOADER_GIL_PYTHON", CACHE / "loader/bin/python"))

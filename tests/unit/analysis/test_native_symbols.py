@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from compiled import shared_library
 
 from gilprobe.analysis.native_symbols import Functions
 from gilprobe.elf import opened, symbol_table
@@ -21,10 +22,7 @@ int twin(int n) __attribute__((alias("planted")));
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("library")
-    (folder / "l.c").write_text(SOURCE)
-    subprocess.run(["gcc", "-O0", "-shared", "-fPIC", "-o", folder / "l.so", folder / "l.c"], check=True)
-    return folder / "l.so"
+    return shared_library(SOURCE, tmp_path_factory.mktemp("library"), optimize=0)
 
 
 def read_one_by_one(path: Path) -> dict[int, tuple[int, str]]:
