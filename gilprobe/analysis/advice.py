@@ -32,10 +32,10 @@ def findings(
     deadlocks: Sequence[dict[str, Any]] = (),
     samples: int = 0,
     watched: bool = False,
-    unseen: Sequence[Finding] = (),
+    others: Sequence[Finding] = (),
 ) -> tuple[Finding, ...]:
-    """By falling share, deadlocks first. watched: the watchdog looked for deadlocks. unseen: causes of blocking
-    that no hook saw.
+    """By falling share, deadlocks first. watched: the watchdog looked for deadlocks. others: causes that are neither
+    contention that a hook saw nor a hot object.
     """
     wanted_s = sum(t.wanted_s for t in threads)
     stuck = deadlock_findings(deadlocks, threads)
@@ -47,7 +47,7 @@ def findings(
     python = processes[0].python
     found = [*_gil(waits, wanted_s, free_threaded), *_waits(waits, wanted_s)]
     found += [_hot(hot, threads, wanted_s, python) for hot in hot_objects if hot.share >= LEAST_SHARE]
-    found += unseen
+    found += others
     found += open_findings(processes, threads, deadlocks, wanted_s, watched)
     none = [] if found or stuck else [_nothing(accounting, free_threaded, samples)]
     found += _too_few_cores(threads, wanted_s, accounting)

@@ -34,7 +34,7 @@ class ClassifiedWait:
     object_type: str
     name: str
     sites: tuple[Site, ...]
-    releaser: tuple[Frame, ...]
+    releaser_sites: tuple[Site, ...]
     releaser_thread: int
     address: int
     count: int
@@ -50,6 +50,10 @@ class ClassifiedWait:
     @property
     def blocked_s(self) -> float:
         return max(0.0, self.total_s - self.spin_s - self.wake_s - self.cpu_s)
+
+    @property
+    def releaser(self) -> tuple[Frame, ...]:
+        return tuple(site.frame for site in self.releaser_sites)
 
 
 def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
@@ -85,7 +89,7 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             object_type=object_type,
             name=name_of(classified, object_type, sites, 0 if several else address, library),
             sites=sites,
-            releaser=stacks.frames(int(record["releaser_stack_id"])),
+            releaser_sites=stacks.sites(int(record["releaser_stack_id"])),
             releaser_thread=int(record["releaser_thread"]),
             address=address,
             count=int(record["count"]),
@@ -168,7 +172,7 @@ def wait_rows(waits: Iterable[ClassifiedWait]) -> tuple[Wait, ...]:
         row.threads[thread_name(wait.recording, wait.thread)] += wait.total_s
         if wait.span_id in wait.recording.spans:
             row.spans[wait.recording.spans[wait.span_id].name] += wait.total_s
-        if wait.releaser or wait.releaser_thread:
+        if wait.releaser_sites or wait.releaser_thread:
             releaser_name = thread_name(wait.recording, wait.releaser_thread)
             entry = row.releasers.setdefault((wait.releaser, releaser_name), [0, 0.0])
             entry[0] += wait.count

@@ -163,6 +163,13 @@ def of_stolen() -> str:
     )
 
 
+def of_permits() -> str:
+    return (
+        "As many threads go on as the semaphore has permits: give a permit back earlier (hold it only around what it "
+        "limits), raise the limit if what it protects can serve more, or start fewer threads: more bring nothing."
+    )
+
+
 def of_gil(free_threaded: bool) -> str:
     if free_threaded:
         return "The GIL is on in this free-threaded build: gilprobe doctor MODULE names the import that turned it on."

@@ -22,6 +22,7 @@ from gilprobe.analysis.holds import holds_of
 from gilprobe.analysis.hot import hot_of
 from gilprobe.analysis.loader import loader_findings, loader_of, no_loader
 from gilprobe.analysis.overview import overview_of
+from gilprobe.analysis.permits import permit_findings
 from gilprobe.analysis.proof import proof_of, with_proof
 from gilprobe.analysis.py_spy import spied
 from gilprobe.analysis.run import began_ns, meta_of, process_of
@@ -65,7 +66,7 @@ def profile_of(recordings: Sequence[Recording], proof: Proof | None) -> Profile:
     causes = findings(
         processes, threads, rows, hot.objects, accounting,
         deadlocks=told.deadlocks, samples=meta["samples"], watched=meta["watchdog"],
-        unseen=allocator_findings(recordings, threads),
+        others=[*allocator_findings(recordings, threads), *permit_findings(waits, threads)],
     )  # fmt: skip
     causes = with_longest_hold(with_collecting(causes, threads, processes), gil_holds)
     not_observed = (

@@ -31,7 +31,8 @@ NO_META = {"recording": "", "python": "?", "wall_s": 0.0, "cpu_s": 0.0, "rate_hz
 # The view that shows what a finding of a kind rests on.
 EVIDENCE = {
     "gil": "gil", "runnable": "threads", "stolen": "threads", "atomic-stall": "objects", "lock": "objects",
-    "object": "objects", "import": "objects", "native": "objects", "stop-the-world": "objects", "deadlock": "orders",
+    "object": "objects", "import": "objects", "native": "objects", "stop-the-world": "objects", "permit": "objects",
+    "deadlock": "orders",
 }  # fmt: skip
 NAMES = {"gil": "the GIL", "threads": "the threads", "objects": "locks and objects", "orders": "deadlocks"}
 IMPORT = re.compile(r"^import .*\n", re.MULTILINE)

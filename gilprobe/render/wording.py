@@ -163,7 +163,8 @@ def answer(profile: Profile) -> str:
     where = f" ({place(top.sites[0])})" if top.sites else ""
     cause = plain(top.title)
     cause = f"{cause[:1].lower()}{cause[1:]}{where}"
-    return f"{first} What cost most, {percent(top.share)} of the time they had work: {cause}."
+    time = "in which they had work or waited for it" if top.kind == "permit" else "they had work"
+    return f"{first} What cost most, {percent(top.share)} of the time {time}: {cause}."
 
 
 def _deadlock(profile: Profile) -> str:

@@ -12,6 +12,9 @@ EVERYWHERE = [
     ("locks.py", "logging_handler", "logging_local", (2, 5, 10), "lock", "QueueHandler"),
     ("locks.py", "imports", "imports_local", (), "import", "before the threads start"),
     ("native.py", "mutex", "mutex_local", (), "native", "instance of its own"),
+    ("permits.py", "limit", "limit_local", (), "permit", "give a permit back earlier"),
+    ("permits.py", "pool", "pool_local", (), "permit", "raise the limit"),
+    ("permits.py", "pool", "ring", (), "permit", "raise the limit"),
 ]
 WITH_GIL = [("busy.py", "gil", "native_code", (0.7,), "gil", "code that releases the GIL")]
 FREE_THREADED = [
@@ -51,7 +54,7 @@ def check(python: Python, case: Case) -> None:
     assert all(share <= allowed for share in shares), recorded.profile.findings
 
 
-@pytest.mark.parametrize("case", EVERYWHERE, ids=lambda case: case[1])
+@pytest.mark.parametrize("case", EVERYWHERE, ids=lambda case: f"{case[1]}, {case[2]}")
 def test_waits_have_their_cure_and_their_twins_no_finding(any_python: Python, case: Case) -> None:
     check(any_python, case)
 

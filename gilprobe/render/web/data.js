@@ -82,8 +82,11 @@ export class Recording {
   /** Seconds without those in which it was ready but had no core. @param {number} row of the waits */
   blocked(row) { return Math.max(0, this.waits.total[row] - this.waits.wake[row]); }
 
+  /** Idling that a finding calls a wait for another thread's permit. @param {number} row of the waits */
+  isPermit(row) { return this.waits.kind[row] === "condition" && this.findings.some((/** @type {any} */ finding) => finding.kind === "permit" && this.speaksOf(finding, "condition", this.texts[this.waits.name[row]])); }
+
   /** @param {any} finding @param {string} kind @param {string} name @returns {boolean} */
-  speaksOf(finding, kind, name) { return finding.kind === kind && (kind === "gil" || kind === "stop-the-world" || (name !== "" && finding.title.includes(name))); }
+  speaksOf(finding, kind, name) { return (finding.kind === "permit" ? "condition" : finding.kind) === kind && (kind === "gil" || kind === "stop-the-world" || (name !== "" && finding.title.includes(name))); }
 
   /** The cure of the finding that speaks of this. @param {string} kind @param {string} name */
   cure(kind, name) { return this.findings.find((/** @type {any} */ finding) => this.speaksOf(finding, kind, name))?.cure ?? ""; }

@@ -14,7 +14,7 @@ const groupsOf = (recording) => {
   const { waits } = recording;
   /** @type {Map<string, Group>} */ const groups = new Map();
   for (let row = 0; row < waits.kind.length; row++) {
-    if (waits.idle[row]) continue;
+    if (waits.idle[row] && !recording.isPermit(row)) continue;
     const key = `${waits.kind[row]} ${waits.type[row]} ${waits.name[row]}`;
     let group = groups.get(key);
     if (!group) groups.set(key, group = { kind: waits.kind[row], name: recording.waitName(row), key: recording.texts[waits.name[row]], rows: [], count: 0, total: 0, blocked: 0, max: 0, spin: 0, wake: 0, histogram: new Map() });
@@ -89,14 +89,15 @@ const groupDetails = (recording, group) => {
 export const objectsView = (recording, finding) => {
   const groups = groupsOf(recording), { waits } = recording, parts = [];
   const told = el("div", { class: "details", "aria-live": "polite" }, el("p", { class: "soft" }, "Click a row: how long its waits were, where, who ended them, and what to do."));
-  const share = (/** @type {number} */ value) => value / Math.max(1e-12, recording.wanted);
-  const cureOf = (/** @type {Group} */ group) => recording.cure(group.kind, group.key) || (share(group.blocked) < LEAST_SHARE ? "none: too little to matter" : "");
+  /** Of the time threads had work, or waited for a permit where these are for one. */
+  const share = (/** @type {Group} */ group) => group.blocked / Math.max(1e-12, recording.wanted + (group.kind === "condition" ? group.blocked : 0));
+  const cureOf = (/** @type {Group} */ group) => recording.cure(group.kind, group.key) || (share(group) < LEAST_SHARE ? "none: too little to matter" : "");
   if (groups.length) {
     const table = new Table("Locks and objects that threads waited for", [
       { label: "kind", value: (group) => group.kind }, { label: "waited for", value: (group) => group.name, wide: true },
       { label: "waits", value: (group) => group.count, show: (group) => whole(group.count), number: true },
       { label: "blocked", value: (group) => group.blocked, show: (group) => seconds(group.blocked), number: true },
-      { label: "share", value: (group) => share(group.blocked), show: (group) => percent(share(group.blocked)), number: true },
+      { label: "share", value: (group) => share(group), show: (group) => percent(share(group)), number: true },
       { label: "then no core", value: (group) => group.wake, show: (group) => seconds(group.wake), number: true },
       { label: "longest", value: (group) => group.max, show: (group) => seconds(group.max), number: true },
       ...(groups.some((group) => holder(recording, group)) ? [{ label: "held most by", value: (/** @type {Group} */ group) => holder(recording, group), wide: true }] : []),
