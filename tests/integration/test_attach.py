@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,6 +192,8 @@ def test_what_it_computes_is_right_however_often_it_is_interrupted(any_python: P
             process, folder = Attached(target.pid), tmp_path / f"r{number}"
             folder.mkdir()
             process.begin(folder, Options().variable())
+            while not load(folder).threads:  # they join one by one, as soon as they have a core
+                time.sleep(0.01)
             process.end()
             assert load(folder).threads
         found = target.asked("end")
