@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -79,7 +80,7 @@ def _print(profile: Profile, console: Console, recording: str, *, height: int | 
     if samplers(profile):
         screen.add(lambda: console.print(Styled(plain(samplers(profile)), style="dim")), rank=4)
     if recording:
-        hint = f"whole report: gilprobe report {recording} -o report.html"
+        hint = f"whole report: gilprobe report {shlex.quote(recording)} -o report.html"
         screen.add(lambda: console.print(Styled(hint, style="dim")), rank=0)
     screen.show()
 
@@ -168,16 +169,18 @@ def _threads(profile: Profile, console: Console) -> None:
         ("idle", True, 5),
         ("sleep", True, 5),
     )
-    shown = sorted(profile.threads, key=lambda t: -(t.cpu_s + sum(t.wait_s.values())))
-    for thread in shown[:MOST_THREADS]:
+    rows = []
+    for thread in sorted(profile.threads, key=lambda t: -(t.cpu_s + sum(t.wait_s.values()))):
         values = [thread.wall_s, thread.cpu_s, thread.spin_s, thread.runnable_s]
         values += [thread.wait_s.get(kind, 0.0) for kind in kinds]
-        values += [sum(thread.idle_s.values()), thread.sleep_io_s]
-        table.add_row(plain(thread.name, 20), *(f"{value:.3f}" if value >= LEAST_S else "-" for value in values))
+        rows.append((plain(thread.name, 20), [*values, sum(thread.idle_s.values()), thread.sleep_io_s]))
+    if len(rows) > MOST_THREADS:
+        others = [values for _, values in rows[MOST_THREADS:]]
+        rows[MOST_THREADS:] = [(f"{len(others)} more, in all", [sum(column) for column in zip(*others, strict=True)])]
+    for name, values in rows:
+        table.add_row(name, *(f"{value:.3f}" if value >= LEAST_S else "-" for value in values))
     console.print()
     console.print(table)
-    if len(shown) > MOST_THREADS:
-        console.print(Styled(f"and {len(shown) - MOST_THREADS} more threads", style="dim"))
     console.print(Styled(kernel_counts(profile.threads), style="dim"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -84,5 +85,5 @@ def summary(profile: Any, folder: str) -> list[str]:
     for finding in profile.findings[:3]:
         where = f" ({_place(finding.sites)})" if finding.sites else ""
         lines.append(f"{_percent(finding.share):>6}  {finding.title}{where}")
-    lines.append(f"whole report: gilprobe report {folder} -o report.html")
+    lines.append(f"whole report: gilprobe report {shlex.quote(folder)} -o report.html")
     return lines
