@@ -149,9 +149,10 @@ def answer(profile: Profile) -> str:
     workers = sum(1 for thread in profile.threads if thread.cpu_s > 0.02 * max(profile.meta.get("wall_s", 0), 1e-9))
     if not profile.threads:
         return "No thread was recorded: nothing can be said of its waits."
+    count = len(profile.threads)
+    who = "One thread" if count == 1 else f"{count} threads ({workers} of them busy)"
     first = (
-        f"{len(profile.threads)} threads ({workers} of them busy) had work for {accounting.ideal:.1f} cores on "
-        f"average and did useful work on {accounting.actual:.1f}."
+        f"{who} had work for {accounting.ideal:.1f} cores on average and did useful work on {accounting.actual:.1f}."
     )
     if profile.deadlocks:
         return f"{_deadlock(profile)} {first}"
