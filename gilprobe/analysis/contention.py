@@ -10,6 +10,7 @@ from pathlib import PurePath
 import numpy as np
 
 from gilprobe.analysis.classify import Classified, classify, waits_for_transaction
+from gilprobe.analysis.delays import not_blocked_s
 from gilprobe.analysis.frames import Site, Stacks, expression_at, subject_of
 from gilprobe.model import Frame, Releaser, Wait, WaitKind
 from gilprobe.recording import Recording
@@ -58,7 +59,8 @@ class ClassifiedWait:
 
 def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
     stacks = Stacks(recording)
-    for record in recording.waits:
+    delays_s, cpus_s = not_blocked_s(recording)
+    for record, delay_s, cpu_s in zip(recording.waits, delays_s.tolist(), cpus_s.tolist(), strict=True):
         sites = stacks.sites(int(record["stack_id"]))
         op, subject = int(record["op"]), int(record["subject"])
         object_type = recording.types.get(int(record["type_id"]), "")
@@ -77,9 +79,6 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             callers=callers,
             timed=bool(int(record["flags"]) & WaitFlag.TIMED),
         )
-        off_spin_ns = max(0, int(record["total_ns"]) - int(record["spin_ns"]))
-        # What looks say of a few waits may, scaled, be more than there was.
-        wake_ns = min(max(0, int(record["wake_ns"]) + int(record["looked_ns"])), off_spin_ns)
         several = bool(int(record["flags"]) & WaitFlag.ADDRESSES)
         yield ClassifiedWait(
             recording=recording,
@@ -95,9 +94,9 @@ def classified_waits(recording: Recording) -> Iterator[ClassifiedWait]:
             count=int(record["count"]),
             total_s=int(record["total_ns"]) / 1e9,
             max_s=int(record["max_ns"]) / 1e9,
-            wake_s=wake_ns / 1e9,
+            wake_s=delay_s,
             spin_s=int(record["spin_ns"]) / 1e9,
-            cpu_s=min(int(record["cpu_ns"]), off_spin_ns - wake_ns) / 1e9,
+            cpu_s=cpu_s,
             histogram=tuple(record["histogram"].tolist()),
             wait_id=int(record["wait_id"]),
             span_id=int(record["span_id"]),

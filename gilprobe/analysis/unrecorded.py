@@ -68,9 +68,16 @@ def _shortened(recording: Recording, where: str) -> Iterator[NotObserved]:
     merged = sum(span["count"] for span in recording.spans.values() if span.overflow)
     if merged:
         yield NotObserved(f"names of {merged} spans of {where}", "more different ones in a thread than it keeps")
-    unread = sum(not thread["read_ns"] for thread in recording.threads.values())
-    if unread:
-        yield NotObserved(f"CPU and run delay of {unread} threads of {where}", "the kernel's figures were never read")
+    unread = [thread for thread in recording.threads.values() if not thread["read_ns"]]
+    brief = sum(bool(thread["end_ns"]) for thread in unread)
+    if brief:
+        yield NotObserved(
+            f"CPU of {brief} threads of {where} that lived less than 0.5 ms",
+            "estimated: as much of their lives as others took that were read",
+        )
+    if len(unread) > brief:
+        what = f"CPU and run delay of {len(unread) - brief} threads of {where}"
+        yield NotObserved(what, "the kernel's figures were never read")
 
 
 def _cpu_s(thread: RecordedThread) -> float:

@@ -64,6 +64,7 @@ typedef struct {
     uint8_t subject;
     uint16_t flags;
     uint32_t look_weight;                    /* 0 = not looked at: see looks.c */
+    bool lookable;                           /* it might have been */
     uint64_t look_cpu_ns, look_run_delay_ns; /* the thread's at the wait's begin, then what the wait took of each */
     uint64_t look_ready_ns;                  /* ready_ns when the look began */
     uint64_t look_own_ns;                    /* of the run delay: what the look itself brought about */
@@ -79,7 +80,8 @@ typedef struct {
 /* A thread's waits lately. */
 typedef struct {
     uint32_t wait_ns;
-    uint32_t delay_ns; /* of it, without a core and not known from posts; of those that were looked at (looks.c) */
+    int32_t delay_ns;   /* of it, without a core and not known from posts; of those that were looked at (looks.c) */
+    uint64_t square_ns; /* of how far from it they lie: they may lie far off now and then */
 } Usual;
 
 /* Handlers of the script's that ran in a thread; interrupting: those without SA_RESTART; own: the sampler's. */

@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define GP_MAGIC "gilprobe"
-#define GP_FORMAT_VERSION 2u
+#define GP_FORMAT_VERSION 3u
 #define GP_HEADER_BYTES 4096u
 #define GP_EXTENT_MAGIC 0x58455047u /* "GPEX" */
 #define GP_CHUNK_MAGIC 0x48435047u  /* "GPCH" */
@@ -303,6 +303,8 @@ typedef struct {
     uint64_t last_ns;  /* end of the last */
     uint64_t cpu_ns;   /* within total_ns: CPU used in the calls, from looks (looks.c); not of I/O: io_cpu_ns has it */
     int64_t looked_ns; /* to be added to wake_ns: runnable beyond it, from looks; negative where it says too much */
+    uint32_t lookable; /* waits that might have been looked at */
+    uint32_t looked;   /* how many waits the looks stand for: about as many, by chance */
     uint32_t histogram[GP_HISTOGRAM_BUCKETS];
 } WaitRecord;
 

@@ -5,12 +5,13 @@
  * counts for those that were not chosen. */
 #include "core.h"
 
-/* Every wait of a thread that is usually half so long without a core, or whose waits are four times so long. */
+/* Every wait of a thread where that time usually varies by twice this, or whose waits are about so long. */
 #define ALWAYS_NS 512000u
-/* Of shorter ones there are many, such as joins of short threads: looked at eight times less often. */
-#define SHORT_NS 100000u
+/* By this is the square of a wait divided: a look costs more than most of the short ones, such as joins of short
+ * threads, and there are many. */
+#define SHORT_NS 262144u
 /* One long wait among short ones: so much more often are the next ones looked at. */
-#define MOST_NS (16 * ALWAYS_NS)
+#define MOST_NS (16ll * ALWAYS_NS)
 /* A look is a large part of a thread that ends so soon. */
 #define YOUNG_NS 2000000u
 
@@ -23,12 +24,13 @@ static uint32_t next_random(Slot *slot) {
     return slot->look_random = x;
 }
 
-/* Moves an eighth of the way. */
-static void approach(uint32_t *usual, uint64_t now) {
-    if (now > MOST_NS)
-        now = MOST_NS;
-    *usual = (uint32_t)((*usual * 7ull + now) / 8);
-}
+/* An eighth of the way. */
+static int64_t nearer(int64_t usual, int64_t now) { return (usual * 7 + now) / 8; }
+
+static int64_t at_most(int64_t ns) { return ns > MOST_NS ? MOST_NS : ns < -MOST_NS ? -MOST_NS : ns; }
+
+/* The square root, right within a factor of the root of 2. */
+static uint32_t root(uint64_t square) { return square ? 1u << (64 - __builtin_clzll(square)) / 2 : 0; }
 
 /* I/O the slow way: what gp_look_end takes off for its own time is right for that one only. With the file kept, threads
  * that nap thousands of times a second lacked twice as much of their time (the accuracy suite's naps). */
@@ -42,10 +44,12 @@ static uint64_t ask(Slot *slot, const OpenWait *wait) {
 void gp_look_begin(Slot *slot, OpenWait *wait) {
     if (wait->start_ns - slot->record->start_ns < YOUNG_NS)
         return;
+    wait->lookable = true;
     const Usual *usual = &slot->usual[gp_is_io(wait->op)];
-    uint32_t worth_ns = 2 * usual->delay_ns + usual->wait_ns / (usual->wait_ns < SHORT_NS ? 32 : 4), weight = 1;
+    uint64_t worth_ns = root(usual->square_ns) / 2 + (uint64_t)usual->wait_ns * usual->wait_ns / SHORT_NS;
+    uint32_t weight = 1;
     if (worth_ns < ALWAYS_NS) {
-        weight = ALWAYS_NS / (worth_ns + 1);
+        weight = (uint32_t)(ALWAYS_NS / (worth_ns + 1));
         if (weight > 1 && next_random(slot) % weight)
             return;
     }
@@ -61,7 +65,7 @@ void gp_look_begin(Slot *slot, OpenWait *wait) {
 /* After the wait's end was taken: from here on the look's own time is none of it. */
 void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns) {
     Usual *usual = &slot->usual[gp_is_io(wait->op)];
-    approach(&usual->wait_ns, duration_ns);
+    usual->wait_ns = (uint32_t)nearer(usual->wait_ns, at_most((int64_t)duration_ns));
     if (!wait->look_weight)
         return;
     if (!gp_is_io(wait->op))
@@ -75,11 +79,16 @@ void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns) {
 
 /* wake_ns: what the record has of this wait. */
 void gp_look_add(Slot *slot, WaitRecord *record, const OpenWait *wait, uint64_t wake_ns) {
+    record->lookable += wait->lookable;
     if (!wait->look_weight)
         return;
     int64_t beyond_ns =
         (int64_t)wait->look_run_delay_ns - (int64_t)wait->look_own_ns - (int64_t)(wake_ns - wait->look_ready_ns);
-    approach(&slot->usual[gp_is_io(wait->op)].delay_ns, (uint64_t)(beyond_ns < 0 ? -beyond_ns : beyond_ns));
+    Usual *usual = &slot->usual[gp_is_io(wait->op)];
+    int64_t off_ns = at_most(beyond_ns - usual->delay_ns);
+    usual->square_ns = (uint64_t)nearer((int64_t)usual->square_ns, off_ns * off_ns);
+    usual->delay_ns = (int32_t)nearer(usual->delay_ns, at_most(beyond_ns));
+    record->looked += wait->look_weight;
     record->looked_ns += beyond_ns * wait->look_weight;
     if (!gp_is_io(wait->op))
         record->cpu_ns += wait->look_cpu_ns * wait->look_weight;

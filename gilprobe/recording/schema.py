@@ -7,7 +7,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 MAGIC = b"gilprobe"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADER_BYTES = 4096
 EXTENT_MAGIC = 0x58455047
 CHUNK_MAGIC = 0x48435047
@@ -275,6 +275,8 @@ WAIT_RECORD = np.dtype(
             )
         ),
         ("looked_ns", I64),
+        ("lookable", U32),
+        ("looked", U32),
         ("histogram", U32, (HISTOGRAM_BUCKETS,)),
     ]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from compiled import shared_library
 from pythons import Python
 
+from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment
 from gilprobe.recording import read_folder
 
@@ -21,6 +23,18 @@ import threading, time
 start = time.process_time()
 for _ in range(100): t = threading.Thread(target=int); t.start(); t.join()
 print(time.process_time() - start)
+"""
+
+# Each says what it used of the CPU, the call that asks for it included.
+BRIEF = """
+import threading, time
+def burn():
+    start = time.thread_time()
+    sum(range(2000))
+    taken.append(time.thread_time() - start)
+taken = []
+for _ in range(2000): t = threading.Thread(target=burn); t.start(); t.join()
+print(sum(taken))
 """
 
 # Threads of C, which call nothing that is hooked; more than one census deals with.
@@ -111,3 +125,22 @@ def test_the_recorded_id_of_a_thread_is_the_kernels(any_python: Python, tmp_path
     main = recording.header["pid"]
     recorded = [thread["tid"] for thread in recording.threads.values() if thread["tid"] != main]
     assert sorted(recorded) == sorted(int(word) for word in done.stdout.split())
+
+
+def test_brief_threads_whose_cpu_is_not_read_count_as_those_whose_is(any_python: Python, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    done = subprocess.run(
+        [any_python.executable, "-c", BRIEF], env=environment(tmp_path / "r", Options()),
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    (recording,) = read_folder(tmp_path / "r")
+    main = recording.header["pid"]
+    brief = [t for t in recording.threads.values() if t["tid"] != main and t["end_ns"] - t["start_ns"] < 500_000]
+    read = [thread["cpu_ns"] - thread["start_cpu_ns"] for thread in brief if thread["read_ns"]]
+    guessed = [thread["cpu_ns"] - thread["start_cpu_ns"] for thread in brief if not thread["read_ns"]]
+    assert len(guessed) > len(read) > len(brief) / 5
+    # Of one kind each: equal but for chance, and more than the threads' own account of the middle of their lives.
+    assert statistics.fmean(guessed) == pytest.approx(statistics.fmean(read), rel=0.25)
+    assert sum(read) + sum(guessed) > 0.9e9 * float(done.stdout) * len(brief) / 2000
+    (said,) = (item for item in load(tmp_path / "r").not_observed if "less than 0.5 ms" in item.what)
+    assert said.what.startswith(f"CPU of {len(guessed)} threads")

@@ -40,6 +40,26 @@ def test_what_looks_at_some_waits_found_counts_for_all_but_never_for_more_than_t
     assert (only.wake_delay_s, only.wait_s) == (wake, {"lock": blocked})
 
 
+def test_what_looks_found_is_freed_of_how_many_waits_they_stood_for_by_chance(tmp_path: Path) -> None:
+    looked = {"total_ns": 8 * SECOND, "cpu_ns": SECOND, "looked_ns": SECOND, "lookable": 9, "looked": 3}
+    unlooked = {"total_ns": 2 * SECOND, "wake_ns": SECOND, "lookable": 3}
+    slept = {"total_ns": 5 * SECOND, "looked_ns": SECOND, "lookable": 2, "looked": 4, "op": Op.SLEEP}
+    waits = (wait(1, 1, count=9, **looked, **LOCK), wait(2, 1, count=3, **unlooked, **LOCK), wait(3, 1, **slept))
+    (only,) = profile(tmp_path, thread(1), *waits).threads
+    assert only.wake_delay_s == pytest.approx(4 * 1 + 1 + 0.5)
+    assert (only.wait_s, only.sleep_io_s) == ({"lock": pytest.approx(10 - 4 - 1 - 4)}, pytest.approx(4.5))
+
+
+@pytest.mark.parametrize(("read", "ready"), [({"run_delay_read_ns": SECOND}, 1.5), ({}, 3.0)])
+def test_in_its_waits_a_thread_was_never_longer_ready_than_in_all(
+    tmp_path: Path, read: dict[str, int], ready: float
+) -> None:
+    times = {"total_ns": 4 * SECOND, "wake_ns": SECOND}
+    waits = (wait(1, 1, **times, looked_ns=SECOND, **LOCK), wait(2, 1, **times, **LOCK))
+    (only,) = profile(tmp_path, thread(1, run_delay_ns=3 * SECOND // 2, **read), *waits).threads
+    assert (only.wake_delay_s, only.wait_s) == (ready, {"lock": 8 - ready})
+
+
 def test_a_wait_nobody_hooked_is_unaccounted_and_in_no_class(tmp_path: Path) -> None:
     (only,) = profile(tmp_path, thread(1, cpu_ns=2 * SECOND), wait(1, 1, count=1, total_ns=5 * SECOND, **LOCK)).threads
     assert only.unaccounted_s == pytest.approx(3.0)
