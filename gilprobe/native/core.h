@@ -264,8 +264,9 @@ static inline uint64_t gp_thread_cpu_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Two odd factors: small numbers, as words and as the first hash, must not meet in one exclusive or. */
 static inline uint64_t gp_mix(uint64_t hash, uint64_t word) {
-    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+    hash = (hash * 0xC2B2AE3D27D4EB4Fu ^ word) * 0x9E3779B97F4A7C15u;
     return hash ^ hash >> 29;
 }
 

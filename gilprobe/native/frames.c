@@ -54,6 +54,12 @@ static const char *bytecode_start(const char *code, const char *frame) {
     return code + gp_python.code_bytes;
 }
 
+/* The line table tells a new code object at an old one's address from the old one; shifted so far that two functions,
+ * made one after the other, do not differ by the same bits in both. */
+static uint64_t mix_frame(uint64_t hash, uint64_t code, uint64_t linetable, uint32_t offset) {
+    return gp_mix(hash ^ offset, code ^ linetable << 17);
+}
+
 static void walk(RawStack *stack) {
     stack->count = 0;
     stack->truncated = false;
@@ -79,9 +85,7 @@ static void walk(RawStack *stack) {
         uint32_t offset = (uint32_t)(instruction - bytecode_start(code, frame));
         stack->frames[stack->count++] = (RawFrame){code, offset};
         stack->outermost = frame;
-        /* The line table tells a new code object at an old one's address from the old one. */
-        stack->hash =
-            gp_mix(stack->hash ^ offset, (uint64_t)code ^ GP_AT(uint64_t, code, gp_python.code_linetable) << 1);
+        stack->hash = mix_frame(stack->hash, (uint64_t)code, GP_AT(uint64_t, code, gp_python.code_linetable), offset);
     }
 }
 
@@ -241,7 +245,7 @@ static void walk_safely(RawStack *stack) {
         uint32_t offset = (uint32_t)(claims.instruction[i] - start);
         stack->frames[stack->count++] = (RawFrame){(const char *)code, offset};
         stack->outermost = (const char *)claims.address[i];
-        stack->hash = gp_mix(stack->hash ^ offset, code ^ linetable << 1);
+        stack->hash = mix_frame(stack->hash, code, linetable, offset);
     }
     stack->truncated = claims.more;
 }
@@ -443,6 +447,6 @@ uint32_t gp_stack_of_frame(Slot *slot, uint64_t code, uint32_t offset) {
         return 0;
     RawStack stack = {.count = 1};
     stack.frames[0] = (RawFrame){(const char *)code, offset};
-    stack.hash = gp_mix(1 ^ offset, code ^ linetable << 1);
+    stack.hash = mix_frame(1, code, linetable, offset);
     return stack_id(slot, &stack, NULL);
 }
