@@ -41,14 +41,16 @@ class Decoder:
         self._detailed = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._detailed.detail = True
         self._boundaries = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-        self._functions: dict[tuple[int, int], list[int]] = {}
+        self._functions: dict[tuple[int, int], tuple[list[int], frozenset[int]]] = {}
 
     def operand_before(self, file: CodeFile, address: int) -> MemoryOperand | None:
-        """`address` is virtual. Looks one instruction back, or two where that one touches no memory."""
+        """`address` is virtual. Looks one instruction back, or two where that one touches no memory and is no jump's
+        target: what stands before a target may have been jumped over, as counting is where an object is immortal.
+        """
         start = file.function_start(address)
         if start is None:
             return None
-        boundaries = self._instructions(file, start, address)
+        boundaries, targets = self._instructions(file, start, address)
         written: set[str] = set()
         for back in (1, 2):
             at = len(boundaries) - back
@@ -63,24 +65,33 @@ class Decoder:
             operand = self._operand(instruction, written)
             if operand is not None:
                 return operand
-            if any(o.type == self._memory for o in instruction.operands):
+            if boundaries[at] in targets or any(o.type == self._memory for o in instruction.operands):
                 return None
         return None
 
-    def _instructions(self, file: CodeFile, start: int, address: int) -> list[int]:
-        """Starts of the function's instructions below `address`; empty if it is not at a boundary."""
+    def _instructions(self, file: CodeFile, start: int, address: int) -> tuple[list[int], frozenset[int]]:
+        """Starts of the function's two instructions below `address`, none if it is not at a boundary; and where its
+        direct jumps go."""
         if address - start > MOST_FUNCTION_BYTES:
-            return []
+            return [], frozenset()
+        starts, targets = self._function(file, start)
+        at = bisect.bisect_left(starts, address)
+        return starts[max(0, at - 2) : at] if at < len(starts) and starts[at] == address else [], targets
+
+    def _function(self, file: CodeFile, start: int) -> tuple[list[int], frozenset[int]]:
         key = (id(file), start)
-        starts = self._functions.get(key)
-        if starts is None:
+        known = self._functions.get(key)
+        if known is None:
             end = file.function_end(start) or start + MOST_FUNCTION_BYTES
             code = file.code(start, min(end, start + MOST_FUNCTION_BYTES))
-            starts = [at for at, _, _, _ in self._boundaries.disasm_lite(code, start)]
+            starts, targets = [], set()
+            for at, _, mnemonic, operands in self._boundaries.disasm_lite(code, start):
+                starts.append(at)
+                if mnemonic.startswith("j") and operands.startswith("0x"):
+                    targets.add(int(operands, 16))
             starts.append(start + len(code))
-            self._functions[key] = starts
-        at = bisect.bisect_left(starts, address)
-        return starts[max(0, at - 2) : at] if at < len(starts) and starts[at] == address else []
+            known = self._functions[key] = starts, frozenset(targets)
+        return known
 
     def _operand(self, instruction: Any, written: set[str]) -> MemoryOperand | None:
         if instruction.mnemonic in ("lea", "nop"):

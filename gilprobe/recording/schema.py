@@ -100,6 +100,7 @@ class WaitFlag(IntFlag):
 class SampleFlag(IntFlag):
     COLLECTING = 1
     HELD = 2
+    IMMORTAL = 4
 
 
 class CounterFlag(IntFlag):
