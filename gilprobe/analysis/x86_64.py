@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gilprobe.analysis.code_ranges import CodeFile
@@ -44,8 +44,8 @@ class Decoder:
         self._functions: dict[tuple[int, int], tuple[list[int], frozenset[int]]] = {}
 
     def operand_before(self, file: CodeFile, address: int) -> MemoryOperand | None:
-        """`address` is virtual. Looks one instruction back, or two where that one touches no memory and is no jump's
-        target: what stands before a target may have been jumped over, as counting is where an object is immortal.
+        """`address` is virtual. Looks one instruction back, or two where that one touches no memory; an atomic before
+        a jump's target may have been jumped over then, as counting is where an object is immortal: it is called none.
         """
         start = file.function_start(address)
         if start is None:
@@ -64,8 +64,9 @@ class Decoder:
             written |= {_full(instruction.reg_name(register)) for register in instruction.regs_access()[1]}
             operand = self._operand(instruction, written)
             if operand is not None:
-                return operand
-            if boundaries[at] in targets or any(o.type == self._memory for o in instruction.operands):
+                jumped = back == 2 and boundaries[-1] in targets
+                return replace(operand, atomic=False) if jumped else operand
+            if any(o.type == self._memory for o in instruction.operands):
                 return None
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -60,4 +61,4 @@ def test_what_a_jump_may_have_passed_over_is_not_taken_for_executed(tmp_path: Pa
     *_, move, end = [at for at, *_ in disassembler.disasm_lite(code, start)]
     behind = Decoder().operand_before(file, move)
     assert behind and behind.atomic and behind.displacement == 16
-    assert Decoder().operand_before(file, end) == (behind if two_back else None)
+    assert Decoder().operand_before(file, end) == replace(behind, atomic=two_back)
