@@ -225,26 +225,28 @@ def scaling(fits: Sequence[dict[str, Any]], cores: int) -> str:
     if not fits:
         return f"{head}<p>The Universal Scalability Law is fitted from four worker counts on; fewer were measured.</p>"
     measured = max(workers for f in fits for workers in f["workers"])
-    text = (
-        f"The Universal Scalability Law, fitted to {measured} workers at most: what lies beyond is an estimate by "
-        "extension, with the terms' own intervals in brackets."
-    )
+    text = f"The Universal Scalability Law, fitted to {measured} workers at most, its terms' intervals in brackets."
     if measured > cores:
         text += (
             f" This machine has {cores} cores: from {cores + 1} workers on they wait for a core, which the fit cannot "
-            "tell from contention. Its terms are then too high, and its figures for more cores too low."
+            "tell from contention. Its terms are too high, and nothing is said of more cores: measure on a machine "
+            "with a core for each worker."
         )
+    else:
+        text += " What lies beyond these is an estimate by extension."
     items = "".join(f"<li>{html.escape(_fit(f))}" for f in fits)
     return f"{head}<p class=note>{text}</p><ul>{items}</ul>"
 
 
 def _fit(f: dict[str, Any]) -> str:
-    peak = f["peak_workers_estimate"]
+    peak, estimates = f["peak_workers_estimate"], f["images_per_s_estimate"]
+    beyond = (
+        (f"fastest with about {max(1.0, peak):.0f} workers" if peak is not None else "no number of workers too many")
+        + "; images a second: "
+        + ", ".join(f"{cores} cores {speed:.0f}" for cores, speed in estimates.items())
+    )
     return (
         f"{f['build']}, {_CODECS[f['codec']]}, {f['method']}, batch {f['batch']}: contention {f['contention']:.3f} "
         f"({f['contention_interval'][0]:.3f}-{f['contention_interval'][1]:.3f}), coherency {f['coherency']:.4f} "
-        f"({f['coherency_interval'][0]:.4f}-{f['coherency_interval'][1]:.4f}); "
-        + (f"fastest with about {max(1.0, peak):.0f} workers" if peak is not None else "no number of workers too many")
-        + "; images a second: "
-        + ", ".join(f"{cores} cores {speed:.0f}" for cores, speed in f["images_per_s_estimate"].items())
+        f"({f['coherency_interval'][0]:.4f}-{f['coherency_interval'][1]:.4f})" + (f"; {beyond}" if estimates else "")
     )

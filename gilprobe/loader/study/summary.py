@@ -264,7 +264,9 @@ def _added(times: Mapping[str, float]) -> dict[str, float]:
 
 
 def _scaling(rows: Sequence[dict[str, Any]], answers: Answers) -> list[dict[str, Any]]:
-    """Fits of the Universal Scalability Law. Figures for more cores than were used are estimates."""
+    """Fits of the Universal Scalability Law. Figures for more cores than were used are estimates; none where some of
+    the workers had to share a core, which the fit cannot tell from contention.
+    """
     groups: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
     for row in rows:
         if row["step"] == STEPS[-1] and tuple(row["size"]) == SIZES[0]:
@@ -275,7 +277,8 @@ def _scaling(rows: Sequence[dict[str, Any]], answers: Answers) -> list[dict[str,
     for (build, codec, method, batch), samples in groups.items():
         fitted = usl.fit(samples)
         if fitted is not None:
-            estimates = {str(cores): fitted.throughput(cores) for cores in _ESTIMATED_CORES}
+            shared = max(samples) > (os.cpu_count() or 1)
+            estimates = {} if shared else {str(cores): fitted.throughput(cores) for cores in _ESTIMATED_CORES}
             found.append(
                 {
                     "build": build,
@@ -286,7 +289,7 @@ def _scaling(rows: Sequence[dict[str, Any]], answers: Answers) -> list[dict[str,
                     "contention_interval": fitted.contention_interval,
                     "coherency": fitted.coherency,
                     "coherency_interval": fitted.coherency_interval,
-                    "peak_workers_estimate": fitted.peak_workers,
+                    "peak_workers_estimate": None if shared else fitted.peak_workers,
                     "workers": sorted(samples),
                     "images_per_s_estimate": estimates,
                 }

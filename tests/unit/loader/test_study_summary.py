@@ -68,12 +68,15 @@ def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch, load: float | N
 
 
 @pytest.mark.parametrize(("cores", "told"), [(2, True), (4, False)])
-def test_a_fit_beyond_the_cores_says_so(cores: int, told: bool) -> None:
+def test_a_fit_beyond_the_cores_says_so_and_nothing_of_more(
+    monkeypatch: pytest.MonkeyPatch, cores: int, told: bool
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     matrix = [Cell(GIL.label, "threads", "pillow", n, 32, (640, 408), "hand over", 96) for n in (1, 2, 3, 4)]
     answers = {(cell.key, n): answer(min(cell.workers, 2) * 100 + n) for cell in matrix for n in range(3)}
     found = summarize([GIL], matrix, answers, "")
     text = scaling(found["scaling"], cores)
-    assert "contention" in text and "96 cores" in text
+    assert "contention" in text and ("96 cores" in text) != told and ("fastest" in text or "too many" in text) != told
     assert ("This machine has 2 cores" in text) == told
 
 
