@@ -364,8 +364,10 @@ def _pss_mb(method: str) -> dict[str, float]:
     code = f"from reports.loader.measure import print_pss_mb; print_pss_mb({method!r})"
     # Freed memory goes back at once where the allocator is mimalloc (3.13t): 1 GB must not become 20.
     environment = {**os.environ, "MIMALLOC_PURGE_DELAY": "0"}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    found: dict[str, float] = json.loads(ran.stdout)
+    with tempfile.TemporaryFile() as said:  # no pipe: where it is killed for want of memory, its workers keep that open
+        subprocess.run([sys.executable, "-c", code], stdout=said, check=True, env=environment)
+        said.seek(0)
+        found: dict[str, float] = json.load(said)
     return found
 
 
