@@ -1,8 +1,8 @@
 /* What a wait was besides blocked: CPU of the calls, and time in which its thread could run but had no core. The kernel
  * knows both (schedstat), but asking takes some 30 us, also from whoever waits for this thread: so it is asked around
- * some waits, chosen by chance, the more often the longer a thread's waits are and above all the more of them it spent
- * without a core unbeknown to us (the time since a releaser's post is known of every wait); and what it says of one
- * counts for those that were not chosen. */
+ * some waits, chosen by chance, the more often the longer a thread's waits are and the more the time varies that it
+ * spent in them without a core unbeknown to us (the time since a releaser's post is known of every wait); and what it
+ * says of one counts for those that were not chosen. */
 #include "core.h"
 
 /* Every wait of a thread where that time usually varies by twice this, or whose waits are about so long. */
