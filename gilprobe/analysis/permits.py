@@ -62,13 +62,21 @@ def _given_back(wait: ClassifiedWait) -> bool:
     taken, given = _own(wait.sites), _own(wait.releaser_sites)
     if not taken or not given:
         return False
-    names = {_variable(taken[0]), _variable(given[0])} - {""}
-    return len(names) < 2 and _meet(taken, given)
+    names = _expression(taken[0]), _expression(given[0])
+    if not _same_function(taken[0], given[0]):  # `self._free` in one method may be `pool._free` in another
+        names = names[0].rpartition(".")[2], names[1].rpartition(".")[2]
+    return (names[0] == names[1] or not all(names)) and _meet(taken, given)
 
 
-def _variable(site: Site) -> str:
-    """`_free` of `with self._free` and of `pool._free.release()`; empty where the source does not tell."""
-    return subject_of(expression_at(site.file, site.position)).rpartition(".")[2]
+def _expression(site: Site) -> str:
+    """`pool._free` of `with pool._free` and of `pool._free.release()`; empty where the source does not tell."""
+    return subject_of(expression_at(site.file, site.position))
+
+
+def _same_function(one: Site, other: Site) -> bool:
+    """All lambdas of a function have one name."""
+    same = (one.file, one.function) == (other.file, other.function)
+    return same and (one.frame.line == other.frame.line or not one.function.endswith("<lambda>"))
 
 
 def _meet(taken: Sequence[Site], given: Sequence[Site]) -> bool:
@@ -77,7 +85,7 @@ def _meet(taken: Sequence[Site], given: Sequence[Site]) -> bool:
     """
     met = False
     for ours, theirs in zip(reversed(taken), reversed(given), strict=False):
-        if (ours.file, ours.function) != (theirs.file, theirs.function):
+        if not _same_function(ours, theirs):
             return False
         if ours.frame.line != theirs.frame.line:
             return True

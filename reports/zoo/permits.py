@@ -67,6 +67,32 @@ def ring():
     together(*[lambda n=n: body(turns[n], turns[(n + 1) % THREADS]) for n in range(THREADS)])
 
 
+class Player:
+    def __init__(self):
+        self.turn = threading.Semaphore(0)
+
+    def plays(self, other):
+        for _ in range(ROUNDS):
+            self.turn.acquire()
+            time.sleep(HOLD_S)
+            other.turn.release()
+
+
+def turns():
+    """A ring of objects, each with a semaphore of the same name."""
+    players = [Player() for _ in range(THREADS)]
+    players[0].turn.release()
+    together(*[lambda n=n: players[n].plays(players[(n + 1) % THREADS]) for n in range(THREADS)])
+
+
+def lambdas():
+    shared = threading.Semaphore(0)
+    together(
+        lambda: [shared.acquire() for _ in range(ROUNDS)],
+        lambda: [(time.sleep(HOLD_S), shared.release()) for _ in range(ROUNDS)],
+    )
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
     truth.tell()

@@ -15,6 +15,8 @@ EVERYWHERE = [
     ("permits.py", "limit", "limit_local", (), "permit", "give a permit back earlier"),
     ("permits.py", "pool", "pool_local", (), "permit", "raise the limit"),
     ("permits.py", "pool", "ring", (), "permit", "raise the limit"),
+    ("permits.py", "limit", "turns", (), "permit", "start fewer threads"),
+    ("permits.py", "limit", "lambdas", (), "permit", "start fewer threads"),
 ]
 WITH_GIL = [("busy.py", "gil", "native_code", (0.7,), "gil", "code that releases the GIL")]
 FREE_THREADED = [
