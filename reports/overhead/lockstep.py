@@ -29,7 +29,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,9 @@ def measure(
     seconds: float = 0.0,
     least: int = PAIRS,
     rounds: int = ROUNDS,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, NDArray[Any]]:
-    """For each of MEASURES what `compare` takes.
+    """For each of MEASURES what `compare` takes. variables: of the environment of all three.
 
     As many sets as fit into `seconds`, but `least` at least: how long it goes on never depends on what is found.
     """
@@ -87,7 +88,7 @@ def measure(
     end = time.monotonic() + seconds
     with _on_one_core() if one_core else nullcontext():
         while len(sets) < least or time.monotonic() < end:
-            sets.append(_one_set(python, case, options, rounds, len(sets)))
+            sets.append(_one_set(python, case, options, rounds, len(sets), variables))
     taken = np.array(sets)
     return {name: taken[..., at] for name, at in MEASURES.items()}
 
@@ -103,14 +104,16 @@ def _on_one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _one_set(python: str, case: str, options: Options, rounds: int, number: int) -> list[list[tuple[float, float]]]:
+def _one_set(
+    python: str, case: str, options: Options, rounds: int, number: int, more: Mapping[str, str]
+) -> list[list[tuple[float, float]]]:
     command = [python, str(WORKLOAD), case]
-    seed = {"PYTHONHASHSEED": str(number + 1)}
+    alike = {"PYTHONHASHSEED": str(number + 1), **more}
     order = random.Random(number)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         variables = [environment(folder, options), dict(os.environ), dict(os.environ)]
-        workers = [stack.enter_context(Worker(command, each | seed)) for each in variables]
+        workers = [stack.enter_context(Worker(command, each | alike)) for each in variables]
         for _ in range(WARM_UP):
             for worker in workers:
                 worker.slice()
