@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from gilprobe.analysis import cures
+from gilprobe.analysis.advice import LEAST_SHARE
 from gilprobe.analysis.contention import PRIMITIVES, ClassifiedWait
 from gilprobe.analysis.frames import Site, expression_at, subject_of
 from gilprobe.model import Evidence, Finding, Frame, Thread
 
-LEAST_SHARE = 0.01
 MOST_SITES = 6
 
 

@@ -67,7 +67,6 @@ typedef struct {
     bool lookable;                           /* it might have been */
     uint64_t look_cpu_ns, look_run_delay_ns; /* the thread's at the wait's begin, then what the wait took of each */
     uint64_t look_ready_ns;                  /* ready_ns when the look began */
-    uint64_t look_own_ns;                    /* of the run delay: what the look itself brought about */
 } OpenWait;
 
 /* One of the timed waits that together are a wait for the GIL. */

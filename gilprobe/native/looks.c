@@ -32,15 +32,6 @@ static int64_t at_most(int64_t ns) { return ns > MOST_NS ? MOST_NS : ns < -MOST_
 /* The square root, right within a factor of the root of 2. */
 static uint32_t root(uint64_t square) { return square ? 1u << (64 - __builtin_clzll(square)) / 2 : 0; }
 
-/* I/O the slow way: what gp_look_end takes off for its own time is right for that one only. With the file kept, threads
- * that nap thousands of times a second lacked twice as much of their time (the accuracy suite's naps). */
-static uint64_t ask(Slot *slot, const OpenWait *wait) {
-    uint64_t cpu_ns, run_delay_ns;
-    if (!gp_is_io(wait->op))
-        return gp_run_delay(slot);
-    return gp_read_schedstat(slot->tid, &cpu_ns, &run_delay_ns) ? run_delay_ns : 0;
-}
-
 void gp_look_begin(Slot *slot, OpenWait *wait) {
     if (wait->start_ns - slot->record->start_ns < YOUNG_NS)
         return;
@@ -53,7 +44,7 @@ void gp_look_begin(Slot *slot, OpenWait *wait) {
         if (weight > 1 && next_random(slot) % weight)
             return;
     }
-    wait->look_run_delay_ns = ask(slot, wait);
+    wait->look_run_delay_ns = gp_run_delay(slot);
     if (!wait->look_run_delay_ns)
         return;              /* it may not be read here, or the thread has hardly run */
     if (!gp_is_io(wait->op)) /* whose calls are measured anyway */
@@ -70,11 +61,7 @@ void gp_look_end(Slot *slot, OpenWait *wait, uint64_t duration_ns) {
         return;
     if (!gp_is_io(wait->op))
         wait->look_cpu_ns = gp_thread_cpu_ns() - wait->look_cpu_ns;
-    uint64_t end_run_delay_ns = ask(slot, wait);
-    wait->look_run_delay_ns = end_run_delay_ns - wait->look_run_delay_ns;
-    /* While it asked, the thread may have lost its core, too. That would be multiplied: taken off is what asking once
-     * more brings, as much as from within the first answer to the wait and from the wait to within the second. */
-    wait->look_own_ns = gp_is_io(wait->op) && wait->look_weight > 1 ? ask(slot, wait) - end_run_delay_ns : 0;
+    wait->look_run_delay_ns = gp_run_delay(slot) - wait->look_run_delay_ns;
 }
 
 /* wake_ns: what the record has of this wait. */
@@ -82,8 +69,7 @@ void gp_look_add(Slot *slot, WaitRecord *record, const OpenWait *wait, uint64_t 
     record->lookable += wait->lookable;
     if (!wait->look_weight)
         return;
-    int64_t beyond_ns =
-        (int64_t)wait->look_run_delay_ns - (int64_t)wait->look_own_ns - (int64_t)(wake_ns - wait->look_ready_ns);
+    int64_t beyond_ns = (int64_t)wait->look_run_delay_ns - (int64_t)(wake_ns - wait->look_ready_ns);
     Usual *usual = &slot->usual[gp_is_io(wait->op)];
     int64_t off_ns = at_most(beyond_ns - usual->delay_ns);
     usual->square_ns = (uint64_t)nearer((int64_t)usual->square_ns, off_ns * off_ns);

@@ -22,19 +22,8 @@
 #define TICK_NS 5000000
 #define TICKS_A_PROGRESS 10
 #define TRIES 40
-#define IMMORTAL_LOCAL UINT32_MAX /* _Py_IMMORTAL_REFCNT_LOCAL, 3.13t to 3.15t */
-#define QUEUED 2u                 /* low bits of ob_ref_shared: the owner is about to merge the two counts */
+#define QUEUED 2u /* low bits of ob_ref_shared: the owner is about to merge the two counts */
 #define FLAG_BITS 3u
-
-/* Head of a free-threaded object, 3.13t to 3.15t. */
-typedef struct {
-    uint64_t thread;
-    uint16_t flags;
-    uint8_t mutex, gc_bits;
-    uint32_t local;
-    uint64_t shared;
-    uint64_t type;
-} ObjectHead;
 
 static ProveControl *control;
 static Slot own; /* no thread of the script's: it writes records and is in none of them */
@@ -63,7 +52,7 @@ static enum FreezeResult freeze(ProveObject *wanted) {
     wanted->local = head.local;
     wanted->shared = head.shared;
     wanted->thread = head.thread;
-    if (head.local == IMMORTAL_LOCAL)
+    if (head.local == GP_IMMORTAL_LOCAL)
         return GP_FREEZE_WAS_IMMORTAL;
     if ((head.shared & FLAG_BITS) == QUEUED)
         return GP_FREEZE_QUEUED;
@@ -71,7 +60,7 @@ static enum FreezeResult freeze(ProveObject *wanted) {
         return GP_FREEZE_DEFERRED;
     ObjectHead *object = (ObjectHead *)wanted->object;
     __atomic_store_n(&object->thread, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&object->local, IMMORTAL_LOCAL, __ATOMIC_RELAXED);
+    __atomic_store_n(&object->local, GP_IMMORTAL_LOCAL, __ATOMIC_RELAXED);
     __atomic_store_n(&object->shared, 0, __ATOMIC_RELAXED);
     return GP_FREEZE_DONE;
 }

@@ -32,6 +32,18 @@ typedef struct {
 
 extern PythonLayout gp_python;
 
+/* Head of a free-threaded object, 3.13t to 3.15t (CPython Include/object.h). */
+typedef struct {
+    uint64_t thread;
+    uint16_t flags;
+    uint8_t mutex, gc_bits;
+    uint32_t local;
+    uint64_t shared;
+    uint64_t type;
+} ObjectHead;
+
+#define GP_IMMORTAL_LOCAL UINT32_MAX /* _Py_IMMORTAL_REFCNT_LOCAL, 3.13t to 3.15t */
+
 #define GP_AT(type, base, offset) (*(type const volatile *)((const char *)(uintptr_t)(base) + (int64_t)(offset)))
 
 /* The innermost frame of the calling thread, whose state this is; NULL if it has none. */

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/perf_event.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -20,12 +21,6 @@
  * own ticks, 250 a second or more. */
 #define MOST_TIMER_HZ 100
 #define ONE_SECOND_NS 1000000000u
-
-/* Of a free-threaded object; and the first's value where it is immortal (CPython Include/cpython/object.h,
- * Include/refcount.h, 3.13t to 3.15t). */
-#define LOCAL_COUNT 12
-#define SHARED_COUNT 16
-#define IMMORTAL UINT32_MAX
 
 #define LEAST_PENDING 1024u
 
@@ -42,7 +37,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
     static const uint8_t order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                       REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
     /* Where a free-threaded object's atomics lie: ob_ref_shared, ob_ref_local, ob_mutex; elsewhere: ob_refcnt. */
-    static const uint8_t offsets[] = {SHARED_COUNT, LOCAL_COUNT, 10, 0};
+    static const uint8_t offsets[] = {offsetof(ObjectHead, shared), offsetof(ObjectHead, local),
+                                      offsetof(ObjectHead, mutex), 0};
     SampleRecord sample = {.thread = slot->thread, .time_ns = gp_now(), .span_id = slot->spans.current};
     sample.flags = slot->record->gil_since_ticks ? GP_SAMPLE_HELD : 0;
     sample.pc = slot->last_pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
@@ -56,8 +52,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
             sample.object = sample.address - offsets[i];
     }
     uint32_t local;
-    if (sample.object && sample.address == sample.object + SHARED_COUNT &&
-        gp_read_safely(&local, sample.object + LOCAL_COUNT, sizeof local) && local == IMMORTAL)
+    if (sample.object && sample.address == sample.object + offsetof(ObjectHead, shared) &&
+        gp_read_safely(&local, sample.object + offsetof(ObjectHead, local), sizeof local) && local == GP_IMMORTAL_LOCAL)
         sample.flags |= GP_SAMPLE_IMMORTAL;
     sample.flags |= gp_gc_here(slot) ? GP_SAMPLE_COLLECTING : 0;
     if (GP_RARE(gp_options.prove))

@@ -241,8 +241,8 @@ Slot *gp_slot_unlisted(void) {
     return slot;
 }
 
-/* Reading the CPU's clock is some 2 % of making and joining a thread that does nothing: of those that live so shortly,
- * most are taken to have used as much of their lives as those that were read. */
+/* Reading the CPU's clock is a large part of the end of a thread that did next to nothing: of those that live so
+ * shortly, most are taken to have used as much of their lives as those that were read. */
 static void read_at_end(Slot *slot, uint64_t now_ns) {
     static _Atomic uint32_t usual_share; /* CPU of a life, in 2^-16 */
     ThreadRecord *record = slot->record;

@@ -42,7 +42,7 @@ of pairs: whole runs in turn. Added: what recording makes an event dearer by. Th
 whose own rows say its rate. One core: threads that hold the GIL in turn; on two cores it matters more which of them
 sits where than what records them. Starting and ending a recording is not in the slices; it has its own rows. The demo
 is its own service in a pool of two threads, twelve pictures a slice, and glibc is told to keep what is freed: without
-that, runs of the demo itself differ by ten times as many page faults."""
+that, some runs of the demo itself fault many times as many pages as others."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Case:
     variables: tuple[tuple[str, str], ...] = ()
 
 
-# glibc then keeps what is freed. Else a process either does so by itself or faults ten times as many pages in anew, and
-# which of the two it is decides the ratio.
+# glibc then keeps what is freed. Else a process either does so by itself or faults many more pages in anew, and which
+# of the two it is decides the ratio.
 KEPT = (("MALLOC_TRIM_THRESHOLD_", "1073741824"), ("MALLOC_MMAP_THRESHOLD_", "268435456"))
 BOTH = ("CPU", "wall")
 CASES = {

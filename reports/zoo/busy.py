@@ -87,18 +87,6 @@ def turns():
     together(*[body] * 8)
 
 
-def immortals():
-    """Both threads read the same objects all the time, none of which is counted."""
-
-    def body():
-        own = [None, 5, True] * 300
-        while time.perf_counter() < end:
-            for _ in range(50):
-                own[:], tuple(own)
-
-    together(body, body)
-
-
 def list_append():
     shared = []
 

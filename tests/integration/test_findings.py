@@ -71,11 +71,6 @@ def test_objects_have_their_cure_and_their_twins_no_finding(free_threaded_python
     check(free_threaded_python, case)
 
 
-def test_objects_that_are_not_counted_are_never_hot(free_threaded_python: Python) -> None:
-    recorded = record(free_threaded_python.executable, "busy.py", "immortals", 1, rate_hz=1000)
-    assert recorded.profile.hot_objects == ()
-
-
 def test_no_contention_is_a_finding_that_says_what_could_have_hidden(free_threaded_python: Python) -> None:
     recorded = record(free_threaded_python.executable, "busy.py", "list_append_local", 0.7, rate_hz=100)
     (none,) = [finding for finding in recorded.profile.findings if finding.kind == "none"]

@@ -15,7 +15,7 @@ from pythons import Python
 
 from gilprobe.analysis import load
 from gilprobe.launch.target import Options, environment
-from gilprobe.recording import read_folder
+from gilprobe.recording import Recording, read_folder
 
 CENSUS_S = 0.005  # of the process's CPU time: native/timers.c
 SHORT = """
@@ -110,30 +110,28 @@ def test_threads_that_compute_are_sampled_whoever_made_them(any_python: Python, 
     assert found.count(0) < len(spun) / 4 and sum(found) >= len(spun), found
 
 
+def recorded_run(python: Python, code: str, folder: Path) -> tuple[str, Recording]:
+    folder.mkdir()
+    command, variables = [python.executable, "-c", code], environment(folder, Options())
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300, check=True)
+    (recording,) = read_folder(folder)
+    return done.stdout, recording
+
+
 def test_the_recorded_id_of_a_thread_is_the_kernels(any_python: Python, tmp_path: Path) -> None:
-    (tmp_path / "r").mkdir()
     code = (
         "import threading\nids = []\n"
         "for _ in range(40): t = threading.Thread(target=lambda: ids.append(threading.get_native_id())); "
         "t.start(); t.join()\nprint(*ids)"
     )
-    done = subprocess.run(
-        [any_python.executable, "-c", code], env=environment(tmp_path / "r", Options()),
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    (recording,) = read_folder(tmp_path / "r")
+    said, recording = recorded_run(any_python, code, tmp_path / "r")
     main = recording.header["pid"]
     recorded = [thread["tid"] for thread in recording.threads.values() if thread["tid"] != main]
-    assert sorted(recorded) == sorted(int(word) for word in done.stdout.split())
+    assert sorted(recorded) == sorted(int(word) for word in said.split())
 
 
 def test_brief_threads_whose_cpu_is_not_read_count_as_those_whose_is(any_python: Python, tmp_path: Path) -> None:
-    (tmp_path / "r").mkdir()
-    done = subprocess.run(
-        [any_python.executable, "-c", BRIEF], env=environment(tmp_path / "r", Options()),
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    (recording,) = read_folder(tmp_path / "r")
+    taken_s, recording = recorded_run(any_python, BRIEF, tmp_path / "r")
     main = recording.header["pid"]
     brief = [t for t in recording.threads.values() if t["tid"] != main and t["end_ns"] - t["start_ns"] < 500_000]
     read = [thread["cpu_ns"] - thread["start_cpu_ns"] for thread in brief if thread["read_ns"]]
@@ -141,6 +139,6 @@ def test_brief_threads_whose_cpu_is_not_read_count_as_those_whose_is(any_python:
     assert len(guessed) > len(read) > len(brief) / 5
     # Of one kind each: equal but for chance, and more than the threads' own account of the middle of their lives.
     assert statistics.fmean(guessed) == pytest.approx(statistics.fmean(read), rel=0.25)
-    assert sum(read) + sum(guessed) > 0.9e9 * float(done.stdout) * len(brief) / 2000
+    assert sum(read) + sum(guessed) > 0.9e9 * float(taken_s) * len(brief) / 2000
     (said,) = (item for item in load(tmp_path / "r").not_observed if "less than 0.5 ms" in item.what)
     assert said.what.startswith(f"CPU of {len(guessed)} threads")

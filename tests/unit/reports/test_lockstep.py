@@ -92,5 +92,6 @@ def test_a_set_has_a_figure_of_each_process_round_and_measure() -> None:
 
 def test_work_that_ends_early_says_so_and_how_to_see_why() -> None:
     with Worker([sys.executable, "-c", "raise SystemExit(3)"], os.environ) as worker:
+        worker._process.wait()  # so that it is the write that fails
         with pytest.raises(SystemExit, match=r"status 3\n.*raise SystemExit"):
             worker.slice()
