@@ -21,7 +21,6 @@ from gilprobe.analysis.object_names import ObjectName, name_object, self_of
 from gilprobe.analysis.x86_64 import Decoder, MemoryOperand
 from gilprobe.model import Evidence, Frame, HotObject, Thread
 from gilprobe.recording import Image, Recording
-from gilprobe.recording.schema import SampleFlag
 
 LINE_BITS = 6
 LEAST_ATOMICS = 3
@@ -206,7 +205,7 @@ def _touches(recording: Recording) -> Touches:
         address = _effective_address(samples["registers"][group], operand, bias)
         indices.append(group)
         lines.append(address >> np.uint64(LINE_BITS))
-        atomics.append(operand.atomic & ((samples["flags"][group] & SampleFlag.IMMORTAL) == 0))
+        atomics.append(np.full(len(group), operand.atomic))
     if not indices:
         return Touches(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.bool_))
     return Touches(np.concatenate(indices), np.concatenate(lines), np.concatenate(atomics))

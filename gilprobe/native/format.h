@@ -468,8 +468,7 @@ typedef struct {
 
 enum SampleFlags {
     GP_SAMPLE_COLLECTING = 1, /* the thread was in a garbage collection */
-    GP_SAMPLE_HELD = 2,       /* it held the GIL */
-    GP_SAMPLE_IMMORTAL = 4    /* its object is: an atomic at the pc that would count references to it was jumped over */
+    GP_SAMPLE_HELD = 2        /* it held the GIL */
 };
 
 /* One sample of a thread's registers, by CPU time. */

@@ -51,10 +51,6 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
         if (sample.type_id)
             sample.object = sample.address - offsets[i];
     }
-    uint32_t local;
-    if (sample.object && sample.address == sample.object + offsetof(ObjectHead, shared) &&
-        gp_read_safely(&local, sample.object + offsetof(ObjectHead, local), sizeof local) && local == GP_IMMORTAL_LOCAL)
-        sample.flags |= GP_SAMPLE_IMMORTAL;
     sample.flags |= gp_gc_here(slot) ? GP_SAMPLE_COLLECTING : 0;
     if (GP_RARE(gp_options.prove))
         gp_prove_sample(slot);

@@ -100,7 +100,6 @@ class WaitFlag(IntFlag):
 class SampleFlag(IntFlag):
     COLLECTING = 1
     HELD = 2
-    IMMORTAL = 4
 
 
 class CounterFlag(IntFlag):

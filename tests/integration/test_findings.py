@@ -24,6 +24,7 @@ FREE_THREADED = [
     ("busy.py", "list_append", "list_append_local", (0.7,), "object", "extend"),
     ("busy.py", "dict_set", "dict_set_local", (0.7,), "object", "split it by key"),
     ("busy.py", "collect", "collect_never", (0.7,), "stop-the-world", "gc.freeze"),
+    ("hot.py", "tuple_element", "tuple_element_local", (2, 1), "atomic-stall", "copy.deepcopy"),
     ("hot.py", "closure_cell", "closure_cell_local", (2, 1), "atomic-stall", "copy.deepcopy"),
     ("hot.py", "bound_method", "bound_method_local", (2, 1), "atomic-stall", "bind the method itself"),
 ]
