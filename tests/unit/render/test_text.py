@@ -80,6 +80,17 @@ def test_a_pipe_gets_one_screen_of_80_columns_without_colour(name: str) -> None:
     assert lines[-1] == "whole report: gilprobe report run.gilprobe -o report.html"
 
 
+def test_threads_beyond_the_first_eight_are_one_row() -> None:
+    (row,) = (line for line in renderer("text").render(crowded(count=12)).splitlines() if "more, in all" in line)
+    assert row.split() == "4 more, in all 40.000 8.000 - 4.000 12.000 4.000 - 12.000".split()
+
+
+def test_the_recordings_name_is_quoted_for_the_shell() -> None:
+    out = io.StringIO()
+    print_summary(crowded(), out, recording="my run")
+    assert out.getvalue().endswith("gilprobe report 'my run' -o report.html\n")
+
+
 @pytest.mark.parametrize(("height", "most"), [("24", 23), ("50", 49), ("5", 20)])
 def test_a_terminal_gets_what_it_has_room_for(monkeypatch: pytest.MonkeyPatch, height: str, most: int) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
