@@ -82,7 +82,7 @@ def test_a_pipe_gets_one_screen_of_80_columns_without_colour(name: str) -> None:
 
 def test_threads_beyond_the_first_eight_are_one_row() -> None:
     (row,) = (line for line in renderer("text").render(crowded(count=12)).splitlines() if "more, in all" in line)
-    assert row.split() == "4 more, in all 40.000 8.000 - 4.000 12.000 4.000 - 12.000".split()
+    assert " ".join(row.split()) == "4 more, in all 40.000 8.000 - 4.000 12.000 4.000 - 12.000"
 
 
 def test_the_recordings_name_is_quoted_for_the_shell() -> None:
