@@ -18,7 +18,7 @@ from gilprobe.analysis.code_ranges import code_file
 from gilprobe.analysis.contention import thread_name
 from gilprobe.analysis.frames import Site, Stacks
 from gilprobe.analysis.object_names import ObjectName, name_object, self_of
-from gilprobe.analysis.x86_64 import Decoder, MemoryOperand
+from gilprobe.analysis.x86_64 import REPLACED, Decoder, MemoryOperand
 from gilprobe.model import Evidence, Frame, HotObject, Thread
 from gilprobe.recording import Image, Recording
 
@@ -202,7 +202,9 @@ def _touches(recording: Recording) -> Touches:
         if found is None:
             continue
         operand, bias = found
-        address = _effective_address(samples["registers"][group], operand, bias)
+        if operand.base == REPLACED:
+            group = group[(samples["base"][group] != 0) & (samples["base_back"][group] == operand.back)]
+        address = _effective_address(samples[group], operand, bias)
         indices.append(group)
         lines.append(address >> np.uint64(LINE_BITS))
         atomics.append(np.full(len(group), operand.atomic))
@@ -220,12 +222,16 @@ def _operand_at(decoder: Decoder, images: list[tuple[int, Image]], pc: int) -> t
     return None
 
 
-def _effective_address(registers: UInts, operand: MemoryOperand, bias: int) -> UInts:
-    """One address a row of `registers` (n x 16); arithmetic modulo 2^64, as the processor's."""
+def _effective_address(samples: NDArray[Any], operand: MemoryOperand, bias: int) -> UInts:
+    """One address a sample; arithmetic modulo 2^64, as the processor's."""
     constant = operand.displacement + (bias if operand.absolute else 0)
-    address: UInts = np.full(len(registers), np.uint64(constant % 2**64))
+    registers: UInts = samples["registers"]
+    bases: UInts = samples["base"]
+    address: UInts = np.full(len(samples), np.uint64(constant % 2**64))
     with np.errstate(over="ignore"):
-        if operand.base >= 0:
+        if operand.base == REPLACED:
+            address = address + bases
+        elif operand.base >= 0:
             address = address + registers[:, operand.base]
         if operand.index >= 0:
             address = address + registers[:, operand.index] * np.uint64(operand.scale)

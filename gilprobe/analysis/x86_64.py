@@ -12,6 +12,8 @@ from gilprobe.analysis.code_ranges import CodeFile
 REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 NUMBER = {name: number for number, name in enumerate(REGISTERS)}
 STACK = frozenset({"rsp", "rbp"})
+# In place of a register: SampleRecord.base.
+REPLACED = len(REGISTERS)
 LOCK_PREFIX = 0xF0
 MOST_FUNCTION_BYTES = 1 << 20
 
@@ -20,6 +22,8 @@ MOST_FUNCTION_BYTES = 1 << 20
 class MemoryOperand:
     """base + index * scale + displacement; base and index are positions in REGISTERS, -1 for none.
 
+    base REPLACED: what the register was before the instruction itself wrote it, which SampleRecord.base holds where
+    its base_back is `back`, the bytes from the end of the instruction to the sampled address.
     absolute: the displacement is a virtual address of the file (rip-relative), to be moved by the image's bias.
     """
 
@@ -29,6 +33,7 @@ class MemoryOperand:
     displacement: int
     absolute: bool
     atomic: bool
+    back: int = 0
 
 
 class Decoder:
@@ -37,7 +42,7 @@ class Decoder:
     def __init__(self) -> None:
         import capstone
 
-        self._memory = capstone.x86.X86_OP_MEM
+        self._memory, self._register = capstone.x86.X86_OP_MEM, capstone.x86.X86_OP_REG
         self._detailed = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._detailed.detail = True
         self._boundaries = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
@@ -51,33 +56,40 @@ class Decoder:
         if start is None:
             return None
         boundaries, targets = self._instructions(file, start, address)
-        written: set[str] = set()
+        changed: set[str] = set()
         for back in (1, 2):
             at = len(boundaries) - back
             if at < 0:
                 return None
-            instruction = next(
-                self._detailed.disasm(file.code(boundaries[at], boundaries[at] + 16), boundaries[at], 1), None
-            )
+            instruction = self._detail(file, boundaries[at])
             if instruction is None:
                 return None
-            written |= {_full(instruction.reg_name(register)) for register in instruction.regs_access()[1]}
-            operand = self._operand(instruction, written)
+            before = self._detail(file, boundaries[at - 1]) if at and boundaries[at] not in targets else None
+            operand = self._operand(instruction, changed, before)
             if operand is not None:
                 jumped = back == 2 and boundaries[-1] in targets
-                return replace(operand, atomic=False) if jumped else operand
+                end = boundaries[at] + instruction.size
+                return replace(operand, atomic=operand.atomic and not jumped, back=address - end)
             if any(o.type == self._memory for o in instruction.operands):
                 return None
+            changed |= self._written(instruction)
         return None
 
+    def _detail(self, file: CodeFile, at: int) -> Any:
+        return next(self._detailed.disasm(file.code(at, at + 16), at, 1), None)
+
+    @staticmethod
+    def _written(instruction: Any) -> set[str]:
+        return {_full(instruction.reg_name(register)) for register in instruction.regs_access()[1]}
+
     def _instructions(self, file: CodeFile, start: int, address: int) -> tuple[list[int], frozenset[int]]:
-        """Starts of the function's two instructions below `address`, none if it is not at a boundary; and where its
+        """Starts of the function's three instructions below `address`, none if it is not at a boundary; and where its
         direct jumps go."""
         if address - start > MOST_FUNCTION_BYTES:
             return [], frozenset()
         starts, targets = self._function(file, start)
         at = bisect.bisect_left(starts, address)
-        return starts[max(0, at - 2) : at] if at < len(starts) and starts[at] == address else [], targets
+        return starts[max(0, at - 3) : at] if at < len(starts) and starts[at] == address else [], targets
 
     def _function(self, file: CodeFile, start: int) -> tuple[list[int], frozenset[int]]:
         key = (id(file), start)
@@ -94,29 +106,52 @@ class Decoder:
             known = self._functions[key] = starts, frozenset(targets)
         return known
 
-    def _operand(self, instruction: Any, written: set[str]) -> MemoryOperand | None:
+    def _operand(self, instruction: Any, changed: set[str], before: Any) -> MemoryOperand | None:
+        """changed: registers written since. before: the instruction that must have been executed before this one."""
         if instruction.mnemonic in ("lea", "nop"):
             return None
-        for operand in instruction.operands:
-            if operand.type != self._memory:
-                continue
-            memory = operand.mem
-            base = instruction.reg_name(memory.base) if memory.base else ""
-            index = instruction.reg_name(memory.index) if memory.index else ""
-            if memory.segment or base in STACK or {base, index} & written - {"rip"}:
-                return None
-            if any(name and name not in NUMBER and name != "rip" for name in (base, index)):
-                return None
-            absolute = base == "rip"
-            return MemoryOperand(
-                base=-1 if absolute or not base else NUMBER[base],
-                index=NUMBER[index] if index else -1,
-                scale=memory.scale,
-                displacement=memory.disp + (instruction.address + instruction.size if absolute else 0),
-                absolute=absolute,
-                atomic=instruction.prefix[0] == LOCK_PREFIX or instruction.mnemonic == "xchg",
-            )
-        return None
+        operand = next((operand for operand in instruction.operands if operand.type == self._memory), None)
+        if operand is None:
+            return None
+        memory = operand.mem
+        base = instruction.reg_name(memory.base) if memory.base else ""
+        index = instruction.reg_name(memory.index) if memory.index else ""
+        absolute = base == "rip"
+        if memory.segment or any(name and name not in NUMBER and name != "rip" for name in (base, index)):
+            return None
+        own = self._written(instruction)
+        if index in changed | own:
+            return None
+        number: int | None = -1 if absolute or not base else NUMBER[base]
+        if base in own:
+            number = self._source(base, before, changed | own)
+        elif base in changed or base in STACK:
+            number = None
+        if number is None:
+            return None
+        return MemoryOperand(
+            base=number,
+            index=NUMBER[index] if index else -1,
+            scale=memory.scale,
+            displacement=memory.disp + (instruction.address + instruction.size if absolute else 0),
+            absolute=absolute,
+            atomic=instruction.prefix[0] == LOCK_PREFIX or instruction.mnemonic == "xchg",
+        )
+
+    def _source(self, base: str, before: Any, changed: set[str]) -> int | None:
+        """Where the value that `before` put into the register can still be had: another register, or REPLACED for a
+        slot of the stack; None if nowhere."""
+        if before is None or before.mnemonic != "mov":
+            return None
+        to, source = before.operands
+        if to.type != self._register or before.reg_name(to.reg) != base:
+            return None
+        if source.type == self._register:
+            name = before.reg_name(source.reg)
+            return NUMBER[name] if name not in changed and name not in STACK else None
+        slot = source.type == self._memory and not source.mem.index and not source.mem.segment
+        name = before.reg_name(source.mem.base) if slot and source.mem.base else ""
+        return REPLACED if name in STACK and name not in changed else None
 
 
 def _full(name: str) -> str:

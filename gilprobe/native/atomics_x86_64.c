@@ -5,26 +5,17 @@
 
 #include <string.h>
 
+#include "operand_x86_64.h"
 #include "python.h"
 
 #define LONGEST 12
 #define SHORTEST 3
 
-enum { RAX = 0, RDX = 2, NONE = -1 };
-
 typedef struct {
     int length;
-    int base, index, scale; /* register numbers as the instruction encodes them, or NONE */
-    int64_t displacement;
-    bool relative;  /* to the next instruction */
+    Operand operand;
     int written[2]; /* registers whose old value is gone */
 } Atomic;
-
-static int32_t read32(const uint8_t *at) {
-    int32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
 
 /* Bytes of immediate after a one-byte opcode with a memory operand that may carry a lock prefix; -1: none such. */
 static int one_byte_opcode(uint8_t opcode, bool short_operand, Atomic *atomic, int reg) {
@@ -89,37 +80,13 @@ static bool decode(const uint8_t *code, Atomic *atomic) {
     if (two_bytes)
         at++;
     uint8_t opcode = *at++, modrm = *at++;
-    int mode = modrm >> 6, rm = modrm & 7, reg = (modrm >> 3 & 7) | (rex & 4) << 1;
-    *atomic = (Atomic){.base = NONE, .index = NONE, .scale = 1, .written = {NONE, NONE}};
+    int mode = modrm >> 6, reg = (modrm >> 3 & 7) | (rex & 4) << 1;
+    *atomic = (Atomic){.written = {NONE, NONE}};
     int immediate =
         two_bytes ? two_byte_opcode(opcode, atomic, reg) : one_byte_opcode(opcode, short_operand, atomic, reg);
     if (immediate < 0 || mode == 3 || (!lock && (two_bytes || (opcode & 0xfe) != 0x86)))
         return false;
-    if (rm == 4) {
-        uint8_t sib = *at++;
-        int index = (sib >> 3 & 7) | (rex & 2) << 2;
-        if (index != 4)
-            atomic->index = index;
-        atomic->scale = 1 << (sib >> 6);
-        atomic->base = (sib & 7) | (rex & 1) << 3;
-        if ((sib & 7) == 5 && mode == 0) {
-            atomic->base = NONE;
-            atomic->displacement = read32(at);
-            at += 4;
-        }
-    } else if (rm == 5 && mode == 0) {
-        atomic->relative = true;
-        atomic->displacement = read32(at);
-        at += 4;
-    } else {
-        atomic->base = rm | (rex & 1) << 3;
-    }
-    if (mode == 1)
-        atomic->displacement = (int8_t)*at++;
-    else if (mode == 2) {
-        atomic->displacement = read32(at);
-        at += 4;
-    }
+    at = gp_operand(at - 1, rex, &atomic->operand);
     atomic->length = (int)(at - code) + immediate;
     return true;
 }
@@ -131,24 +98,15 @@ static bool lost(const Atomic *atomic, int reg) {
 /* registers: as in SampleRecord. 0 if there is no atomic instruction before the pc or its address is gone. */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers) {
     uint8_t code[2 * LONGEST + 8] = {0};
-    if ((pc & 4095) >= LONGEST)
-        memcpy(code, (const void *)(pc - LONGEST), LONGEST);
-    else if (!gp_read_safely(code, pc - LONGEST, LONGEST))
+    if (!gp_code_before(code, pc, LONGEST))
         return 0;
     for (int length = SHORTEST; length <= LONGEST; length++) {
         Atomic atomic;
         if (!decode(code + LONGEST - length, &atomic) || atomic.length != length)
             continue;
-        if (lost(&atomic, atomic.base) || lost(&atomic, atomic.index))
+        if (lost(&atomic, atomic.operand.base) || lost(&atomic, atomic.operand.index))
             return 0;
-        uint64_t address = (uint64_t)atomic.displacement;
-        if (atomic.relative)
-            address += pc;
-        if (atomic.base != NONE)
-            address += registers[atomic.base];
-        if (atomic.index != NONE)
-            address += registers[atomic.index] * (uint64_t)atomic.scale;
-        return address;
+        return gp_operand_address(&atomic.operand, registers, pc);
     }
     return 0;
 }

@@ -492,6 +492,7 @@ void gp_gil_slice_end(Slot *slot, uint64_t condition, const struct timespec *dea
 
 /* atomics_x86_64.c */
 uint64_t gp_atomic_address(uint64_t pc, const uint64_t *registers);
+uint64_t gp_replaced_base(uint64_t pc, const uint64_t *registers, uint32_t *back);
 
 /* counter.c */
 void gp_counter_setup(void);

@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define GP_MAGIC "gilprobe"
-#define GP_FORMAT_VERSION 3u
+#define GP_FORMAT_VERSION 4u
 #define GP_HEADER_BYTES 4096u
 #define GP_EXTENT_MAGIC 0x58455047u /* "GPEX" */
 #define GP_CHUNK_MAGIC 0x48435047u  /* "GPCH" */
@@ -477,12 +477,13 @@ typedef struct {
     uint32_t stack_id;
     uint64_t time_ns;
     uint64_t pc;
-    uint64_t object;  /* start of the object an atomic instruction at the pc touches, 0 = none found */
-    uint64_t address; /* its effective address, 0 = no atomic instruction there */
-    uint32_t type_id; /* of `object` */
-    uint32_t span_id; /* the innermost span it was in */
-    uint32_t flags;   /* SampleFlags */
-    uint32_t reserved;
+    uint64_t object;        /* start of the object an atomic instruction at the pc touches, 0 = none found */
+    uint64_t address;       /* its effective address, 0 = no atomic instruction there */
+    uint32_t type_id;       /* of `object` */
+    uint32_t span_id;       /* the innermost span it was in */
+    uint32_t flags;         /* SampleFlags */
+    uint32_t base_back;     /* bytes from the pc back to the end of the load that replaced `base` */
+    uint64_t base;          /* what its base register was before a load overwrote it, 0 = no such load found */
     uint64_t registers[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 ... r15 */
 } SampleRecord;
 

@@ -46,6 +46,8 @@ static void take_sample(Slot *slot, const ucontext_t *context) {
         sample.registers[i] = (uint64_t)context->uc_mcontext.gregs[order[i]];
     sample.stack_id = gp_stack_in_signal(slot);
     sample.address = gp_atomic_address(sample.pc, sample.registers);
+    if (!sample.address && gp_python.free_threaded)
+        sample.base = gp_replaced_base(sample.pc, sample.registers, &sample.base_back);
     for (unsigned i = 0; sample.address && !sample.type_id && i < sizeof offsets; i++) {
         sample.type_id = gp_type_of(slot, sample.address - offsets[i], 0); /* the bytes may only look atomic */
         if (sample.type_id)

@@ -7,7 +7,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 MAGIC = b"gilprobe"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 HEADER_BYTES = 4096
 EXTENT_MAGIC = 0x58455047
 CHUNK_MAGIC = 0x48435047
@@ -362,7 +362,8 @@ SAMPLE_RECORD = np.dtype(
         ("type_id", U32),
         ("span_id", U32),
         ("flags", U32),
-        ("reserved", U32),
+        ("base_back", U32),
+        ("base", U64),
         ("registers", U64, (16,)),
     ]
 )
