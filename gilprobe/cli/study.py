@@ -14,13 +14,13 @@ import click
 from gilprobe.errors import GilprobeError
 
 # Measuring ends there after a whole round; the profiles of the losing sides come after.
-_BUDGET_S = {"quick": 60.0, "standard": 540.0}
+_BUDGET_S = {"quick": 60.0, "standard": 960.0}
 
 
 @click.command()
 @click.option("--quick", "scope", flag_value="quick", help="About two minutes: batch 32, two workers, two sizes.")
-@click.option("--standard", "scope", flag_value="standard", default="standard", help="About twelve minutes. [default]")
-@click.option("--whole", "scope", flag_value="whole", help="Every combination, batch 512 too: hours.")
+@click.option("--standard", "scope", flag_value="standard", default="standard", help="About twenty minutes. [default]")
+@click.option("--whole", "scope", flag_value="whole", help="Every combination: hours.")
 @click.option("--python", "pythons", multiple=True, help="An interpreter with torch; may be given more than once.")
 @click.option(
     "--workers", default="1,2,3,4", show_default=True, help="Worker counts; from four of them on scaling is fitted."

@@ -98,7 +98,7 @@ def _profile(build: Build, cell: Cell, pictures: Path, folder: Path, progress: C
     if kept.exists():
         report: dict[str, Any] = json.loads(kept.read_text())
         return report
-    progress(f"{cell.build}, {cell.codec}, {cell.method}, {cell.workers} workers")
+    progress(f"{cell.build}, {cell.codec}, {cell.method}, {cell.workers} workers, batch {cell.batch}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     recording = kept.with_suffix(".gilprobe")
     request = json.dumps(

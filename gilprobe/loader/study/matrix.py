@@ -60,20 +60,22 @@ Scope = Literal["quick", "standard", "whole"]
 
 # Shorter epochs measure the hand-over at their ends more than the work between.
 BATCHES_A_WORKER = 20
-# Of 512 pictures each, which take many times as long.
+# Of 512 pictures each, as in the original experiment; they take many times as long.
+LARGE_BATCH = 512
 LARGE_BATCHES_A_WORKER = 4
 
 
 def cells(builds: Sequence[Build], workers: Sequence[int], scope: Scope) -> list[Cell]:
-    """`whole` is every combination (hours); `standard` fits twelve minutes on two cores, `quick` two."""
+    """`whole` is every combination (hours); `standard` fits twenty minutes on two cores, `quick` two."""
     found: list[Cell] = []
     for build in builds:
         for codec in CODECS:
             for method in METHODS:
                 for count, batch, size, step in _shapes(workers, scope):
-                    if scope == "whole" or _belongs(scope, build, method, count, size, step, middle(workers)):
-                        images = batch * batches_a_worker(batch) * count
-                        found.append(Cell(build.label, method, codec, count, batch, size, step, images))
+                    images = batch * batches_a_worker(batch) * count
+                    cell = Cell(build.label, method, codec, count, batch, size, step, images)
+                    if scope == "whole" or _belongs(scope, cell, middle(workers)):
+                        found.append(cell)
     return found
 
 
@@ -87,21 +89,21 @@ def middle(workers: Sequence[int]) -> int:
 
 
 def _shapes(workers: Sequence[int], scope: Scope) -> Iterator[tuple[int, int, tuple[int, int], Step]]:
-    for batch in (32, 512) if scope == "whole" else (32,):
+    for batch in (32,) if scope == "quick" else (32, LARGE_BATCH):
         for size in SIZES:
             for count in workers:
                 for step in STEPS:
                     yield count, batch, size, step
 
 
-def _belongs(
-    scope: Scope, build: Build, method: Method, count: int, size: tuple[int, int], step: Step, compared: int
-) -> bool:
-    last, largest = step == STEPS[-1], size == SIZES[0]
+def _belongs(scope: Scope, cell: Cell, compared: int) -> bool:
+    last, largest = cell.step == STEPS[-1], cell.size == SIZES[0]
+    gil_on, forkserver = cell.build.endswith("gil=1"), cell.method == "forkserver"
+    if cell.batch == LARGE_BATCH:
+        return not forkserver and last and largest and cell.workers == compared
     if scope == "quick":
-        gil_on = build.gil.endswith("gil=1")
-        return method != "forkserver" and not gil_on and last and count == compared and size != SIZES[1]
-    if method == "forkserver" or build.gil.endswith("gil=1"):
+        return not forkserver and not gil_on and last and cell.workers == compared and cell.size != SIZES[1]
+    if forkserver or gil_on:
         # A forkserver's worker imports torch anew: seconds for each cell.
-        return last and count == compared and largest and not (method == "forkserver" and build.gil.endswith("gil=1"))
-    return (last and (largest or count == compared)) or (largest and count == compared)
+        return last and cell.workers == compared and largest and not (forkserver and gil_on)
+    return (last and (largest or cell.workers == compared)) or (largest and cell.workers == compared)

@@ -107,7 +107,7 @@ def _throughput(rows: Sequence[dict[str, Any]]) -> str:
                     high = [r["images_per_s"]["range"][1] - r["images_per_s"]["median"] for r in line]
                     workers = [r["workers"] for r in line]
                     axis.errorbar(workers, middle, [low, high], color=color, marker="o", capsize=3, label=method)
-            axis.set(title=f"{build}\n{_CODECS[codec]}", xlabel="workers", ylabel="images/s")
+            axis.set(title=f"{build}\n{_CODECS[codec]}, batch 32", xlabel="workers", ylabel="images/s")
             axis.set_ylim(bottom=0)
             axis.set_xticks(sorted({r["workers"] for r in chosen}))
             axis.legend()
@@ -115,16 +115,12 @@ def _throughput(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _ratios(ratios: Sequence[dict[str, Any]]) -> str:
-    chosen = [
-        r
-        for r in ratios
-        if r["against"] == "fork" and r["workers"] == 2 and r["step"] == STEPS[-1] and r["batch"] == 32
-    ]
+    chosen = [r for r in ratios if r["against"] == "fork" and r["workers"] == 2 and r["step"] == STEPS[-1]]
     if not chosen:
         return ""
     figure, axes = _plots(1, 1, 9, 0.35 * len(chosen) + 1)
     axis = axes[0][0]
-    labels = [f"{r['build']}, {_CODECS[r['codec']]}, {r['size'][0]}x{r['size'][1]}" for r in chosen]
+    labels = [f"{r['build']}, {_CODECS[r['codec']]}, {r['size'][0]}x{r['size'][1]}, batch {r['batch']}" for r in chosen]
     middle = [r["median"] for r in chosen]
     spread = [[r["median"] - r["range"][0] for r in chosen], [r["range"][1] - r["median"] for r in chosen]]
     colors = ["#0072b2" if r["codec"] == "pillow" else "#009e73" for r in chosen]
@@ -173,7 +169,8 @@ def _waterfall(explanations: Sequence[dict[str, Any]]) -> str:
             top = max(top, start)
         total = sum(step["us"] for step in found["waterfall"])
         axis.bar([f"{found['workers']} workers"], [total], color=_COLORS[found["method"]])
-        axis.set(title=f"{found['build']}\n{_CODECS[found['codec']]}, {found['method']}", ylabel="us an image")
+        title = f"{found['build']}\n{_CODECS[found['codec']]}, {found['method']}, batch {found['batch']}"
+        axis.set(title=title, ylabel="us an image")
         axis.tick_params(axis="x", rotation=45)
         axis.set_ylim(0, 1.08 * max(top, total))
     return _svg(figure)

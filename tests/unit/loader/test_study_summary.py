@@ -85,6 +85,10 @@ def test_the_whole_matrix_has_every_shape_once() -> None:
     assert len({cell.key for cell in matrix}) == len(matrix) == 2 * 3 * 2 * 3 * 3 * 3
     standard = {cell.key for cell in cells([GIL], (1, 2, 4), "standard")}
     assert {cell.key for cell in cells([GIL], (1, 2, 4), "quick")} < standard < {cell.key for cell in matrix}
+    large = {
+        (cell.method, cell.workers, cell.size) for cell in cells([GIL], (1, 2, 4), "standard") if cell.batch == 512
+    }
+    assert large == {(method, 2, (640, 408)) for method in ("threads", "fork")}
     assert all(cell.images == batches_a_worker(cell.batch) * cell.batch * cell.workers for cell in matrix)
 
 
