@@ -1,5 +1,7 @@
 """hot.py CASE THREADS SECONDS: one object that all threads load, or (CASE_local) one each. Prints CPU ns an operation.
 
+0 threads: the main thread alone, whose own object it is, so that nothing is counted by atomics.
+
 Each body repeats its load, so that the loads weigh more than the loop around them.
 """
 
@@ -156,7 +158,10 @@ def thread_body():
     repeat(globals()[name](thing))
 
 
-together(*[thread_body] * threads)
+if threads:
+    together(*[thread_body] * threads)
+else:
+    thread_body()
 truth.facts["types"] = types
 truth.facts["line_function"] = f"{name}.<locals>.body" if name != "tuple_element" else "list_element.<locals>.body"
 truth.facts["names"] = {kind: text.format(truth.facts["line_function"]) for kind, text in NAMES[name].items()}
