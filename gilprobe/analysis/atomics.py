@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gilprobe.analysis.code_ranges import code_file
 from gilprobe.analysis.contention import thread_name
+from gilprobe.analysis.counting import short_functions, with_rest_of_functions
 from gilprobe.analysis.frames import Site, Stacks
 from gilprobe.analysis.object_names import ObjectName, name_object, self_of
 from gilprobe.analysis.x86_64 import REPLACED, Decoder, MemoryOperand
@@ -97,11 +98,12 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], list
     touches = _touches(recording)
     by_object: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
     stacks = Stacks(recording)
-    on_shared: list[NDArray[np.int64]] = []
-    for rows in shared_lines(samples, touches):
-        indices = touches.sample[rows]
-        on_shared.append(indices)
-        object_address, type_id = _object_on_line(samples[indices[touches.atomic[rows]]])
+    lines = shared_lines(samples, touches)
+    on_shared = with_rest_of_functions(
+        samples, short_functions(recording), touches.sample, [touches.sample[rows] for rows in lines]
+    )
+    for rows, indices in zip(lines, on_shared, strict=True):
+        object_address, type_id = _object_on_line(samples[touches.sample[rows][touches.atomic[rows]]])
         by_object.setdefault((object_address or int(touches.line[rows[0]]) << LINE_BITS, type_id), []).append(indices)
     hot: list[HotObject] = []
     names: list[ObjectName | None] = []
