@@ -50,8 +50,14 @@ class Lost:
 
 
 def lost(ratios: list[dict[str, Any]]) -> list[Lost]:
-    """The slower side of each comparison with fork that handed over the largest pictures, at the compared count."""
-    chosen = [r for r in ratios if (r["against"], tuple(r["size"]), r["step"]) == ("fork", SIZES[0], STEPS[-1])]
+    """The slower side of each comparison with fork that handed over the largest pictures, at the compared count; and
+    the threads where they are behind with smaller ones."""
+    chosen = [
+        r
+        for r in ratios
+        if (r["against"], r["step"]) == ("fork", STEPS[-1])
+        and (tuple(r["size"]) == SIZES[0] or r["outcome"] == "behind")
+    ]
     counts = {r["workers"] for r in chosen}
     compared = 2 if 2 in counts else min(counts, default=0)
     return [
@@ -60,7 +66,7 @@ def lost(ratios: list[dict[str, Any]]) -> list[Lost]:
             r["codec"],
             r["workers"],
             r["batch"],
-            SIZES[0],
+            (r["size"][0], r["size"][1]),
             r["outcome"],
             "threads" if r["median"] < 1 else "fork",
         )
@@ -98,7 +104,8 @@ def _profile(build: Build, cell: Cell, pictures: Path, folder: Path, progress: C
     if kept.exists():
         report: dict[str, Any] = json.loads(kept.read_text())
         return report
-    progress(f"{cell.build}, {cell.codec}, {cell.method}, {cell.workers} workers, batch {cell.batch}")
+    width, height = cell.size
+    progress(f"{cell.build}, {cell.codec}, {cell.method}, {cell.workers} workers, batch {cell.batch}, {width}x{height}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     recording = kept.with_suffix(".gilprobe")
     request = json.dumps(

@@ -169,7 +169,8 @@ def _waterfall(explanations: Sequence[dict[str, Any]]) -> str:
             top = max(top, start)
         total = sum(step["us"] for step in found["waterfall"])
         axis.bar([f"{found['workers']} workers"], [total], color=_COLORS[found["method"]])
-        title = f"{found['build']}\n{_CODECS[found['codec']]}, {found['method']}, batch {found['batch']}"
+        size = "" if tuple(found["size"]) == SIZES[0] else f", {found['size'][0]}x{found['size'][1]}"
+        title = f"{found['build']}\n{_CODECS[found['codec']]}, {found['method']}, batch {found['batch']}{size}"
         axis.set(title=title, ylabel="us an image")
         axis.tick_params(axis="x", rotation=45)
         axis.set_ylim(0, 1.08 * max(top, total))

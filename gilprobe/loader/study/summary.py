@@ -111,15 +111,18 @@ def verdict(
     rows: Sequence[dict[str, Any]],
     explanations: Sequence[dict[str, Any]] = (),
 ) -> list[str]:
-    """One paragraph a build and codec: who was faster, in what range, where the time went, what the kernel counted."""
+    """One paragraph a build, codec and batch at the largest size, and one where threads are behind at another: who was
+    faster, in what range, where the time went, what the kernel counted."""
     said = []
     for ratio in ratios:
-        if (ratio.against, ratio.size, ratio.step) != ("fork", SIZES[0], STEPS[-1]) or ratio.workers != 2:
+        if (ratio.against, ratio.step, ratio.workers) != ("fork", STEPS[-1], 2):
+            continue
+        if ratio.size != SIZES[0] and ratio.outcome != "behind":
             continue
         how = {"ahead": "are ahead of", "behind": "are behind", "undecided": "cannot be told from"}[ratio.outcome]
         text = (
-            f"{ratio.build}, {_name(ratio.codec)}, batch {ratio.batch}, {ratio.workers} workers: threads {how} forked "
-            f"processes, {median(ratio.values):.2f}x ({min(ratio.values):.2f}-{max(ratio.values):.2f}, "
+            f"{ratio.build}, {_name(ratio.codec)}, {_size(ratio)}batch {ratio.batch}, {ratio.workers} workers: threads "
+            f"{how} forked processes, {median(ratio.values):.2f}x ({min(ratio.values):.2f}-{max(ratio.values):.2f}, "
             f"{len(ratio.values)} rounds)."
         )
         text += _where(ratio, steps) + _counted(ratio, rows) + _explained(ratio, explanations)
@@ -144,7 +147,8 @@ def _beside_the_original(ratios: Sequence[Ratio]) -> list[str]:
 
 def _where(ratio: Ratio, steps: Sequence[dict[str, Any]]) -> str:
     for entry in steps:
-        if (entry["build"], entry["codec"], entry["batch"]) == (ratio.build, ratio.codec, ratio.batch):
+        here = (entry["build"], entry["codec"], entry["batch"]) == (ratio.build, ratio.codec, ratio.batch)
+        if here and ratio.size == SIZES[0]:
             parts = ", ".join(f"{step} {entry['difference_us'][step]:+.0f}" for step in STEPS)
             return f" Threads minus processes in us of wall time an image, by step: {parts}."
     return ""
@@ -169,8 +173,9 @@ def _counted(ratio: Ratio, rows: Sequence[dict[str, Any]]) -> str:
 
 def _explained(ratio: Ratio, explanations: Sequence[dict[str, Any]]) -> str:
     """What gilprobe's own profile of the slower side says, with its evidence."""
-    place = (ratio.build, ratio.codec, ratio.workers, ratio.batch)
-    found = next((e for e in explanations if (e["build"], e["codec"], e["workers"], e["batch"]) == place), None)
+    place = (ratio.build, ratio.codec, ratio.workers, ratio.batch, ratio.size)
+    places = [(e["build"], e["codec"], e["workers"], e["batch"], tuple(e["size"])) for e in explanations]
+    found = explanations[places.index(place)] if place in places else None
     if found is None:
         return ""
     side = "the threads" if found["method"] == "threads" else "the processes"
@@ -295,6 +300,10 @@ def _scaling(rows: Sequence[dict[str, Any]], answers: Answers) -> list[dict[str,
                 }
             )
     return found
+
+
+def _size(ratio: Ratio) -> str:
+    return "" if ratio.size == SIZES[0] else f"{ratio.size[0]}x{ratio.size[1]}, "
 
 
 def _name(codec: str) -> str:

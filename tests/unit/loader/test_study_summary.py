@@ -92,18 +92,27 @@ def test_the_whole_matrix_has_every_shape_once() -> None:
     assert all(cell.images == batches_a_worker(cell.batch) * cell.batch * cell.workers for cell in matrix)
 
 
-def test_the_verdict_quotes_the_profile_of_the_slower_side() -> None:
-    matrix = [Cell(GIL.label, method, "pillow", 2, 32, (640, 408), "hand over", 96) for method in ("threads", "fork")]
+@pytest.mark.parametrize("size", [(640, 408), (64, 64)])
+def test_the_verdict_quotes_the_profile_of_the_slower_side(size: tuple[int, int]) -> None:
+    matrix = [Cell(GIL.label, method, "pillow", 2, 32, size, "hand over", 96) for method in ("threads", "fork")]
     answers = {(cell.key, n): answer(speed) for cell, speed in zip(matrix, (80, 100), strict=True) for n in (0, 1)}
 
     def explain(ratios: list[dict[str, object]]) -> list[dict[str, object]]:
         (side,) = lost(ratios)
-        assert (side.method, side.outcome) == ("threads", "behind")
+        assert (side.method, side.outcome, side.size) == ("threads", "behind", size)
         waterfall = [{"name": "gil", "one_worker_us": 1.0, "us": 251.0}]
         cause = {"part": "dataset", "kind": "gil", "share": 0.25, "name": "the GIL", "evidence": "measured"}
         place = {"build": side.build, "codec": side.codec, "workers": side.workers, "batch": side.batch}
+        place["size"] = list(side.size)
         return [{**place, "method": side.method, "waterfall": waterfall, "causes": [cause], "findings": []}]
 
     said = summarize([GIL], matrix, answers, "", explain)["verdict"][0]
+    assert ("64x64" in said) == (size == (64, 64))
     assert "250 us more waiting for the GIL" in said and "25.0% of the work waiting for the GIL in the dataset" in said
     assert "profile" not in summarize([GIL], matrix, answers, "")["verdict"][0]
+
+
+def test_small_pictures_have_a_paragraph_only_where_threads_are_behind() -> None:
+    matrix = [Cell(GIL.label, method, "pillow", 2, 32, (64, 64), "hand over", 96) for method in ("threads", "fork")]
+    answers = {(cell.key, n): answer(speed) for cell, speed in zip(matrix, (120, 100), strict=True) for n in (0, 1)}
+    assert summarize([GIL], matrix, answers, "", lambda ratios: [] if lost(ratios) == [] else [{}])["verdict"] == []
