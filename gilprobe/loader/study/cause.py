@@ -6,6 +6,7 @@ The recordings are made and read through the command line, so that the loader ne
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gilprobe
 from gilprobe.loader.study.matrix import SIZES, STEPS, Build, Cell, Codec, Method, batches_a_worker
 from gilprobe.loader.study.runner import environment
 
@@ -91,12 +93,23 @@ def explain(side: Lost, build: Build, pictures: Path, folder: Path, progress: Ca
         {"name": name, "one_worker_us": alone.get(name, 0.0), "us": here.get(name, 0.0)}
         for name in sorted({*here, *alone}, key=lambda name: -abs(here.get(name, 0.0) - alone.get(name, 0.0)))
     ]
-    found["causes"] = many.get("loader", {}).get("causes", [])[:3]
+    found["causes"] = [_portable(cause) for cause in many.get("loader", {}).get("causes", [])[:3]]
     found["findings"] = [
         {name: finding[name] for name in ("title", "share", "evidence", "kind", "detail")}
         for finding in many["findings"][:3]
     ]
     return found
+
+
+def _portable(cause: dict[str, Any]) -> dict[str, Any]:
+    """Files as their packages name them: the summary is read on other machines."""
+    sites = [{**site, "file": _in_package(site["file"])} for site in cause.get("sites", ())]
+    return {**cause, "sites": sites}
+
+
+def _in_package(file: str) -> str:
+    own = file.removeprefix(f"{Path(gilprobe.__file__).parent.parent}/")
+    return re.sub(r"^/.*/(?:site-packages|python3\.\d+t?)/", "", own)
 
 
 def _profile(build: Build, cell: Cell, pictures: Path, folder: Path, progress: Callable[[str], None]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("torch", reason="the loader needs torch: install gilprobe[loader]")
 
-from gilprobe.loader.study import usl
+from gilprobe.loader.study import cause, usl
 from gilprobe.loader.study.cause import lost
 from gilprobe.loader.study.matrix import Build, Cell, batches_a_worker, cells
 from gilprobe.loader.study.page import scaling
@@ -116,3 +116,17 @@ def test_small_pictures_have_a_paragraph_only_where_threads_are_behind() -> None
     matrix = [Cell(GIL.label, method, "pillow", 2, 32, (64, 64), "hand over", 96) for method in ("threads", "fork")]
     answers = {(cell.key, n): answer(speed) for cell, speed in zip(matrix, (120, 100), strict=True) for n in (0, 1)}
     assert summarize([GIL], matrix, answers, "", lambda ratios: [] if lost(ratios) == [] else [{}])["verdict"] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        (cause.__file__, "gilprobe/loader/study/cause.py"),
+        ("/home/me/.venv/lib/python3.13t/site-packages/PIL/Image.py", "PIL/Image.py"),
+        ("/usr/lib/python3.11/json/decoder.py", "json/decoder.py"),
+        ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap>"),
+    ],
+)
+def test_causes_name_files_as_their_packages_do(file: str, expected: str) -> None:
+    (site,) = cause._portable({"sites": [{"file": file, "line": 3}]})["sites"]
+    assert site == {"file": expected, "line": 3}
