@@ -99,9 +99,9 @@ def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], list
     by_object: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
     stacks = Stacks(recording)
     lines = shared_lines(samples, touches)
-    on_shared = with_rest_of_functions(
-        samples, short_functions(recording), touches.sample, [touches.sample[rows] for rows in lines]
-    )
+    on_shared = [touches.sample[rows] for rows in lines]
+    if lines:
+        on_shared = with_rest_of_functions(samples, short_functions(recording), touches.sample, on_shared)
     for rows, indices in zip(lines, on_shared, strict=True):
         object_address, type_id = _object_on_line(samples[touches.sample[rows][touches.atomic[rows]]])
         by_object.setdefault((object_address or int(touches.line[rows[0]]) << LINE_BITS, type_id), []).append(indices)
@@ -228,11 +228,10 @@ def _effective_address(samples: NDArray[Any], operand: MemoryOperand, bias: int)
     """One address a sample; arithmetic modulo 2^64, as the processor's."""
     constant = operand.displacement + (bias if operand.absolute else 0)
     registers: UInts = samples["registers"]
-    bases: UInts = samples["base"]
     address: UInts = np.full(len(samples), np.uint64(constant % 2**64))
     with np.errstate(over="ignore"):
         if operand.base == REPLACED:
-            address = address + bases
+            address = address + samples["base"].astype(np.uint64)
         elif operand.base >= 0:
             address = address + registers[:, operand.base]
         if operand.index >= 0:

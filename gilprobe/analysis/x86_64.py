@@ -148,7 +148,7 @@ class Decoder:
             return None
         if source.type == self._register:
             name = before.reg_name(source.reg)
-            return NUMBER[name] if name not in changed and name not in STACK else None
+            return NUMBER.get(name) if name not in changed and name not in STACK else None
         slot = source.type == self._memory and not source.mem.index and not source.mem.segment
         name = before.reg_name(source.mem.base) if slot and source.mem.base else ""
         return REPLACED if name in STACK and name not in changed else None

@@ -3,8 +3,6 @@
 #define _GNU_SOURCE
 #include "core.h"
 
-#include <string.h>
-
 #include "operand_x86_64.h"
 #include "python.h"
 

@@ -7,8 +7,6 @@
 #define _GNU_SOURCE
 #include "core.h"
 
-#include <string.h>
-
 #include "operand_x86_64.h"
 
 #define LONGEST_LOAD 8

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from compiled import shared_library
 from pythons import Python
 
 from gilprobe.analysis.atomics import _touches
+from gilprobe.analysis.code_ranges import CodeFile
+from gilprobe.analysis.x86_64 import REPLACED, Decoder
 from gilprobe.launch.target import Options, environment
 from gilprobe.recording import Recording, read_folder
 
@@ -115,3 +118,11 @@ def test_a_load_that_writes_its_own_base_is_known_by_the_slot_that_the_base_came
     lines = touches.line[inside[touches.sample]]
     assert len(lines) > 0.3 * inside.sum() > 30
     assert set(lines.tolist()) == {int(ran.stdout) + offset >> 6}
+    decoder, file = Decoder(), CodeFile(library)
+    for pc in np.unique(samples["pc"][inside]).tolist():
+        operand = decoder.operand_before(file, pc - image.bias)
+        here = samples[samples["pc"] == pc]
+        if operand and operand.base == REPLACED:
+            assert set(zip(here["base"].tolist(), here["base_back"].tolist(), strict=True)) == {
+                (int(ran.stdout), operand.back)
+            }

@@ -174,8 +174,8 @@ def _counted(ratio: Ratio, rows: Sequence[dict[str, Any]]) -> str:
 def _explained(ratio: Ratio, explanations: Sequence[dict[str, Any]]) -> str:
     """What gilprobe's own profile of the slower side says, with its evidence."""
     place = (ratio.build, ratio.codec, ratio.workers, ratio.batch, ratio.size)
-    places = [(e["build"], e["codec"], e["workers"], e["batch"], tuple(e["size"])) for e in explanations]
-    found = explanations[places.index(place)] if place in places else None
+    by_place = {(e["build"], e["codec"], e["workers"], e["batch"], tuple(e["size"])): e for e in explanations}
+    found = by_place.get(place)
     if found is None:
         return ""
     side = "the threads" if found["method"] == "threads" else "the processes"

@@ -38,9 +38,9 @@ def test_what_is_beside_the_line_is_added_where_the_function_does_hardly_anythin
 
 
 def test_other_functions_long_ones_and_what_touches_other_memory_are_left_out() -> None:
-    functions = [COUNTS] * 12 + [OTHER, 0, 0]
-    line = [*range(10), 13]
-    assert found(functions, [1] * 15, [*line, 10], [line]) == [[*range(10), 11, 13]]
+    functions = [COUNTS] * 12 + [OTHER] + [0] * 6
+    line = [*range(10), *range(13, 18)]
+    assert found(functions, [1] * 19, [*line, 10], [line]) == [[*range(10), 11, *range(13, 18)]]
 
 
 def test_each_goes_to_the_line_that_its_python_position_touches_most() -> None:

@@ -80,7 +80,7 @@ SLOT, COPY = "mov -8(%rbp), %rax", "mov %rsi, %rax"
         ("mov -8(%rdx), %rax", "mov 0x30(%rax), %rax", None),  # not a slot: another thread may have written it since
         ("mov -8(%rbp), %eax", "mov 0x30(%rax), %rax", None),
         (SLOT + "\n1: nop", "mov 0x30(%rax), %rax", None),
-        (SLOT + "\njne 1f\n1:", "mov 0x30(%rax), %rax", None),
+        ("jne 1f\n" + SLOT + "\n1:", "mov 0x30(%rax), %rax", None),
         (SLOT + "\nnop", "mov 0x30(%rax,%rax), %rax", None),
     ],
 )
