@@ -95,13 +95,16 @@ def shared_lines(samples: NDArray[Any], touches: Touches) -> list[NDArray[np.int
 def _of_process(recording: Recording, total: int) -> tuple[list[HotObject], list[NDArray[np.int64]]]:
     """The objects, and the indices of the samples on each shared line."""
     samples = recording.samples
-    touches = _touches(recording)
+    pcs, pc_of = np.unique(samples["pc"], return_inverse=True)
+    touches = _touches(recording, pcs, pc_of)
     by_object: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
     stacks = Stacks(recording)
     lines = shared_lines(samples, touches)
     on_shared = [touches.sample[rows] for rows in lines]
     if lines:
-        on_shared = with_rest_of_functions(samples, short_functions(recording), touches.sample, on_shared)
+        on_shared = with_rest_of_functions(
+            samples["stack_id"], pc_of, short_functions(recording.images, pcs), touches.sample, on_shared
+        )
     for rows, indices in zip(lines, on_shared, strict=True):
         object_address, type_id = _object_on_line(samples[touches.sample[rows][touches.atomic[rows]]])
         by_object.setdefault((object_address or int(touches.line[rows[0]]) << LINE_BITS, type_id), []).append(indices)
@@ -191,12 +194,12 @@ def _object_on_line(atomics: NDArray[Any]) -> tuple[int, int]:
     return int(winner), int(known["type_id"][known["object"] == winner][0])
 
 
-def _touches(recording: Recording) -> Touches:
+def _touches(recording: Recording, pcs: UInts, pc_of: NDArray[np.int64]) -> Touches:
+    """pcs: all that were sampled; pc_of: each sample's place in it."""
     samples = recording.samples
     decoder = Decoder()
-    pcs, inverse = np.unique(samples["pc"], return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    groups = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(pcs)))[:-1])
+    order = np.argsort(pc_of, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(pc_of, minlength=len(pcs)))[:-1])
     indices, lines, atomics = [], [], []
     images = sorted({(image.start, image) for image in recording.images}, key=lambda pair: pair[0])
     for pc, group in zip(pcs.tolist(), groups, strict=True):

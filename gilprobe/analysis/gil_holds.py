@@ -47,10 +47,13 @@ def _rank(hold: GilHold) -> tuple[bool, float]:
 
 
 def _of_process(recording: Recording, start_ns: int) -> Iterator[GilHold]:
+    records = [*(r for r in recording.long_holds if r["end_ticks"]), *_going_on(recording)]
+    if not records:
+        return
     stacks, code = Stacks(recording), NativeCode(recording.images)
-    samples = np.sort(recording.samples[["thread", "time_ns", "stack_id", "pc"]], order=["thread", "time_ns"])
+    samples = recording.samples[np.lexsort((recording.samples["time_ns"], recording.samples["thread"]))]
     of_thread: dict[int, list[GilHold]] = {}
-    for record in [*(r for r in recording.long_holds if r["end_ticks"]), *_going_on(recording)]:
+    for record in records:
         if record["thread"] in recording.threads:
             of_thread.setdefault(record["thread"], []).append(_hold(recording, record, samples, stacks, code, start_ns))
     for holds in of_thread.values():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gilprobe.analysis.counting import with_rest_of_functions
-from gilprobe.recording import schema
 
 COUNTS, OTHER = 4096, 8192
 
@@ -16,13 +15,12 @@ COUNTS, OTHER = 4096, 8192
 def found(
     functions: Sequence[int], stacks: Sequence[int], touching: list[int], lines: list[list[int]]
 ) -> list[list[int]]:
-    samples = np.zeros(len(functions), schema.SAMPLE_RECORD)
-    samples["stack_id"] = stacks
-    addresses = np.array(functions, np.uint64)
+    addresses, pc_of = np.unique(np.array(functions, np.uint64), return_inverse=True)
+    positions = np.array(stacks, np.uint32)
     arrays = [np.array(line, np.int64) for line in lines]
     return [
         sorted(part.tolist())
-        for part in with_rest_of_functions(samples, addresses, np.array(touching, np.int64), arrays)
+        for part in with_rest_of_functions(positions, pc_of, addresses, np.array(touching, np.int64), arrays)
     ]
 
 
